@@ -1,0 +1,174 @@
+"""A server in this process that speaks Lambda's and S3's protocols over real sockets.
+
+It is a stand-in: S3 is a dict, and each test says what Lambda answers. Real botocore clients talk
+to it, so that signing, parsing, connection errors and status codes are those of botocore.
+"""
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Answer:
+    """What Lambda answers to one invocation.
+
+    Args:
+        payload: the body; a dict becomes JSON.
+        error: `FunctionError`, if the function failed.
+        log: text of the log's tail.
+        status, code: an error of the API's own, with its type.
+        hang_up: close the connection instead of answering.
+    """
+
+    payload: Any = None
+    error: str = ""
+    log: str = ""
+    status: int = 200
+    code: str = ""
+    hang_up: bool = False
+
+
+Script = Callable[[dict[str, Any]], Answer]
+
+
+@dataclass
+class AWS:
+    """The server's state: what S3 holds, what was asked, and who answers as Lambda."""
+
+    url: str = ""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    denied: set[str] = field(default_factory=set)  # e.g. "PUT": answered with 403
+    script: Script = lambda event: Answer(status=404, code="ResourceNotFoundException")
+
+
+@contextmanager
+def running() -> Iterator[AWS]:
+    """Serve on a free loopback port while the body runs."""
+    aws = AWS()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(aws))
+    server.daemon_threads = True
+    aws.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield aws
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            path, body = self._request()
+            if not path.endswith("/invocations"):
+                return self._answer(404, b"")
+            answer = aws.script({"headers": dict(self.headers), "payload": body})
+            if answer.hang_up:
+                self.close_connection = True
+                self.connection.close()
+                return
+            if answer.code:
+                fault = json.dumps({"Type": "User", "message": f"because of {answer.code}"})
+                return self._answer(
+                    answer.status, fault.encode(), {"x-amzn-ErrorType": answer.code}
+                )
+            headers = {"X-Amz-Function-Error": answer.error} if answer.error else {}
+            if answer.log:
+                headers["X-Amz-Log-Result"] = base64.b64encode(answer.log.encode()).decode()
+            payload = answer.payload
+            data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+            self._answer(answer.status, data, headers)
+
+        def do_PUT(self) -> None:
+            path, body = self._request()
+            if self._refused():
+                return
+            aws.objects[path] = body
+            self._answer(200, b"", {"ETag": '"x"'})
+
+        def do_HEAD(self) -> None:
+            path, _ = self._request()
+            if self._refused():
+                return
+            if path not in aws.objects:
+                return self._answer(404, b"")
+            self._answer(200, b"", {"Content-Length": str(len(aws.objects[path])), "ETag": '"x"'})
+
+        def do_GET(self) -> None:
+            path, _ = self._request()
+            if self._refused():
+                return
+            if path not in aws.objects:
+                return self._answer(
+                    404, b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>"
+                )
+            self._answer(200, aws.objects[path], {"ETag": '"x"'})
+
+        def do_DELETE(self) -> None:
+            path, _ = self._request()
+            if self._refused():
+                return
+            aws.objects.pop(path, None)
+            self._answer(204, b"")
+
+        def _request(self) -> tuple[str, bytes]:
+            path = unquote(urlsplit(self.path).path)
+            aws.requests.append(f"{self.command} {path}")
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                return path, self._chunks()
+            return path, self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+        def _chunks(self) -> bytes:
+            data = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                data += self.rfile.read(size)
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return self._aws_chunks(data) if "STREAMING" in self._hash() else data
+
+        def _hash(self) -> str:
+            return self.headers.get("X-Amz-Content-SHA256", "")
+
+        @staticmethod
+        def _aws_chunks(data: bytes) -> bytes:
+            plain = b""
+            while data:
+                size, _, data = data.partition(b"\r\n")
+                count = int(size.split(b";")[0], 16)
+                if not count:
+                    break
+                plain, data = plain + data[:count], data[count + 2 :]
+            return plain
+
+        def _refused(self) -> bool:
+            if self.command not in aws.denied:
+                return False
+            body = b"<Error><Code>AccessDenied</Code><Message>not you</Message></Error>"
+            self._answer(403, b"" if self.command == "HEAD" else body)
+            return True
+
+        def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+    return Handler

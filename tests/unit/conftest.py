@@ -1,0 +1,59 @@
+"""Unit tests see no ambient configuration: no AWS, no Covalent, no home and no project around."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from template_paths import EXECUTOR, FUNCTION, PLUGIN
+
+# The image holds wire.py beside app.py; here it is found in the plugin's folder, looked at last.
+sys.path[:0] = [str(EXECUTOR), str(FUNCTION)]
+sys.path.append(str(PLUGIN))
+
+AMBIENT = ("AWS_", "COVALENT_", "XDG_", "SAM_")
+
+# Covalent reads and writes its configuration when it is imported, which test modules may do as
+# they are collected: long before any fixture runs.
+_HOME = tempfile.mkdtemp(prefix="covalent-lambda-unit-")
+
+
+def _ambient() -> list[str]:
+    return [name for name in os.environ if name.startswith(AMBIENT)]
+
+
+for _name in _ambient():
+    del os.environ[_name]
+os.environ["HOME"] = _HOME
+
+
+def pytest_unconfigure() -> None:
+    """Remove the home of the test run."""
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give each test a home and a working directory of its own; no instance metadata either."""
+    from covalent_awslambda_plugin import samconfig
+
+    for name in _ambient():
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    work = tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.chdir(work)
+    samconfig.forget()
+    yield work
+    samconfig.forget()

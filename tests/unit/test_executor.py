@@ -1,0 +1,678 @@
+"""The executor over real sockets: a stand-in Lambda answers, everything else is the product's."""
+
+import asyncio
+import inspect
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aws_server
+import cloudpickle
+import pytest
+from aws_server import AWS, Answer
+from covalent._shared_files.exceptions import TaskCancelledError
+from covalent._workflow.transportable_object import TransportableObject
+from covalent.executor import AWSLambdaExecutor
+from covalent.executor.utils.wrappers import wrapper_fn
+from covalent_awslambda_plugin import awslambda, direct, transport
+from covalent_awslambda_plugin.errors import (
+    AWSLambdaExecutorError,
+    CannotAnswerError,
+    ConfigurationError,
+    OutcomeUnknownError,
+    ResourceLimitError,
+    TaskFailedError,
+    TaskRejectedError,
+)
+
+import wire
+
+METADATA = {"dispatch_id": "dispatch", "node_id": 7}
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
+    with aws_server.running() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        transport._client.cache_clear()
+        awslambda._STOCK.clear()
+        yield server
+        transport._client.cache_clear()
+
+
+def made(**arguments: Any) -> AWSLambdaExecutor:
+    names = {"function_name": "fn", "s3_bucket_name": "bucket", "region": "eu-west-1"}
+    return AWSLambdaExecutor(**{**names, **arguments})
+
+
+def covalents(function: Callable[..., Any]) -> Any:
+    """`function` as Covalent's server passes it to `run`."""
+    return partial(wrapper_fn, TransportableObject(function), [], [])
+
+
+def execute(executor: AWSLambdaExecutor, function: Callable[..., Any], *args: Any) -> Any:
+    """Run an electron as Covalent's runner does: (result, stdout, stderr, status)."""
+    return asyncio.run(under_covalent(executor, function, *args))
+
+
+async def under_covalent(
+    executor: AWSLambdaExecutor, function: Callable[..., Any], *args: Any, cancelled: bool = False
+) -> Any:
+    executor._init_runtime()
+
+    async def watch() -> None:  # what Covalent's server does with an executor's messages
+        while True:
+            action, _ = await executor._send_queue.get()
+            if str(action).endswith("EXIT"):
+                return
+            executor._recv_queue.put_nowait((True, cancelled if "GET" in str(action) else None))
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        return await executor._execute(
+            covalents(function), [TransportableObject(x) for x in args], {}, "dispatch", "/tmp", 7
+        )
+    finally:
+        watching.cancel()
+
+
+def request_of(event: dict[str, Any]) -> wire.Request:
+    return wire.Request.from_json(json.loads(event["payload"]))
+
+
+def good(value: Any, **fields: Any) -> Answer:
+    response = wire.Response(
+        python="3.11.0",
+        cloudpickle="3.1.2",
+        result=wire.encode(cloudpickle.dumps(value)),
+        text=str(value),
+        **fields,
+    )
+    return Answer(payload=response.to_json())
+
+
+def bad(kind: str, message: str = "m", **fields: Any) -> Answer:
+    failure = wire.Failure(kind=kind, message=message, **fields)
+    response = wire.Response(
+        python="3.11.0",
+        cloudpickle="3.1.2",
+        failure=failure,
+        stdout="so far\n",
+        usage=wire.Usage(duration=1.5, memory_mb=512),
+    )
+    return Answer(payload=response.to_json())
+
+
+# -- the way there and back ----------------------------------------------------------------------
+
+
+def test_one_request_and_no_s3_in_the_common_case(aws: AWS) -> None:
+    """A trivial electron is one invocation; its parts arrive without being pickled again."""
+    seen: list[wire.Request] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        seen.append(request_of(event))
+        return good("Hello", stdout="out\n", stderr="err\n")
+
+    aws.script = script
+    function, argument = (lambda x: x), TransportableObject("World")
+    executor = made()
+    executor._init_runtime()
+    result, stdout, stderr, status = execute(executor, function, "World")
+    assert result.get_deserialized() == "Hello" and result.object_string == "Hello"
+    assert (stdout, stderr, str(status)) == ("out\n", "err\n", "COMPLETED")
+    assert seen[0].args == [argument.get_serialized()]
+    assert aws.requests == ["POST /2015-03-31/functions/fn/invocations"]
+
+
+def test_bare_callable_returns_the_value_itself(aws: AWS) -> None:
+    """Called without Covalent, `run` takes plain objects and returns one."""
+    aws.script = lambda event: good([1, 2])
+    assert asyncio.run(made().run(len, ["x"], {"y": 1}, METADATA)) == [1, 2]
+
+
+def test_large_arguments_become_blobs_shared_and_deleted(aws: AWS) -> None:
+    """Electrons that share a large argument store it once, and it is deleted after them."""
+    seen: list[Any] = []
+    large = "x" * 7_000_000
+
+    def script(event: dict[str, Any]) -> Answer:
+        request = request_of(event)
+        seen.append(request.args[0])
+        assert f"/bucket/{request.args[0].key}" in aws.objects
+        assert len(event["payload"]) < wire.PAYLOAD_LIMIT
+        time.sleep(0.2)
+        return good(1)
+
+    aws.script = script
+
+    async def several() -> None:
+        runs = [
+            made().run(
+                covalents(len), [TransportableObject(large)], {}, {**METADATA, "node_id": i}
+            )
+            for i in range(4)
+        ]
+        await asyncio.gather(*runs)
+
+    asyncio.run(several())
+    assert len(seen) == 4 and len(set(seen)) == 1
+    assert len([r for r in aws.requests if r.startswith("PUT")]) == 1
+    assert not aws.objects
+
+
+def test_blob_that_vanished_is_stored_again(aws: AWS) -> None:
+    """If the function finds a blob missing, nothing ran: it is stored again and sent again."""
+    answers = [bad(wire.BLOB_MISSING), good("second")]
+
+    def script(event: dict[str, Any]) -> Answer:
+        if len(answers) == 2:
+            aws.objects.clear()  # as if the lifecycle had expired it
+        else:
+            assert len(aws.objects) == 1
+        return answers.pop(0)
+
+    aws.script = script
+    assert execute(made(), len, "x" * 7_000_000)[0].get_deserialized() == "second"
+
+
+def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
+    """A result in S3 is checked by its digest; a tampered one is refused and never unpickled."""
+    data = cloudpickle.dumps("large")
+
+    def script(tamper: bool) -> Callable[[dict[str, Any]], Answer]:
+        def answer(event: dict[str, Any]) -> Answer:
+            key = wire.task_key(request_of(event).task_id, wire.RESULT)
+            aws.objects[f"/bucket/{key}"] = b"evil" + data if tamper else data
+            response = wire.Response(
+                python="3.11.0", cloudpickle="3", result=wire.blob(data, key=key), text="large"
+            )
+            return Answer(payload=response.to_json())
+
+        return answer
+
+    aws.script = script(tamper=False)
+    assert execute(made(), len)[0].get_deserialized() == "large"
+    assert not aws.objects
+    aws.script = script(tamper=True)
+    _, _, stderr, status = execute(made(), len)
+    assert str(status) == "FAILED" and "sha256" in stderr and "/result" in stderr
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (
+            bad(wire.EXCEPTION, "boom", type="my.Error", traceback="Traceback…\nmy.Error: boom\n"),
+            TaskFailedError,
+            "Traceback…\nmy.Error: boom\n",
+        ),
+        (
+            bad(
+                wire.EXCEPTION,
+                "No module named 'scipy.linalg'; 'scipy' is not a package",
+                type="ModuleNotFoundError",
+            ),
+            TaskFailedError,
+            "lacks the module 'scipy': add the package that provides it to function/requirements",
+        ),
+        (bad(wire.EXCEPTION, type="MemoryError"), TaskFailedError, "has 512 MB: raise"),
+        (bad(wire.EXIT, "It called sys.exit(1)."), TaskFailedError, "ends by returning"),
+        (bad(wire.UNPICKLABLE, type="TypeError"), TaskFailedError, "cannot be pickled: TypeError"),
+        (bad(wire.PYTHON_DIFFERS, "versions"), TaskRejectedError, "versions"),
+        (bad(wire.BLOB_TAMPERED, "sha256"), TaskRejectedError, "sha256"),
+        (bad(wire.DEADLINE), ResourceLimitError, "stopped after 1.5 s in function fn"),
+        (bad(wire.RESULT_LOST, "too large"), TaskFailedError, "too large"),
+        (
+            Answer(
+                payload={
+                    "errorType": "Sandbox.Timedout",
+                    "errorMessage": "RequestId: r Error: Task timed out after 3.00 seconds",
+                },
+                error="Unhandled",
+            ),
+            ResourceLimitError,
+            "its own Timeout of 3.00 s",
+        ),
+        (Answer(payload=b""), ResourceLimitError, "its own Timeout"),
+        (
+            Answer(
+                payload={
+                    "errorType": "Runtime.ExitError",
+                    "errorMessage": "Error: Runtime exited with error: signal: killed",
+                },
+                error="Unhandled",
+                log="REPORT …\tMemory Size: 128 MB\tMax Memory Used: 128 MB\t\n",
+            ),
+            ResourceLimitError,
+            "it had used 128 MB): almost always because it ran out of memory. ",
+        ),
+        (
+            Answer(
+                payload={
+                    "errorType": "Runtime.ExitError",
+                    "errorMessage": "RequestId: r Error: Runtime exited with error: exit status 3",
+                },
+                error="Unhandled",
+                log="dying words\n",
+            ),
+            TaskFailedError,
+            "dying words",
+        ),
+        (
+            Answer(payload={"errorType": "Runtime.ImportModuleError", "errorMessage": "no app"},
+                   error="Unhandled"),
+            CannotAnswerError,
+            "Runtime.ImportModuleError: no app",
+        ),
+        (Answer(payload="text"), CannotAnswerError, "does not understand"),
+        (Answer(payload=b"<html>"), CannotAnswerError, "b'<html>'"),
+        (Answer(payload={"covalent_lambda": 9}), CannotAnswerError, "speaks protocol 9"),
+        (Answer(status=403, code="AccessDeniedException"), ConfigurationError, "lambda:Invoke"),
+        (Answer(status=404, code="ResourceNotFoundException"), ConfigurationError, "sam deploy"),
+    ],
+)  # fmt: skip
+def test_each_failure_has_its_class_and_sentence(
+    aws: AWS, answer: Answer, kind: type[Exception], said: str
+) -> None:
+    """The node fails with the sentence in its stderr; the class tells what can be done."""
+    aws.script = lambda event: answer
+    result, stdout, stderr, status = execute(made(), len, "x")
+    assert (result, str(status)) == (None, "FAILED")
+    assert said in stderr
+    with pytest.raises(kind) as error:
+        asyncio.run(made().run(covalents(len), [], {}, METADATA))
+    assert type(error.value) is kind
+    if isinstance(answer.payload, dict) and "stdout" in answer.payload:
+        assert stdout == "so far\n"
+
+
+def test_the_limit_that_was_reached_is_named(aws: AWS) -> None:
+    """A stopped electron learns whether `time_limit`, `timeout` or the function's own was it."""
+    aws.script = lambda event: bad(wire.DEADLINE)  # after 1.5 s
+    assert "the executor's time_limit=1." in execute(made(time_limit=1, timeout=9), len)[2]
+    assert "the executor's timeout=1.5." in execute(made(timeout=1.5), len)[2]
+    assert "the function's own Timeout" in execute(made(), len)[2]
+
+
+def test_remote_exception_is_not_said_twice(aws: AWS) -> None:
+    """The last line of the traceback is the message: it stands in stderr once."""
+    text = "Traceback (most recent call last):\nValueError: once\n"
+    aws.script = lambda event: bad(wire.EXCEPTION, "once", type="ValueError", traceback=text)
+    assert execute(made(), len)[2] == text
+
+
+# -- throttling, lost connections, retries -------------------------------------------------------
+
+
+def test_throttling_is_waited_out(aws: AWS) -> None:
+    """429s are followed by new tries until there is room; the electron runs once."""
+    answers = [Answer(status=429, code="TooManyRequestsException")] * 3 + [good("at last")]
+    aws.script = lambda event: answers.pop(0)
+    assert execute(made(), len)[0].get_deserialized() == "at last"
+
+
+def test_throttling_past_the_timeout(aws: AWS) -> None:
+    """Beyond `timeout` the electron fails, and the message says that it did not run."""
+    aws.script = lambda event: Answer(status=429, code="TooManyRequestsException")
+    started = time.monotonic()
+    _, _, stderr, status = execute(made(timeout=1), len)
+    assert str(status) == "FAILED"
+    assert "stayed throttled for 1 s" in stderr and "did not run" in stderr
+    assert 0.9 < time.monotonic() - started < 3
+
+
+def test_lost_connection_reattaches_to_the_outcome(
+    aws: AWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the answer is lost, the outcome in S3 is taken, and the electron is not sent again."""
+    monkeypatch.setattr(direct, "_LOOK_AFTER", 0.05)
+    monkeypatch.setattr(direct, "_LOOK_EVERY", 0.05)
+
+    def script(event: dict[str, Any]) -> Answer:
+        key = f"/bucket/{wire.task_key(request_of(event).task_id, wire.OUTCOME)}"
+        outcome = json.dumps(good("survived").payload).encode()
+        threading.Timer(0.3, aws.objects.__setitem__, (key, outcome)).start()
+        return Answer(hang_up=True)
+
+    aws.script = script
+    assert execute(made(), len)[0].get_deserialized() == "survived"
+    assert len([r for r in aws.requests if r.startswith("POST")]) == 1
+    assert not aws.objects
+
+
+def test_unknown_outcome_is_called_unknown(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an outcome the electron is not repeated; the error says that it may have run."""
+    monkeypatch.setattr(direct, "_GRACE", 0.1)
+    aws.script = lambda event: Answer(hang_up=True)
+    with pytest.raises(OutcomeUnknownError, match="may have run"):
+        asyncio.run(made(timeout=1).run(covalents(len), [], {}, METADATA))
+    assert len([r for r in aws.requests if r.startswith("POST")]) == 1
+
+
+def test_retries_are_opted_into(aws: AWS) -> None:
+    """`retries=2` runs a failing electron up to three times; each time has a name of its own."""
+    names: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        names.append(request_of(event).task_id)
+        return good("third") if len(names) == 3 else bad(wire.EXCEPTION, "flaky", type="E")
+
+    aws.script = script
+    result, _, stderr, _ = execute(made(retries=2), len)
+    assert result.get_deserialized() == "third"
+    assert len(set(names)) == 3
+    assert stderr.count("E: flaky") == 2
+
+
+def test_wrong_configuration_is_not_retried(aws: AWS) -> None:
+    """A function that does not exist will not exist at the next try either."""
+    with pytest.raises(ConfigurationError):
+        asyncio.run(made(retries=5).run(covalents(len), [], {}, METADATA))
+    assert len(aws.requests) == 1
+
+
+def test_limits_reach_the_function(aws: AWS) -> None:
+    """The function is told the shorter of `timeout` and `time_limit`."""
+    limits: list[float] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        limits.append(request_of(event).limit or 0)
+        return good(1)
+
+    aws.script = script
+    execute(made(timeout=50), len)
+    execute(made(timeout=50, time_limit=5), len)
+    assert 49 < limits[0] <= 50 and limits[1] == 5
+
+
+# -- cancelling ----------------------------------------------------------------------------------
+
+
+def test_cancelled_before_it_was_sent(aws: AWS) -> None:
+    """A dispatch cancelled before the electron starts sends nothing."""
+    result = asyncio.run(under_covalent(made(), len, cancelled=True))
+    assert str(result[3]) == "CANCELLED"
+    assert aws.requests == []
+
+
+def cancel_soon(aws: AWS, seconds: float, **arguments: Any) -> tuple[Any, float]:
+    async def scenario() -> tuple[Any, float]:
+        running = asyncio.ensure_future(under_covalent(made(**arguments), len))
+        await asyncio.sleep(seconds)
+        asked = time.monotonic()
+        assert await made(**arguments)._cancel(METADATA, {"task_id": "t"}) is True
+        return await running, time.monotonic() - asked
+
+    return asyncio.run(scenario())
+
+
+def test_cancelled_while_it_waits_for_its_turn(aws: AWS) -> None:
+    """A throttled electron is cancelled at once; no mark is left in S3."""
+    aws.script = lambda event: Answer(status=429, code="TooManyRequestsException")
+    result, took = cancel_soon(aws, 0.5)
+    assert str(result[3]) == "CANCELLED" and took < 1
+    assert not [r for r in aws.requests if r.startswith("PUT")]
+
+
+def test_cancelled_while_it_runs(aws: AWS) -> None:
+    """A running electron gets its mark; what it had printed is kept, and the mark removed."""
+
+    def script(event: dict[str, Any]) -> Answer:
+        mark = f"/bucket/{wire.task_key(request_of(event).task_id, wire.CANCEL)}"
+        for _ in range(200):
+            if mark in aws.objects:
+                return bad(wire.CANCELLED)
+            time.sleep(0.02)
+        return good("never cancelled")
+
+    aws.script = script
+    (result, stdout, _, status), took = cancel_soon(aws, 0.5)
+    assert (result, str(status), stdout) == (None, "CANCELLED", "so far\n")
+    assert took < 2
+    assert not aws.objects
+
+
+def test_cancelling_what_is_unknown_leaves_a_mark(aws: AWS) -> None:
+    """After a restart of the server, cancelling still reaches the function through S3."""
+    asyncio.run(made().cancel(METADATA, {"task_id": "old"}))
+    assert list(aws.objects) == ["/bucket/tasks/old/cancel"]
+
+
+def test_cancelling_with_nothing_to_cancel(aws: AWS) -> None:
+    """The public plugin's own call, without arguments, is answered with no."""
+    assert asyncio.run(made().cancel()) is False
+
+
+def test_stopping_server_cancels_what_runs(aws: AWS) -> None:
+    """When the server's loop ends, the running electron's mark is put before it is left."""
+
+    def script(event: dict[str, Any]) -> Answer:
+        time.sleep(1)
+        return good(1)
+
+    aws.script = script
+
+    async def server() -> None:
+        running = asyncio.ensure_future(made().run(covalents(len), [], {}, METADATA))
+        await asyncio.sleep(0.3)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(server())
+    assert [key for key in aws.objects if key.endswith("/cancel")]
+
+
+# -- the stock image -----------------------------------------------------------------------------
+
+
+def stock(aws: AWS, run: Callable[[Any], Answer]) -> Callable[[dict[str, Any]], Answer]:
+    """Answers as Covalent's stock handler: fails on an envelope, serves its own events."""
+
+    def script(event: dict[str, Any]) -> Answer:
+        body = json.loads(event["payload"])
+        if wire.MARK in body:
+            message = "local variable 's3' referenced before assignment"
+            fault = {"errorType": "UnboundLocalError", "errorMessage": message}
+            return Answer(payload=fault, error="Unhandled")
+        return run(body)
+
+    return script
+
+
+def test_stock_image_is_recognized_and_served(aws: AWS) -> None:
+    """A function of the stock image gets Covalent's S3 protocol, asked for once; its objects are
+    removed."""
+
+    def run(event: Any) -> Answer:
+        function, args, kwargs = cloudpickle.loads(
+            aws.objects[f"/bucket/{event['COVALENT_TASK_FUNC_FILENAME']}"]
+        )
+        result = cloudpickle.dumps(function(*args, **kwargs))
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = result
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert execute(made(), len, "four")[0].get_deserialized() == 4
+    assert asyncio.run(made().run(len, ["four"], {}, METADATA)) == 4
+    assert not aws.objects
+    assert len([r for r in aws.requests if r.startswith("POST")]) == 3
+
+
+def test_stock_exception_and_crash(aws: AWS) -> None:
+    """The stock handler's exception text fails the node; so does a crash, at once."""
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['EXCEPTION_FILENAME']}"] = json.dumps("it broke").encode()
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert "it broke" in execute(made(), len)[2]
+    timeout = {"errorMessage": "2026 r Task timed out after 3.00 seconds"}
+    aws.script = stock(aws, lambda event: Answer(payload=timeout, error="Unhandled"))
+    assert "its own Timeout of 3.00 s" in execute(made(), len)[2]
+
+
+def test_stock_result_of_somebody_else_is_not_loaded(aws: AWS, tmp_path: Path) -> None:
+    """A pickle that asks for anything but Covalent's container is refused unrun."""
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (marker,))
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = cloudpickle.dumps(Evil())
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert "was not loaded" in execute(made(), len)[2]
+    assert not marker.exists()
+
+
+def test_documented_steps(aws: AWS, tmp_path: Path) -> None:
+    """submit_task, get_status, query_result and query_task_exception work one by one."""
+    events: list[Any] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        events.append((event["headers"]["X-Amz-Invocation-Type"], json.loads(event["payload"])))
+        return Answer(payload=b"", status=202)
+
+    aws.script = script
+
+    async def steps() -> None:
+        executor = made()
+        answer = await executor.submit_task("other", "f.pkl", "r.pkl", "e.json")
+        assert answer["StatusCode"] == 202
+        assert await executor.get_status("r.pkl") is False
+        aws.objects["/bucket/r.pkl"] = cloudpickle.dumps(TransportableObject(5))
+        aws.objects["/bucket/e.json"] = b'"why"'
+        assert await executor.get_status("r.pkl") is True
+        result = await executor.query_result(str(tmp_path), "r.pkl")
+        assert result.get_deserialized() == 5
+        assert await executor.query_task_exception(str(tmp_path), "e.json") == "why"
+        with pytest.raises(FileNotFoundError, match=r"no gone\.pkl in bucket bucket"):
+            await executor.query_result(str(tmp_path), "gone.pkl")
+
+    asyncio.run(steps())
+    assert events == [
+        (
+            "Event",
+            {
+                "S3_BUCKET_NAME": "bucket",
+                "COVALENT_TASK_FUNC_FILENAME": "f.pkl",
+                "RESULT_FILENAME": "r.pkl",
+                "EXCEPTION_FILENAME": "e.json",
+            },
+        )
+    ]
+    assert "POST /2015-03-31/functions/other/invocations" in aws.requests
+
+
+# -- names, settings, JSON -----------------------------------------------------------------------
+
+DOCUMENTED = {
+    "run": "function args kwargs task_metadata",
+    "setup": "task_metadata",
+    "teardown": "task_metadata",
+    "cancel": "task_metadata job_handle",
+    "submit_task": "function_name func_filename result_filename exception_filename",
+    "submit_task_sync": "function_name func_filename result_filename exception_filename",
+    "get_status": "object_key",
+    "get_status_sync": "object_key",
+    "query_result": "workdir result_filename",
+    "query_result_sync": "workdir result_filename",
+    "query_task_exception": "workdir exception_filename",
+    "query_task_exception_sync": "workdir exception_filename",
+    "get_session": "",
+    "boto_session_options": "",
+    "run_async_subprocess": "cmd",
+    "to_dict": "",
+    "from_dict": "object_dict",
+    "get_dispatch_context": "dispatch_info",
+    "get_cancel_requested": "",
+    "set_job_handle": "handle",
+    "set_job_status": "status",
+    "validate_status": "status",
+    "get_version_info": "",
+    "write_streams_to_file": "stream_strings filepaths dispatch_id results_dir",
+    "send": "task_specs resources task_group_metadata",
+    "poll": "task_group_metadata data",
+    "receive": "task_group_metadata data",
+}
+
+
+@pytest.mark.parametrize(("name", "arguments"), DOCUMENTED.items())
+def test_documented_methods(name: str, arguments: str) -> None:
+    """Each documented method exists and takes the documented arguments by name."""
+    method = getattr(AWSLambdaExecutor, name)
+    names = [p for p in inspect.signature(method).parameters if p != "self"]
+    assert names == arguments.split()
+    sync = name.endswith("_sync") or not hasattr(AWSLambdaExecutor, f"{name}_sync")
+    assert sync or inspect.iscoroutinefunction(method)
+
+
+def test_documented_constructor(aws: AWS) -> None:
+    """The public plugin's positional order and every documented keyword are accepted."""
+    executor = AWSLambdaExecutor("fn", "bucket", "/c", "prof", "eu-west-1", 7, 11)
+    assert (executor.function_name, executor.s3_bucket_name) == ("fn", "bucket")
+    assert (executor.credentials_file, executor.profile) == ("/c", "prof")
+    assert (executor.region, executor.poll_freq, executor.timeout) == ("eu-west-1", 7, 11)
+    executor = AWSLambdaExecutor(
+        execution_role="role",
+        cache_dir="/tmp/x",
+        log_stdout="o",
+        log_stderr="e",
+        time_limit=4,
+        retries=2,
+    )
+    assert executor.cache_dir == "/tmp/x" and executor.retries == 2
+    assert executor.boto_session_options() == {"region_name": "us-east-1"}
+
+
+def test_survives_json() -> None:
+    """to_dict is plain JSON; an executor rebuilt from it as the server does is the same."""
+    executor = made(timeout=33, retries=1)
+    carried = json.loads(json.dumps(executor.to_dict()))
+    assert carried["short_name"] == "awslambda"
+    rebuilt = AWSLambdaExecutor(**awslambda._EXECUTOR_PLUGIN_DEFAULTS).from_dict(carried)
+    assert rebuilt.__dict__ == executor.__dict__
+
+
+@pytest.mark.parametrize("name", ["timeout", "poll_freq"])
+@pytest.mark.parametrize("value", [-1, "soon", True])
+def test_bad_numbers_are_refused(name: str, value: Any) -> None:
+    """A timeout that is no positive number is refused when the executor is built."""
+    with pytest.raises(ConfigurationError, match=f"{name}="):
+        made(**{name: value})
+
+
+def test_broken_samconfig_does_not_stop_the_server(clean_surroundings: Path) -> None:
+    """The server builds an executor from covalent.conf wherever it was started; a broken project
+    there matters only to those who have no names of their own."""
+    (clean_surroundings / "samconfig.toml").write_text("ElectronFunction = [")
+    with pytest.raises(ConfigurationError, match="not valid TOML"):
+        AWSLambdaExecutor()
+    in_server = AWSLambdaExecutor(**awslambda._EXECUTOR_PLUGIN_DEFAULTS)
+    with pytest.raises(ConfigurationError, match="not valid TOML"):
+        asyncio.run(in_server.run(covalents(len), [], {}, METADATA))
+    in_server.from_dict(made().to_dict())
+    assert in_server.unresolved == "" and in_server.function_name == "fn"
+
+
+def test_errors_share_one_base() -> None:
+    """All of the executor's errors keep an electron's streams in Covalent."""
+    from covalent._shared_files.exceptions import TaskRuntimeError
+
+    assert issubclass(AWSLambdaExecutorError, TaskRuntimeError)
+    assert not issubclass(AWSLambdaExecutorError, TaskCancelledError)

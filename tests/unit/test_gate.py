@@ -1,0 +1,84 @@
+"""The gate: order and number of those who may send while Lambda throttles."""
+
+import asyncio
+import time
+
+from covalent_awslambda_plugin.gate import Gate
+
+
+class Quota:
+    """A stand-in for Lambda's concurrency quota."""
+
+    def __init__(self, places: int) -> None:
+        self.places, self.running, self.refusals = places, 0, 0
+        self.served: list[int] = []
+
+    async def electron(self, gate: Gate, age: int) -> None:
+        while True:
+            await gate.enter(age)
+            if self.running >= self.places:
+                self.refusals += 1
+                gate.leave(throttled=True)
+                continue
+            self.running += 1
+            await asyncio.sleep(0.01)
+            self.running -= 1
+            self.served.append(age)
+            gate.leave()
+            return
+
+
+def serve(quota: Quota, electrons: int) -> float:
+    async def all_of_them() -> None:
+        gate = Gate()
+        await asyncio.gather(*(quota.electron(gate, age) for age in range(electrons)))
+
+    started = time.process_time()
+    asyncio.run(all_of_them())
+    return time.process_time() - started
+
+
+def test_everyone_is_served_with_few_refusals() -> None:
+    """300 electrons on 5 places all run; beyond the first burst, about one refusal for each."""
+    quota = Quota(5)
+    serve(quota, 300)
+    assert sorted(quota.served) == list(range(300))
+    assert quota.refusals < 300 + 1.5 * 300
+
+
+def test_oldest_go_first() -> None:
+    """Those who wait are served in the order of their age."""
+    quota = Quota(2)
+    serve(quota, 60)
+    displaced = [abs(place - age) for place, age in enumerate(quota.served)]
+    assert max(displaced) <= 4
+
+
+def test_no_limit_is_seen_without_throttling() -> None:
+    """Unthrottled, all are let in at once."""
+
+    async def scenario() -> int:
+        gate = Gate()
+        for age in range(500):
+            await asyncio.wait_for(gate.enter(age), 1)
+        return 500
+
+    assert asyncio.run(scenario()) == 500
+
+
+def test_one_who_gives_up_takes_no_place() -> None:
+    """An electron cancelled while it waits does not block those behind it."""
+
+    async def scenario() -> None:
+        gate = Gate()
+        await gate.enter(0)
+        await gate.enter(1)
+        gate.leave(throttled=True)  # the window is 1 now, and one is inside
+        waiting = asyncio.ensure_future(gate.enter(2))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        gate.leave()
+        await asyncio.wait_for(gate.enter(3), 1)
+
+    asyncio.run(scenario())

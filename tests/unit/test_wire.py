@@ -1,0 +1,98 @@
+"""The envelope: what goes in comes out, and what is malformed is refused with a reason."""
+
+import json
+from typing import Any
+
+import pytest
+
+import wire
+
+
+def full_request() -> wire.Request:
+    blob = wire.blob(b"large")
+    return wire.Request(
+        task_id="d-1-a",
+        python="3.11.7",
+        cloudpickle="3.1.2",
+        function="Zg==",
+        args=["YQ==", blob],
+        kwargs={"k": blob, "plain": "cA=="},
+        before=[("Zg==", "YQ==", "aw==", "files")],
+        after=[("Zg==", blob, "aw==", "")],
+        bucket="bucket",
+        limit=12.5,
+    )
+
+
+def test_request_survives_json() -> None:
+    """A request read back is equal to the one that was sent, blobs and hooks included."""
+    request = full_request()
+    assert wire.Request.from_json(json.loads(request.to_json())) == request
+
+
+def test_response_survives_json() -> None:
+    """A response read back is equal to the one that was sent."""
+    response = wire.Response(
+        python="3.11.7",
+        cloudpickle="3.1.2",
+        result=wire.blob(b"data", key="tasks/t/result"),
+        text="text",
+        attrs={"doc": None, "name": "n"},
+        stdout="out\n",
+        stderr="err ☃\n",
+        usage=wire.Usage(request_id="r", duration=1.5, memory_mb=512, max_memory_mb=80, cold=True),
+    )
+    assert wire.Response.from_json(json.loads(json.dumps(response.to_json()))) == response
+
+
+def test_failure_survives_json() -> None:
+    """A failure keeps its kind, type, message and traceback."""
+    failure = wire.Failure(kind=wire.EXCEPTION, type="KeyError", message="'x'", traceback="Tr…")
+    response = wire.Response(python="3.11.7", cloudpickle="3.1.2", failure=failure)
+    assert wire.Response.from_json(response.to_json()).failure == failure
+
+
+def test_answer_avoids_the_pair_that_marks_errors() -> None:
+    """SAM's local Lambda takes any answer with errorMessage and errorType for a crash."""
+    answer = wire.Response(python="3", cloudpickle="3").to_json()
+    assert not {"errorMessage", "errorType"} & set(answer)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"covalent_lambda": 2}, "protocol 2"),
+        ({"covalent_lambda": None}, "protocol None"),
+        ({"surprise": 1}, "unknown field(s) in the envelope: surprise"),
+        ({"args": [{"key": "k"}]}, "part of the envelope is malformed"),
+    ],
+)
+def test_malformed_request_is_refused(change: dict[str, Any], said: str) -> None:
+    """Each malformed request names what is wrong with it."""
+    event = {**json.loads(full_request().to_json()), **change}
+    with pytest.raises(wire.EnvelopeError) as refusal:
+        wire.Request.from_json(event)
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("event", [None, [], "text", {}, {"S3_BUCKET_NAME": "b"}])
+def test_foreign_event_is_refused(event: Any) -> None:
+    """An event of somebody else's is told apart from an envelope of another version."""
+    assert not wire.is_envelope(event)
+    with pytest.raises(wire.EnvelopeError, match="no envelope"):
+        wire.Request.from_json(event)
+
+
+def test_missing_fields_are_named() -> None:
+    """A request without its function says so."""
+    with pytest.raises(wire.EnvelopeError, match=r"missing field.*function, python"):
+        wire.Request.from_json({"covalent_lambda": 1, "task_id": "t", "cloudpickle": "3"})
+
+
+def test_blob_is_named_by_its_content() -> None:
+    """Equal bytes share one key; a changed byte is noticed."""
+    blob = wire.blob(b"data")
+    assert blob.key == f"blobs/{blob.sha256}" == wire.blob(b"data").key
+    assert blob.verified(b"data") == b"data"
+    with pytest.raises(wire.DigestMismatch, match=r"blobs/.*Nothing of it was unpickled"):
+        blob.verified(b"dat4")

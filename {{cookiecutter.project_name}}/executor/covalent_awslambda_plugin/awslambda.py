@@ -1,0 +1,497 @@
+"""Covalent's view of the executor.
+
+    Covalent's server                                                       Lambda
+    run ─► Electron (parts) ─► Attempt ─► Transport ─► one synchronous invocation
+     │                          │  ▲                                          │
+     │ cancel ───► its mark ────┘  └── Response ◄─────────────────────────────┘
+     ▼
+    TransportableObject, stdout and stderr, or a typed error
+
+An executor is built where the workflow is written and rebuilt from JSON in the server, so it
+holds strings and numbers only; clients live in `transport`, once for the whole process.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from covalent._shared_files import logger
+from covalent._shared_files.config import get_config
+from covalent._shared_files.exceptions import TaskCancelledError
+from covalent.executor.executor_plugins.remote_executor import RemoteExecutor
+
+from . import failures, stock, wire
+from . import samconfig as names
+from .direct import Attempt, StockImage, mark_cancelled
+from .electron import Electron, is_covalents
+from .errors import AWSLambdaExecutorError, ConfigurationError
+from .threads import in_thread
+from .transport import Account, Transport, caller_identity, session
+from .wire import Response
+
+app_log = logger.app_log
+
+EXECUTOR_PLUGIN_NAME = "AWSLambdaExecutor"
+executor_plugin_name = EXECUTOR_PLUGIN_NAME  # the public plugin's spelling
+
+# Covalent writes these into covalent.conf and passes them back as arguments when the executor is
+# named by string. Empty names leave the choice to samconfig.toml; the documented names are the
+# last resort.
+_EXECUTOR_PLUGIN_DEFAULTS = {
+    "function_name": "",
+    "s3_bucket_name": "",
+    "credentials_file": "",
+    "profile": "",
+    "region": "",
+    "execution_role": "",
+    "cache_dir": "",
+    "poll_freq": 5,
+    "timeout": 900,
+}
+
+# Seconds that a cancelled electron is given to stop, so that its streams are kept.
+_STOPPING = 6.0
+
+
+class AWSLambdaExecutor(RemoteExecutor):
+    """Runs electrons on an AWS Lambda function.
+
+    With no arguments it takes its names from the project's samconfig.toml.
+
+    Args:
+        function_name: name of the Lambda function (or its ARN).
+        s3_bucket_name: name of the bucket for what is too large for an invocation (6 MB).
+        credentials_file: path of a shared AWS credentials file, as Covalent's server sees it.
+        profile: name of the AWS profile to use.
+        region: AWS region of function and bucket.
+        poll_freq: longest seconds between looks at S3, for functions of Covalent's stock image.
+        timeout: seconds for one electron, waiting for a turn included.
+        execution_role: accepted for compatibility; the function's role is the stack's.
+        cache_dir: folder for temporary files of the documented S3 methods.
+        log_stdout, log_stderr: files that Covalent also writes the electron's streams to.
+        time_limit: seconds that the electron itself may run; -1: no limit beside `timeout`.
+        retries: how often to run a failed electron again; 0: never.
+        samconfig: path of samconfig.toml; else COVALENT_LAMBDA_SAMCONFIG, else searched upward.
+        config_env: which environment of samconfig.toml.
+        endpoint_url: Lambda's endpoint if it is not AWS's (`sam local start-lambda`).
+
+    Each value is taken from the argument, else samconfig.toml, else `[executors.awslambda]` of
+    covalent.conf, else the documented default.
+
+    Raises:
+        ConfigurationError: if the samconfig.toml that applies cannot be used, or a number is out
+            of range.
+    """
+
+    def __init__(
+        self,
+        function_name: str | None = None,
+        s3_bucket_name: str | None = None,
+        credentials_file: str | None = None,
+        profile: str | None = None,
+        region: str | None = None,
+        poll_freq: float | None = None,
+        timeout: float | None = None,
+        *,
+        execution_role: str | None = None,
+        cache_dir: str | None = None,
+        log_stdout: str = "",
+        log_stderr: str = "",
+        time_limit: int = -1,
+        retries: int = 0,
+        samconfig: str | None = None,
+        config_env: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
+        conf = _conf()
+        super().__init__(
+            poll_freq=_positive("poll_freq", poll_freq or conf["poll_freq"]),
+            log_stdout=log_stdout,
+            log_stderr=log_stderr,
+            cache_dir=cache_dir or conf["cache_dir"] or _default_cache_dir(),
+            time_limit=time_limit,
+            retries=retries,
+        )
+        self.timeout = _positive("timeout", timeout or conf["timeout"])
+        self.execution_role = execution_role or conf["execution_role"]
+        self.endpoint_url = endpoint_url or ""
+        given: dict[str, Any] = {
+            "function_name": function_name,
+            "s3_bucket_name": s3_bucket_name,
+            "credentials_file": credentials_file,
+            "profile": profile,
+            "region": region,
+        }
+        try:
+            settings = names.resolve(
+                **given, samconfig=samconfig, config_env=config_env, conf=conf, environ=os.environ
+            )
+        except names.SamConfigError as error:
+            # Covalent's server builds an executor from covalent.conf, in its own folder, before
+            # it fills in the attributes of the one that the user built. Only if that does not
+            # follow, the error matters, and then `run` says it.
+            if None in given.values():
+                raise ConfigurationError(str(error)) from error
+            given = {k: v or names.DEFAULTS[k] for k, v in given.items()}
+            settings = names.resolve(**given, environ={})
+            self.unresolved = str(error)
+        else:
+            self.unresolved = ""
+        self.function_name = settings.function_name
+        self.s3_bucket_name = self.remote_cache = settings.s3_bucket_name
+        self.credentials_file = settings.credentials_file
+        self.profile = settings.profile
+        self.region = settings.region
+        self.sources = dict(settings.sources)
+
+    # -- running an electron ---------------------------------------------------------------------
+
+    async def run(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        task_metadata: Mapping[str, Any],
+    ) -> Any:
+        """Run one electron on the function.
+
+        Args:
+            function: what Covalent assembled (its `wrapper_fn` with the electron's parts), or any
+                callable.
+            args, kwargs: its arguments, as TransportableObjects or any objects.
+            task_metadata: `dispatch_id` and `node_id`.
+
+        Returns:
+            The return value: a TransportableObject if Covalent called, else the object itself.
+
+        Raises:
+            TaskCancelledError: if the electron was cancelled; the function has been told to stop.
+            AWSLambdaExecutorError: if there is no result; the subclass says what can be done.
+        """
+        task = _Task(self, task_metadata)
+        try:
+            with task.registered():
+                if self._serves_stock_image():
+                    return await self._stock(task, function, args, kwargs)
+                electron = await in_thread(Electron.of, function, args, kwargs)
+                try:
+                    return await self._repeated(task, electron)
+                except StockImage:
+                    _STOCK.add((self._account(), self.function_name))
+                    return await self._stock(task, function, args, kwargs)
+        except AWSLambdaExecutorError as error:
+            self._show(error)
+            app_log.debug(f"{task.name} failed: {error}")
+            raise
+
+    async def _repeated(self, task: "_Task", electron: Electron) -> Any:
+        """Run the electron, again if it fails and `retries` asks for it."""
+        for retries_left in range(max(0, self.retries), -1, -1):
+            try:
+                return await self._once(task, electron)
+            except ConfigurationError:
+                raise
+            except AWSLambdaExecutorError as error:
+                if not retries_left:
+                    raise
+                self._show(error)
+                app_log.warning(f"{task.name}: running again, {retries_left} left: {error}")
+        raise AssertionError("unreachable")
+
+    async def _once(self, task: "_Task", electron: Electron) -> Any:
+        if self.unresolved:
+            raise ConfigurationError(self.unresolved)
+        attempt = task.attempt()
+        try:
+            await self._announce(attempt)
+            response = await task.unless_cancelled(attempt, attempt.run(electron))
+            self._keep_streams(response)
+            if task.cancelled.is_set():
+                raise TaskCancelledError(f"{task.name} was cancelled")
+            return await self._result(attempt, electron, response)
+        finally:
+            await attempt.clean_up()
+
+    async def _announce(self, attempt: Attempt) -> None:
+        """Tell Covalent how to cancel this attempt, unless that was asked for already."""
+        if "_send_queue" not in self.__dict__:
+            return  # not under Covalent's server
+        await self.set_job_handle({"task_id": attempt.task_id})
+        if await self.get_cancel_requested():
+            raise TaskCancelledError("cancelled before it was sent")
+
+    async def _result(self, attempt: Attempt, electron: Electron, response: Response) -> Any:
+        if response.failure and response.failure.kind == wire.CANCELLED:
+            raise TaskCancelledError(f"{attempt.task_id} was cancelled")
+        if response.failure:
+            raise failures.of_response(
+                response.failure, response.usage, self.function_name, self._limits()
+            )
+        if response.result is None or response.text is None:
+            error = ValueError("it holds neither a result nor a failure")
+            raise failures.of_answer(b"", self.function_name, error)
+        result, text = response.result, response.text
+        if not isinstance(result, str):
+            result = wire.encode(await attempt.fetch(result))
+        if not isinstance(text, str):
+            text = (await attempt.fetch(text)).decode()
+        return electron.result(response, result, text)
+
+    def _serves_stock_image(self) -> bool:
+        return (self._account(), self.function_name) in _STOCK
+
+    async def _stock(
+        self,
+        task: "_Task",
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Run an electron on a function of Covalent's stock image, which cannot be cancelled."""
+        run = stock.StockRun(
+            self._transport(),
+            dispatch_id=task.dispatch_id,
+            node_id=task.node_id,
+            timeout=self.timeout,
+            poll_freq=self.poll_freq,
+        )
+        result = await run.run(function, args, kwargs)
+        return result if is_covalents(function) else result.get_deserialized()
+
+    def _limits(self) -> dict[str, float]:
+        limits = {"timeout": self.timeout, "time_limit": self.time_limit}
+        return {name: seconds for name, seconds in limits.items() if seconds > 0}
+
+    def _keep_streams(self, response: Response) -> None:
+        for stream, text in (
+            (self.task_stdout, response.stdout),
+            (self.task_stderr, response.stderr),
+        ):
+            if stream is not None:
+                stream.write(text)
+
+    def _show(self, error: AWSLambdaExecutorError) -> None:
+        """Put an error where Covalent's UI shows it: at the end of the electron's stderr."""
+        if self.task_stderr is not None:
+            self.task_stderr.write(error.report())
+
+    # -- cancelling one --------------------------------------------------------------------------
+
+    async def cancel(
+        self, task_metadata: Mapping[str, Any] | None = None, job_handle: Any = None
+    ) -> bool:
+        """Stop an electron: before it is sent, while it waits for its turn, or while it runs.
+
+        Args:
+            task_metadata: `dispatch_id` and `node_id`.
+            job_handle: what `run` told Covalent.
+
+        Returns:
+            Whether the electron was told to stop.
+        """
+        if not task_metadata or not job_handle:
+            return False
+        running = _RUNNING.get(_key(task_metadata))
+        if running is not None:
+            running.cancel()
+            return True
+        # It was sent by a server that has since been started anew.
+        await in_thread(mark_cancelled, self._transport(), job_handle["task_id"])
+        return True
+
+    # -- AWS -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def get_session(self) -> Iterator[Any]:
+        """A boto3 session with the executor's credentials, profile and region."""
+        yield session(self._account())
+
+    def boto_session_options(self) -> dict[str, str]:
+        """The profile and region as arguments of `boto3.Session`."""
+        options = {"profile_name": self.profile, "region_name": self.region}
+        return {k: v for k, v in options.items() if v}
+
+    async def _validate_credentials(self, raise_exception: bool = True) -> dict[str, Any] | bool:
+        """The caller's identity, from AWS STS; False if the credentials are not accepted."""
+        try:
+            return await in_thread(caller_identity, self._account())
+        except ConfigurationError:
+            if raise_exception:
+                raise
+            return False
+
+    # -- the public plugin's S3 protocol, step by step -------------------------------------------
+
+    def submit_task_sync(
+        self, function_name: str, func_filename: str, result_filename: str, exception_filename: str
+    ) -> dict[str, Any]:
+        """Invoke a function of Covalent's stock image asynchronously.
+
+        Args:
+            function_name: its name.
+            func_filename, result_filename, exception_filename: keys in the executor's bucket.
+
+        Returns:
+            Lambda's answer as boto3 gives it (`StatusCode` 202).
+        """
+        names_ = (func_filename, result_filename, exception_filename)
+        event = stock.event(self.s3_bucket_name, *names_)
+        return self._transport(function_name).invoke_event(json.dumps(event).encode())
+
+    async def submit_task(
+        self, function_name: str, func_filename: str, result_filename: str, exception_filename: str
+    ) -> dict[str, Any]:
+        """`submit_task_sync` without blocking."""
+        names_ = (func_filename, result_filename, exception_filename)
+        return await in_thread(self.submit_task_sync, function_name, *names_)
+
+    def get_status_sync(self, object_key: str) -> bool:
+        """Whether the bucket holds `object_key`; that S3 refuses to say is an error, not a no."""
+        return self._transport().exists(object_key)
+
+    async def get_status(self, object_key: str) -> bool:
+        """`get_status_sync` without blocking."""
+        return await in_thread(self.get_status_sync, object_key)
+
+    def query_result_sync(self, workdir: str, result_filename: str) -> Any:
+        """Download a result into `workdir` and load it.
+
+        Raises:
+            FileNotFoundError: if the bucket holds no such object.
+            ConfigurationError: if it is no result of Covalent's stock image.
+        """
+        data = stock.download_file(self._transport(), workdir, result_filename)
+        return stock.load(data, result_filename)
+
+    async def query_result(self, workdir: str, result_filename: str) -> Any:
+        """`query_result_sync` without blocking."""
+        return await in_thread(self.query_result_sync, workdir, result_filename)
+
+    def query_task_exception_sync(self, workdir: str, exception_filename: str) -> Any:
+        """Download the text of an electron's exception into `workdir` and return it.
+
+        Raises:
+            FileNotFoundError: if the bucket holds no such object.
+        """
+        return json.loads(stock.download_file(self._transport(), workdir, exception_filename))
+
+    async def query_task_exception(self, workdir: str, exception_filename: str) -> Any:
+        """`query_task_exception_sync` without blocking."""
+        return await in_thread(self.query_task_exception_sync, workdir, exception_filename)
+
+    async def _upload_task(self, workdir: str, func_filename: str) -> None:
+        await in_thread(stock.upload_file, self._transport(), workdir, func_filename)
+
+    async def _poll_task(self, object_keys: Sequence[str]) -> str:
+        return await stock.poll(
+            self._transport(), object_keys, timeout=self.timeout, poll_freq=self.poll_freq
+        )
+
+    def _account(self) -> Account:
+        return Account(
+            region=self.region,
+            profile=self.profile,
+            credentials_file=self.credentials_file,
+            endpoint_url=self.endpoint_url,
+        )
+
+    def _transport(self, function_name: str = "") -> Transport:
+        return Transport(
+            self._account(),
+            function=function_name or self.function_name,
+            bucket=self.s3_bucket_name,
+            sources=self.sources,
+        )
+
+
+class _Task:
+    """An electron that `run` is busy with, and whether it was cancelled."""
+
+    def __init__(self, executor: AWSLambdaExecutor, metadata: Mapping[str, Any]) -> None:
+        self._executor = executor
+        self.dispatch_id, self.node_id = self._key = _key(metadata)
+        self.name = f"electron {self.node_id} of dispatch {self.dispatch_id}"
+        self.cancelled = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    @contextmanager
+    def registered(self) -> Iterator[None]:
+        """Let `cancel`, which is called on another instance, find this task."""
+        _RUNNING[self._key] = self
+        try:
+            yield
+        finally:
+            _RUNNING.pop(self._key, None)
+
+    def attempt(self) -> Attempt:
+        limit = self._executor.time_limit
+        return Attempt(
+            self._executor._transport(),
+            task_id=f"{self.dispatch_id}-{self.node_id}-{secrets.token_hex(4)}",
+            timeout=self._executor.timeout,
+            time_limit=limit if limit and limit > 0 else None,
+        )
+
+    def cancel(self) -> None:
+        """May be called from any thread."""
+        self._loop.call_soon_threadsafe(self.cancelled.set)
+
+    async def unless_cancelled(self, attempt: Attempt, running: Awaitable[Response]) -> Response:
+        """Await `running`; once cancelled, have the function stop, and keep its last answer.
+
+        Raises:
+            TaskCancelledError: if it was cancelled and no answer came.
+        """
+        job: asyncio.Future[Response] = asyncio.ensure_future(running)
+        cancelled = asyncio.ensure_future(self.cancelled.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {job, cancelled}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not job.done() and attempt.sent:
+                await attempt.cancel()
+                await asyncio.wait({job}, timeout=_STOPPING)
+            if job.done() and not (self.cancelled.is_set() and job.exception()):
+                return job.result()
+            raise TaskCancelledError(f"{self.name} was cancelled")
+        except asyncio.CancelledError:  # the server is stopping
+            if attempt.sent:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(asyncio.shield(attempt.cancel()), _STOPPING)
+            raise
+        finally:
+            job.cancel()
+            cancelled.cancel()
+
+
+# Functions found to run Covalent's stock image.
+_STOCK: set[tuple[Account, str]] = set()
+
+# Electrons that this process is busy with, by dispatch and node.
+_RUNNING: dict[tuple[str, int], _Task] = {}
+
+
+def _key(metadata: Mapping[str, Any]) -> tuple[str, int]:
+    return str(metadata["dispatch_id"]), int(metadata["node_id"])
+
+
+def _conf() -> dict[str, Any]:
+    try:
+        said = get_config("executors.awslambda")
+    except KeyError:
+        said = {}
+    return {**_EXECUTOR_PLUGIN_DEFAULTS, **said}
+
+
+def _default_cache_dir() -> str:
+    return str(get_config("dispatcher.cache_dir"))
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise ConfigurationError(f"{name}={value!r} must be a number of seconds above 0.")
+    return value

@@ -1,0 +1,271 @@
+"""One attempt at one electron over the direct path: a synchronous invocation.
+
+parts too large ─► S3      envelope ─► gate ─► Lambda ─► Response
+                                         │ waiting          │ lost on the way, or long:
+                                         ▼                  ▼ its outcome in S3
+                                  cancelled here     cancelled by a mark in S3
+"""
+
+import asyncio
+import atexit
+import contextlib
+import json
+import time
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from . import blobs, failures, wire
+from .electron import Electron
+from .errors import AWSLambdaExecutorError
+from .gate import Gate
+from .threads import in_thread
+from .transport import ConnectionLost, Reply, Throttled, Transport, Unreachable
+
+# Seconds after which the outcome is looked for in S3 as well: handlers leave one there from 20 s
+# on, and an idle connection may be dropped without notice (by a NAT gateway after 350 s).
+_LOOK_AFTER = 30.0
+_LOOK_EVERY = 10.0
+# Seconds beyond the task's limit for its answer to travel.
+_GRACE = 15.0
+# Seconds between attempts to connect at all.
+_RECONNECT_EVERY = 1.0
+
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Gate]] = WeakKeyDictionary()
+
+
+class StockImage(Exception):
+    """The function runs Covalent's stock image: it failed before it ran anything."""
+
+
+class Attempt:
+    """One electron, sent at most once.
+
+    Args:
+        transport: the function and bucket.
+        task_id: names this attempt in S3.
+        timeout: seconds for everything: waiting for a turn, running, answering.
+        time_limit: seconds for running; None: only `timeout`.
+    """
+
+    def __init__(
+        self, transport: Transport, *, task_id: str, timeout: float, time_limit: float | None
+    ) -> None:
+        self._transport, self.task_id = transport, task_id
+        self._timeout, self._time_limit = timeout, time_limit
+        self._born = time.monotonic()
+        self.sent = False  # if True, the electron may be running
+        self._ended = False
+        self._lost: Exception | None = None
+        self._objects: set[str] = set()  # what of ours the bucket may hold
+
+    async def run(self, electron: Electron) -> wire.Response:
+        """Send `electron` and wait for its response.
+
+        Raises:
+            AWSLambdaExecutorError: if no response comes; its class says what can be done.
+            StockImage: if the function does not speak this protocol, before anything ran.
+        """
+        large = await in_thread(electron.too_large)
+        response = await self._send(electron, large)
+        if response.failure and response.failure.kind == wire.BLOB_MISSING:
+            # Deleted or expired meanwhile, and noticed before anything ran.
+            response = await self._send(electron, large, again=True)
+        self._ended = True
+        self._note_objects(response)
+        return response
+
+    async def cancel(self) -> None:
+        """Ask the function to stop; it looks for the mark while its task runs."""
+        self._objects.add(wire.CANCEL)
+        await in_thread(mark_cancelled, self._transport, self.task_id)
+
+    async def fetch(self, part: wire.Part) -> bytes:
+        """The bytes of a part of the response.
+
+        Raises:
+            AWSLambdaExecutorError: if they cannot be had, or are not those that were stored.
+        """
+        if isinstance(part, str):
+            return part.encode()
+        try:
+            return await in_thread(self._transport.fetch, part)
+        except wire.DigestMismatch as error:
+            raise AWSLambdaExecutorError(
+                f"The electron ran, but its result is lost: {error}"
+            ) from error
+
+    async def clean_up(self) -> None:
+        """Delete what this attempt left in the bucket, unless its task may still be running."""
+        if not self._ended or not self._objects:
+            return
+        keys = [wire.task_key(self.task_id, name) for name in sorted(self._objects)]
+        with contextlib.suppress(Exception):  # the bucket's lifecycle removes what is left
+            await in_thread(self._transport.delete, *keys)
+
+    def _note_objects(self, response: wire.Response) -> None:
+        for name, part in ((wire.RESULT, response.result), (wire.RESULT_TEXT, response.text)):
+            if isinstance(part, wire.Blob):
+                self._objects.add(name)
+        if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER:
+            self._objects.add(wire.OUTCOME)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    async def _send(
+        self, electron: Electron, large: list[str], *, again: bool = False
+    ) -> wire.Response:
+        async with blobs.stored(self._transport, large, again=again) as placed:
+            request = electron.request(
+                task_id=self.task_id,
+                bucket=self._transport.bucket,
+                limit=self._limit(),
+                blobs=placed,
+            )
+            return await self._answer(request.to_json().encode())
+
+    def _left(self) -> float:
+        return self._born + self._timeout - time.monotonic()
+
+    def _limit(self) -> float:
+        left = max(1.0, self._left())
+        return left if self._time_limit is None else min(left, self._time_limit)
+
+    async def _answer(self, payload: bytes) -> wire.Response:
+        while True:
+            try:
+                async with _turn(self._gate(), self._born, self._left()):
+                    return await self._invoke(payload)
+            except Throttled as refusal:
+                cause: Exception = refusal
+            except Unreachable as refusal:
+                if self._left() < _RECONNECT_EVERY:
+                    raise failures.unreachable(self._transport.function, refusal) from refusal
+                await asyncio.sleep(_RECONNECT_EVERY)
+                continue
+            if self._left() <= 0:
+                raise failures.throttled(self._transport.function, self._timeout, cause) from cause
+
+    def _gate(self) -> Gate:
+        gates = _gates.setdefault(asyncio.get_running_loop(), {})
+        return gates.setdefault((self._transport.account, self._transport.function), Gate())
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    async def _invoke(self, payload: bytes) -> wire.Response:
+        """Invoke once, and take whichever comes first: the answer, or the outcome in S3."""
+        self.sent = True
+        _live.add(self)
+        invocation = asyncio.ensure_future(in_thread(self._transport.invoke, payload))
+        outcome = asyncio.ensure_future(self._outcome())
+        try:
+            return await self._first(invocation, outcome)
+        except (Throttled, Unreachable):
+            self.sent = False
+            raise
+        finally:
+            invocation.cancel()
+            outcome.cancel()
+            _live.discard(self)
+
+    async def _first(
+        self, invocation: "asyncio.Future[Reply]", outcome: "asyncio.Future[wire.Response]"
+    ) -> wire.Response:
+        waiting: set[asyncio.Future[Any]] = {invocation, outcome}
+        end = time.monotonic() + self._limit() + _GRACE
+        while True:
+            seconds = end - time.monotonic()
+            done, waiting = await asyncio.wait(
+                waiting, timeout=max(0, seconds), return_when=asyncio.FIRST_COMPLETED
+            )
+            if outcome in done:
+                return outcome.result()
+            if not done:
+                cause = self._lost or "the function did not end the task in time either"
+                raise failures.unknown(
+                    self._transport.function, self._limit() + _GRACE, cause
+                ) from self._lost
+            try:
+                return await self._read(invocation.result())
+            except ConnectionLost as lost:
+                self._lost = lost
+
+    async def _read(self, reply: Reply) -> wire.Response:
+        if not reply.function_error and reply.payload:
+            return self._response(reply.payload)
+        words = await in_thread(self._last_words)
+        if words is not None:
+            return words
+        self._ended = True
+        if _is_stock(reply):
+            raise StockImage
+        raise failures.of_crash(reply, self._transport.function)
+
+    def _response(self, payload: bytes) -> wire.Response:
+        try:
+            return wire.Response.from_json(json.loads(payload))
+        except ValueError as error:
+            raise failures.of_answer(payload, self._transport.function, error) from error
+
+    async def _outcome(self) -> wire.Response:
+        """Wait until the handler's outcome is in S3."""
+        await asyncio.sleep(_LOOK_AFTER)
+        while True:
+            words = await in_thread(self._last_words)
+            if words is not None:
+                return words
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _last_words(self) -> wire.Response | None:
+        """What the handler left in S3, if anything; it blocks."""
+        if not self._transport.bucket:
+            return None
+        key = wire.task_key(self.task_id, wire.OUTCOME)
+        try:
+            stored = self._transport.get(key)
+        except Exception:  # no bucket here (`sam local`), or no right to it: then there is none
+            return None
+        if stored is None:
+            return None
+        self._objects.add(wire.OUTCOME)
+        return self._response(stored)
+
+
+@contextlib.asynccontextmanager
+async def _turn(gate: Gate, age: float, seconds: float) -> Any:
+    try:
+        await asyncio.wait_for(gate.enter(age), max(0.0, seconds))
+    except (asyncio.TimeoutError, TimeoutError) as error:
+        raise Throttled("none: it was never its turn") from error
+    throttled = False
+    try:
+        yield
+    except Throttled:
+        throttled = True
+        raise
+    finally:
+        gate.leave(throttled=throttled)
+
+
+def mark_cancelled(transport: Transport, task_id: str) -> None:
+    """Put the mark for which the function looks; it blocks."""
+    transport.put(wire.task_key(task_id, wire.CANCEL), b"")
+
+
+def _is_stock(reply: Reply) -> bool:
+    """Whether Covalent's stock handler failed on the envelope, as it must: its own variables are
+    unbound when the event lacks its keys, so its error handler fails, before anything ran."""
+    return b"UnboundLocalError" in reply.payload and b"s3" in reply.payload
+
+
+# Attempts that may be running in Lambda. When the server stops, nobody will wait for them.
+_live: set[Attempt] = set()
+
+
+@atexit.register
+def _cancel_what_runs() -> None:
+    end = time.monotonic() + 10
+    for attempt in list(_live):
+        if time.monotonic() > end:
+            break
+        with contextlib.suppress(Exception):
+            mark_cancelled(attempt._transport, attempt.task_id)

@@ -1,0 +1,307 @@
+"""The envelope that the executor and the function exchange: fields, limits and checks. No I/O.
+
+    executor                         Lambda
+    Request  ──── to_json ──►  from_json ──►  app.handler
+    Response ◄─ from_json ────  to_json  ◄──  app.handler
+
+A *part* is one pickled object (the electron's function, an argument, a hook, the result). It
+travels inline, as base64 text (Covalent's own form: nothing is pickled twice), or as a `Blob`:
+the S3 key of its raw bytes with their size and sha256, so that no byte is unpickled before its
+digest was compared.
+
+This file is shared by both sides and runs on Python 3.8 and later with the standard library only.
+"""
+
+import base64
+import hashlib
+import json
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+
+PROTOCOL = 1
+MARK = "covalent_lambda"  # the key that every envelope carries, with the protocol's number
+
+# Bytes of one synchronous request or response:
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+PAYLOAD_LIMIT = 6 * 1024 * 1024
+# What the envelope itself may need beside its parts: names, headers, JSON punctuation.
+PAYLOAD_MARGIN = 256 * 1024
+
+BLOB_PREFIX = "blobs/"  # written by the executor, read by the function
+TASK_PREFIX = "tasks/"  # one folder for each attempt of each electron
+CANCEL, OUTCOME, RESULT, RESULT_TEXT = "cancel", "outcome", "result", "result-text"
+
+# A task that ran this many seconds leaves its answer in S3 as well: an idle connection may have
+# been dropped by then (NAT gateways do so after 350 s), and the work must not be lost.
+LEAVE_OUTCOME_AFTER = 20.0
+
+
+class EnvelopeError(ValueError):
+    """An event or a response that is no valid envelope; the message says which field is wrong."""
+
+
+class DigestMismatch(ValueError):
+    """The bytes in S3 are not those that were stored: their sha256 differs."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Where the raw bytes of a part lie: S3 key, size in bytes, sha256 in hexadecimal."""
+
+    key: str
+    size: int
+    sha256: str
+
+    def verified(self, data: bytes) -> bytes:
+        """Return `data` if it is what was stored under this blob.
+
+        Raises:
+            DigestMismatch: if it is not, naming the key and both digests.
+        """
+        found = digest(data)
+        if found != self.sha256:
+            raise DigestMismatch(
+                f"S3 object {self.key} holds {len(data)} bytes with sha256 {found}, "
+                f"expected {self.size} bytes with sha256 {self.sha256}. Nothing of it was "
+                "unpickled. Somebody changed the object, or the upload was damaged."
+            )
+        return data
+
+
+Part = Union[str, Blob]
+Hook = Tuple[Part, Part, Part, str]  # function, args, kwargs, name of the keyword it fills
+
+
+def digest(data: bytes) -> str:
+    """sha256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def blob(data: bytes, *, key: str = "") -> Blob:
+    """Describe `data` as a blob under `key` (default: its content address)."""
+    sha256 = digest(data)
+    return Blob(key=key or BLOB_PREFIX + sha256, size=len(data), sha256=sha256)
+
+
+def encode(data: bytes) -> str:
+    """Base64 text of `data`: an inline part."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode(part: str) -> bytes:
+    """Raw bytes of an inline part."""
+    return base64.b64decode(part)
+
+
+def task_key(task_id: str, name: str) -> str:
+    """S3 key of what is kept for one attempt of one electron (`CANCEL`, `OUTCOME`, …)."""
+    return f"{TASK_PREFIX}{task_id}/{name}"
+
+
+def minor(version: str) -> str:
+    """`3.11` of `3.11.7`: pickled code runs only on the same minor version of Python."""
+    return ".".join(version.split(".")[:2])
+
+
+@dataclass(frozen=True)
+class Request:
+    """One electron to run.
+
+    Args:
+        task_id: names this attempt; the folder below `tasks/`.
+        python, cloudpickle: versions that pickled the electron's function.
+        bucket: where blobs lie; empty when there is none.
+        limit: seconds the task may take; None: only Lambda's own timeout.
+        function: the electron's function.
+        args, kwargs: its arguments.
+        before, after: Covalent's hooks (deps), in order.
+    """
+
+    task_id: str
+    python: str
+    cloudpickle: str
+    function: Part
+    args: List[Part] = field(default_factory=list)
+    kwargs: Dict[str, Part] = field(default_factory=dict)
+    before: List[Hook] = field(default_factory=list)
+    after: List[Hook] = field(default_factory=list)
+    bucket: str = ""
+    limit: Optional[float] = None
+
+    def to_json(self) -> str:
+        """The event, as JSON text."""
+        return json.dumps(dict(_fields(self), **{MARK: PROTOCOL}), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(event: Mapping[str, Any]) -> "Request":
+        """Read an event.
+
+        Raises:
+            EnvelopeError: if it is of another protocol, or a field is missing or unknown.
+        """
+        values = _checked(event, Request)
+        for name in ("before", "after"):
+            values[name] = [tuple(_part(x) for x in hook) for hook in values.get(name, [])]
+        values["function"] = _part(values["function"])
+        values["args"] = [_part(x) for x in values.get("args", [])]
+        values["kwargs"] = {k: _part(x) for k, x in values.get("kwargs", {}).items()}
+        return Request(**values)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no result.
+
+    Args:
+        kind: one of the constants below.
+        type: qualified name of the exception's class.
+        message: its text.
+        traceback: the remote traceback as text, chained causes included.
+    """
+
+    kind: str
+    message: str
+    type: str = ""
+    traceback: str = ""
+
+
+# Nothing of the electron ran:
+PROTOCOL_DIFFERS = "protocol"
+PYTHON_DIFFERS = "python"
+BLOB_MISSING = "blob-missing"
+BLOB_TAMPERED = "blob-tampered"
+STORAGE = "storage"  # S3 refused the function something
+CANNOT_LOAD = "cannot-load"  # the pickles ask for what the image lacks
+DID_NOT_RUN = frozenset(
+    [PROTOCOL_DIFFERS, PYTHON_DIFFERS, BLOB_MISSING, BLOB_TAMPERED, STORAGE, CANNOT_LOAD]
+)
+# The electron ran, at least in part:
+EXCEPTION = "exception"
+EXIT = "exit"
+UNPICKLABLE = "unpicklable-result"
+RESULT_LOST = "result-lost"  # it could not be stored
+DEADLINE = "deadline"
+CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one invocation took, as the function itself saw it.
+
+    Args:
+        request_id: Lambda's name for the invocation.
+        duration: seconds in the handler.
+        memory_mb: configured memory in MB.
+        max_memory_mb: peak resident memory of the function's process in MB.
+        cold: whether this was the environment's first invocation.
+    """
+
+    request_id: str = ""
+    duration: float = 0.0
+    memory_mb: int = 0
+    max_memory_mb: int = 0
+    cold: bool = False
+
+
+@dataclass(frozen=True)
+class Response:
+    """What became of a request: a result, or a failure, with the captured streams.
+
+    Args:
+        result: the pickled return value; None if there is a failure.
+        text: `str()` of the return value (Covalent shows it, and reads sublattices from it);
+            a blob when large.
+        attrs: `doc` and `name` of the return value, for Covalent's header.
+        python, cloudpickle: versions that pickled the result.
+        stdout, stderr: what the task wrote to file descriptors 1 and 2.
+        failure: why there is no result.
+        usage: what it took.
+    """
+
+    python: str
+    cloudpickle: str
+    result: Optional[Part] = None
+    text: Optional[Part] = None
+    attrs: Dict[str, Optional[str]] = field(default_factory=dict)
+    stdout: str = ""
+    stderr: str = ""
+    failure: Optional[Failure] = None
+    usage: Usage = field(default_factory=Usage)
+
+    def to_json(self) -> Dict[str, Any]:
+        """The response as a JSON-able dict (the runtime client encodes it)."""
+        values = _fields(self)
+        values["usage"] = asdict(self.usage)
+        values["failure"] = asdict(self.failure) if self.failure else None
+        values[MARK] = PROTOCOL
+        return values
+
+    @staticmethod
+    def from_json(answer: Mapping[str, Any]) -> "Response":
+        """Read an answer.
+
+        Raises:
+            EnvelopeError: if it is of another protocol, or a field is missing or unknown.
+        """
+        values = _checked(answer, Response)
+        try:
+            values["usage"] = Usage(**(values.get("usage") or {}))
+            if values.get("failure"):
+                values["failure"] = Failure(**values["failure"])
+        except TypeError as error:
+            raise EnvelopeError(
+                f"the envelope's usage or failure is malformed: {error}"
+            ) from error
+        for name in ("result", "text"):
+            values[name] = _part(values.get(name))
+        return Response(**values)
+
+
+def is_envelope(event: Any) -> bool:
+    """Whether `event` claims to be an envelope, of whatever protocol."""
+    return isinstance(event, dict) and MARK in event
+
+
+def _fields(envelope: Any) -> Dict[str, Any]:
+    return {name: _plain(value) for name, value in vars(envelope).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Blob):
+        return asdict(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _part(value: Any) -> Any:
+    if isinstance(value, dict):
+        try:
+            return Blob(**value)
+        except TypeError as error:
+            raise EnvelopeError(f"a part of the envelope is malformed: {error}") from error
+    return value
+
+
+def _checked(raw: Any, envelope: Any) -> Dict[str, Any]:
+    if not is_envelope(raw):
+        raise EnvelopeError(f"there is no `{MARK}` in it: this is no envelope of Covalent's")
+    if raw[MARK] != PROTOCOL:
+        raise EnvelopeError(
+            f"the envelope speaks protocol {raw[MARK]!r}, this side speaks {PROTOCOL}: the "
+            "function and the executor come from different versions of the project. Run "
+            "`sam build && sam deploy` and `pip install ./executor` from the same folder."
+        )
+    values = {k: v for k, v in raw.items() if k != MARK}
+    wrong = sorted(set(values) - {f.name for f in fields(envelope)})
+    if wrong:
+        raise EnvelopeError(f"unknown field(s) in the envelope: {', '.join(wrong)}")
+    required = {
+        f.name for f in fields(envelope) if f.default is MISSING and f.default_factory is MISSING
+    }
+    missing = sorted(required - set(values))
+    if missing:
+        raise EnvelopeError(f"missing field(s) in the envelope: {', '.join(missing)}")
+    return values

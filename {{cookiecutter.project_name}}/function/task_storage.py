@@ -1,0 +1,73 @@
+"""The function's S3 client, and its cache of blobs in /tmp."""
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+import wire
+
+_CACHE = os.path.join(tempfile.gettempdir(), "covalent-blobs")
+
+
+def client() -> Any:
+    """A new S3 client; boto3 is imported only when a task needs S3."""
+    import boto3
+    from botocore.config import Config
+
+    # An endpoint of one's own (an emulator, a VPC endpoint) is seldom reachable as
+    # bucket.endpoint, so address by path there.
+    own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    style = {"addressing_style": "path"} if own else {}
+    return boto3.client("s3", config=Config(s3=style, retries={"mode": "standard"}))
+
+
+class Storage:
+    """Blobs of one bucket; the client is made at the first use and kept."""
+
+    def __init__(self, bucket: str, kept: Any = None) -> None:
+        self.bucket = bucket
+        self._client = kept
+
+    @property
+    def client(self) -> Any:
+        if self._client is None:
+            self._client = client()
+        return self._client
+
+    def fetch(self, blob: wire.Blob) -> bytes:
+        """The verified bytes of `blob`, from the cache or from S3.
+
+        Raises:
+            wire.DigestMismatch: if the bytes are not those that were stored.
+            botocore.exceptions.ClientError: if S3 refuses; code NoSuchKey if it is gone.
+        """
+        path = os.path.join(_CACHE, blob.sha256)
+        try:
+            with open(path, "rb") as file:
+                # The task before may have written to /tmp, so the cache is not trusted either.
+                return blob.verified(file.read())
+        except (OSError, wire.DigestMismatch):
+            pass
+        answer = self.client.get_object(Bucket=self.bucket, Key=blob.key)
+        data = blob.verified(answer["Body"].read())
+        _remember(path, data)
+        return data
+
+    def store(self, key: str, data: bytes) -> wire.Blob:
+        """Put `data` under `key` and describe it."""
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+        return wire.blob(data, key=key)
+
+
+def _remember(path: str, data: bytes) -> None:
+    """Cache `data` unless it would take more than a quarter of what /tmp has left."""
+    try:
+        os.makedirs(_CACHE, mode=0o700, exist_ok=True)
+        if 4 * len(data) > shutil.disk_usage(_CACHE).free:
+            return
+        with tempfile.NamedTemporaryFile(dir=_CACHE, delete=False) as file:
+            file.write(data)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # a full /tmp costs a second download, no more
