@@ -1,0 +1,455 @@
+"""Checks of the template's answers, as a Jinja extension that cookiecutter loads.
+
+    cookiecutter.json: "timeout" -> "__timeout": "{{ cookiecutter | checked('timeout') }}"
+                                      |
+    CHECKS["timeout"](value, answers) +-> the value the templates use, in its plain form
+                                      +-> Refused: one sentence, exit 1, nothing generated
+
+Every question is followed by its check, so a wrong answer is refused before the next question
+is asked. A value that passes is made only of characters that mean nothing special in YAML, TOML,
+a Dockerfile or a shell, so the templates need no quoting tricks. A filter is used rather than a
+hook because packaged versions of SAM CLI refuse templates with Python hooks.
+
+Standard library only, besides cookiecutter and Jinja: neither depends on ``packaging``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from cookiecutter.exceptions import FailedHookException
+from jinja2 import Environment
+from jinja2.ext import Extension
+
+Given = Mapping[str, str]
+
+# Covalent 0.240 lists 3.10 to 3.12; 3.8 is what Covalent's published base image was built for.
+PYTHON_VERSIONS = ("3.8", "3.10", "3.11", "3.12")
+DEFAULT_PYTHON = "3.12"
+ARCHITECTURES = ("x86_64", "arm64")
+PUBLISHED_BASE = "public.ecr.aws/covalent/covalent-lambda-executor"
+PUBLISHED_TAG = "stable"
+PUBLISHED_PYTHON = "3.8"
+
+# Other environments of samconfig.toml append at most "-prod" to every name.
+LONGEST_SUFFIX = len("-prod")
+FUNCTION_NAME_LIMIT = 64 - LONGEST_SUFFIX
+BUCKET_NAME_LIMIT = 63 - LONGEST_SUFFIX
+# CloudFormation derives role and repository names from the stack's: 128 would be its own limit.
+PROJECT_NAME_LIMIT = 50
+RANDOM_BYTES = 4
+
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MEMORY_MB = (128, 10240)
+TIMEOUT_SECONDS = (1, 900)
+
+WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
+SHOWN_LENGTH = 60
+
+
+class Refused(FailedHookException):  # type: ignore[misc]  # cookiecutter publishes no types
+    """An answer the template cannot use; cookiecutter prints the sentence and exits with 1."""
+
+
+def refuse(what: str, value: object, cause: str, remedy: str) -> NoReturn:
+    """Raise Refused with the one sentence every refusal is made of."""
+    shown = ascii(str(value))
+    if len(shown) > SHOWN_LENGTH:
+        shown = f"{shown[:SHOWN_LENGTH]}...'"
+    raise Refused(f"{what} {shown} {cause}; {remedy}.")
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def check_project_name(value: str, _answers: Given) -> str:
+    """Folder and, with hyphens for underscores, CloudFormation stack."""
+    remedy = (
+        f"use up to {PROJECT_NAME_LIMIT} letters, digits, hyphens and underscores, "
+        "a letter first and a letter or digit last"
+    )
+    if not re.fullmatch(r"[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?", value):
+        refuse("project_name", value, "cannot name a folder and a CloudFormation stack", remedy)
+    if len(value) > PROJECT_NAME_LIMIT:
+        refuse("project_name", value, f"has {len(value)} characters", remedy)
+    if WINDOWS_DEVICES.fullmatch(value):
+        refuse("project_name", value, "is a device on Windows, not a folder", "use another name")
+    return value
+
+
+def check_region(value: str, _answers: Given) -> str:
+    if not re.fullmatch(r"[a-z]{2,4}(?:-[a-z]+){1,2}-[1-9][0-9]?", value):
+        refuse("region", value, "is not the name of an AWS region", "use one such as us-east-1")
+    return value
+
+
+def check_function_name(value: str, _answers: Given) -> str:
+    remedy = f"use 1 to {FUNCTION_NAME_LIMIT} letters, digits, hyphens and underscores"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        refuse("function_name", value, "is not a Lambda function name", remedy)
+    if len(value) > FUNCTION_NAME_LIMIT:
+        cause = f"has {len(value)} characters, and Lambda allows 64 with '-prod' appended"
+        refuse("function_name", value, cause, remedy)
+    return value
+
+
+def check_bucket_name(value: str, _answers: Given) -> str:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, less dots."""
+    remedy = (
+        f"use 3 to {BUCKET_NAME_LIMIT} lower-case letters, digits and hyphens, "
+        "a letter or digit first and last"
+    )
+    if _is_ip_address(value):
+        refuse("bucket_name", value, "is an IP address", remedy)
+    if "." in value:
+        refuse("bucket_name", value, "has a dot, which breaks TLS to the bucket", remedy)
+    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", value):
+        refuse("bucket_name", value, "is not an S3 bucket name", remedy)
+    if not 3 <= len(value) <= BUCKET_NAME_LIMIT:
+        cause = f"has {len(value)} characters, and S3 allows 3 to 63 with '-prod' appended"
+        refuse("bucket_name", value, cause, remedy)
+    if value.startswith(("xn--", "sthree-", "amzn-s3-demo-")) or value.endswith(
+        ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
+    ):
+        refuse("bucket_name", value, "starts or ends with letters reserved by S3", remedy)
+    return value
+
+
+def _is_ip_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def unique_bucket_name(project_name: str) -> str:
+    """A bucket name nobody else has: bucket names are shared by all AWS accounts."""
+    random_part = secrets.token_hex(RANDOM_BYTES)
+    room = BUCKET_NAME_LIMIT - len(random_part) - 1
+    slug = re.sub(r"[^a-z0-9]+", "-", project_name.lower())[:room].strip("-")
+    return f"{slug}-{random_part}"
+
+
+# --- numbers and choices ---------------------------------------------------------------------
+
+
+def _whole_number(name: str, unit: str, limits: tuple[int, int]) -> Callable[[str, Given], str]:
+    low, high = limits
+
+    def check(value: str, _answers: Given) -> str:
+        is_number = re.fullmatch(r"[0-9]{1,9}", value)
+        if not is_number or not low <= int(value) <= high:
+            cause = f"is not what Lambda allows ({low} to {high} {unit})"
+            refuse(name, value, cause, f"give a whole number from {low} to {high}")
+        return str(int(value))
+
+    return check
+
+
+def running_python() -> str:
+    """Default of python_version: the Python at work here, as client and function must agree."""
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return running if running in PYTHON_VERSIONS else DEFAULT_PYTHON
+
+
+def check_python_version(value: str, _answers: Given) -> str:
+    if value not in PYTHON_VERSIONS:
+        cause = "is not a Python that Covalent runs on"
+        remedy = f"use the one of your Covalent server: {', '.join(PYTHON_VERSIONS)}"
+        refuse("python_version", value, cause, remedy)
+    return value
+
+
+def check_architecture(value: str, _answers: Given) -> str:
+    if value not in ARCHITECTURES:
+        refuse("architecture", value, "is not one that Lambda has", "use x86_64 or arm64")
+    return value
+
+
+# --- base image ------------------------------------------------------------------------------
+
+# https://github.com/distribution/reference: [domain[:port]/]path[:tag][@digest]
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})+(?::[0-9]{{1,5}})?|localhost|{_LABEL}:[0-9]{{1,5}})"
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?P<repository>(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?P<digest>@sha256:[0-9a-f]{64})?"
+)
+IMAGE_LENGTH_LIMIT = 255
+PLAIN_PYTHON = (
+    "python",
+    "docker.io/library/python",
+    "public.ecr.aws/docker/library/python",
+)
+
+
+def check_base_image(value: str, answers: Given) -> str:
+    """Return ``auto`` or the image to extend; for Python 3.8 ``auto`` is the published image."""
+    python = answers["__python_version"]
+    if value == "auto":
+        if python != PUBLISHED_PYTHON:
+            return value
+        value = f"{PUBLISHED_BASE}:{PUBLISHED_TAG}"
+    match = IMAGE.fullmatch(value)
+    if not match or len(value) > IMAGE_LENGTH_LIMIT:
+        cause = "is not an image reference"
+        refuse("base_image", value, cause, "use auto or one such as public.ecr.aws/name:tag")
+    repository, tag = match["repository"], match["tag"] or ""
+    if repository == PUBLISHED_BASE:
+        _check_published_base(value, answers)
+    _check_image_fits(value, repository, tag, answers)
+    return value
+
+
+def _check_published_base(value: str, answers: Given) -> None:
+    if answers["__python_version"] != PUBLISHED_PYTHON:
+        cause = f"has Python {PUBLISHED_PYTHON}, not {answers['__python_version']}"
+        refuse("base_image", value, cause, "use auto, which builds the same for your Python")
+    if answers["__architecture"] == "arm64":
+        cause = "(Covalent's published image, used for Python 3.8) exists for x86_64 only"
+        refuse("base_image", value, cause, "answer x86_64 to architecture, or use a newer Python")
+
+
+def _check_image_fits(value: str, repository: str, tag: str, answers: Given) -> None:
+    """Refuse what the well-known names already tell; the image build checks all others."""
+    python, architecture = answers["__python_version"], answers["__architecture"]
+    if repository in PLAIN_PYTHON:
+        cause = "is a plain Python image without Lambda's runtime client"
+        refuse("base_image", value, cause, "use auto, which adds the client to that image")
+    found = re.match(r"3\.[0-9]+", tag)
+    if repository.endswith("/python") and found and found[0] != python:
+        cause = f"has Python {found[0]}, but python_version is {python}"
+        refuse("base_image", value, cause, "make the two agree, or use auto")
+    other = re.search(r"(arm64|x86_64|amd64)$", tag)
+    if other and other[0].replace("amd64", "x86_64") != architecture:
+        cause = f"is built for {other[0]}, but architecture is {architecture}"
+        refuse("base_image", value, cause, "make the two agree")
+
+
+# --- packages --------------------------------------------------------------------------------
+# https://packaging.python.org/en/latest/specifications/dependency-specifiers/
+
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_RELEASE = r"v?(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*"
+_PRE_POST_DEV = (
+    r"(?:[-_.]?(?:alpha|beta|preview|pre|rc|a|b|c)[-_.]?[0-9]*)?"
+    r"(?:-[0-9]+|[-_.]?(?:post|rev|r)[-_.]?[0-9]*)?"
+    r"(?:[-_.]?dev[-_.]?[0-9]*)?"
+)
+_LOCAL = r"(?:\+[A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*)?"
+_SPECIFIER = (
+    rf"(?:(?:==|!=)\s*{_RELEASE}\.\*"
+    rf"|(?:==(?!=)|!=)\s*{_RELEASE}{_PRE_POST_DEV}{_LOCAL}"
+    rf"|(?:<=|>=|<|>)\s*{_RELEASE}{_PRE_POST_DEV}"
+    rf"|~=\s*v?(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)+{_PRE_POST_DEV}"
+    r"|===\s*[A-Za-z0-9.+!_-]+)"
+)
+_VARIABLE = (
+    r"(?:python_version|python_full_version|os_name|sys_platform|platform_release"
+    r"|platform_system|platform_version|platform_machine|platform_python_implementation"
+    r"|implementation_name|implementation_version|extra)"
+)
+_TEXT = r"""(?:'[\w .,+*/!()-]*'|"[\w .,+*/!()-]*")"""
+_OPERATOR = r"(?:===|==|~=|!=|<=|>=|<|>|in\b|not\s+in\b)"
+# RFC 3986 characters less quotes and $, which pip would expand.
+_URL = r"https?://[A-Za-z0-9\-._~:/?#\[\]@!&()*+,;=%]+"
+
+NAME = re.compile(_NAME, re.ASCII)
+EXTRAS = re.compile(rf"\[\s*(?:{_NAME}(?:\s*,\s*{_NAME})*)?\s*\]", re.ASCII)
+SPECIFIERS = re.compile(
+    rf"{_SPECIFIER}(?:\s*,\s*{_SPECIFIER})*|\(\s*{_SPECIFIER}(?:\s*,\s*{_SPECIFIER})*\s*\)",
+    re.ASCII | re.IGNORECASE,
+)
+URL = re.compile(_URL)
+CONDITION = re.compile(
+    rf"(?:{_VARIABLE}|{_TEXT})\s*{_OPERATOR}\s*(?:{_VARIABLE}|{_TEXT})(?!\w)", re.ASCII
+)
+AT, SEMICOLON, OPENING, CLOSING, AND_OR, SPACE, GAP = (
+    re.compile(pattern) for pattern in ("@", ";", r"\(", r"\)", r"(?:and|or)\b", r"\s*", r"[\s,]*")
+)
+BARE_VERSION = re.compile(r"v?[0-9]+(?:\.[0-9]+)*")
+
+PACKAGES_REMEDY = (
+    "give requirements such as numpy pandas>=2 'name @ https://...', separated by spaces or "
+    "commas, or the path of a requirements file that ends in .txt"
+)
+# What pip accepts in a requirements file and what makes sense inside an image build.
+FILE_OPTION = re.compile(
+    r"(?:(?:--index-url|-i|--extra-index-url|--find-links|-f)[ =]\s*https?://[^\s'\"]+"
+    r"|--trusted-host[ =]\s*[\w.:-]+|--(?:no-binary|only-binary)[ =]\s*[\w.,:-]+"
+    r"|--prefer-binary|--pre|--require-hashes)",
+    re.ASCII,
+)
+HASH = re.compile(r"\s--hash[ =]sha(?:256|384|512):[0-9a-f]+")
+CONTINUATION = re.compile(r"\\\n\s*")
+
+
+class Scanner:
+    """A position in a text that moves over what is taken."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.position = 0
+
+    def take(self, pattern: re.Pattern[str]) -> str:
+        """Skip blanks, then take a match of the pattern; empty when there is none."""
+        start = self._after(SPACE)
+        match = pattern.match(self.text, start)
+        if not match or not match[0]:
+            return ""
+        self.position = match.end()
+        return match[0]
+
+    def need(self, pattern: re.Pattern[str], what: str) -> str:
+        return self.take(pattern) or self.fail(f"needs {what}")
+
+    def fail(self, cause: str) -> NoReturn:
+        rest = self.text[self.position :].strip()[:SHOWN_LENGTH]
+        refuse("packages", self.text, f"{cause} at {rest!a}", PACKAGES_REMEDY)
+
+    def skip_gap(self) -> bool:
+        """Move over blanks and commas; False when a next word follows without either."""
+        before, self.position = self.position, self._after(GAP)
+        return self.position > before or self.at_end()
+
+    def at_end(self) -> bool:
+        return self.position >= len(self.text)
+
+    def _after(self, pattern: re.Pattern[str]) -> int:
+        match = pattern.match(self.text, self.position)
+        return match.end() if match else self.position
+
+
+def requirements(text: str) -> Iterator[str]:
+    """Yield each requirement of a text, on one line and evenly spaced."""
+    scanner = Scanner(text)
+    scanner.skip_gap()
+    while not scanner.at_end():
+        yield _requirement(scanner)
+        if not scanner.skip_gap():
+            scanner.fail("has something that is no requirement")
+
+
+def _requirement(scanner: Scanner) -> str:
+    bare_url = _url(scanner)
+    if bare_url:
+        return bare_url + _marker(scanner)
+    name = scanner.need(NAME, "the name of a package")
+    if BARE_VERSION.fullmatch(name):
+        refuse("packages", scanner.text, f"has the bare version {name}", "write name==version")
+    head = name + re.sub(r"\s", "", scanner.take(EXTRAS))
+    if scanner.take(AT):
+        address = _url(scanner) or scanner.fail("needs an http(s) address")
+        return f"{head} @ {address}{_marker(scanner)}"
+    versions = re.sub(r"[\s()]", "", scanner.take(SPECIFIERS))
+    return head + versions + _marker(scanner)
+
+
+def _url(scanner: Scanner) -> str:
+    """Take an address; a comma or semicolon at its end belongs to what follows."""
+    taken = scanner.take(URL)
+    address = taken.rstrip(",;")
+    scanner.position -= len(taken) - len(address)
+    return address
+
+
+def _marker(scanner: Scanner) -> str:
+    if not scanner.take(SEMICOLON):
+        return ""
+    start = scanner.position
+    _conditions(scanner)
+    return " ; " + " ".join(scanner.text[start : scanner.position].split())
+
+
+def _conditions(scanner: Scanner) -> None:
+    while True:
+        if scanner.take(OPENING):
+            _conditions(scanner)
+            scanner.need(CLOSING, "a closing parenthesis")
+        else:
+            scanner.need(CONDITION, "a marker such as python_version < '3.12'")
+        if not scanner.take(AND_OR):
+            return
+
+
+def check_packages(value: str, _answers: Given) -> str:
+    """Return the lines for requirements.txt from a list of requirements or from a file."""
+    if "{{" in value or "{%" in value or "{#" in value:
+        refuse("packages", value, "has braces that belong to no requirement", PACKAGES_REMEDY)
+    if re.match(r"(?:\S+\s*@\s*)?(?:git|hg|svn|bzr)\+", value.strip()):
+        cause = "is a version-control address, and the image has no client for it"
+        refuse("packages", value, cause, "give the address of an archive (https://....zip)")
+    if value.strip().lower().endswith(".txt") and "://" not in value:
+        return "\n".join(_requirements_file(value.strip()))
+    return "\n".join(requirements(value))
+
+
+def _requirements_file(name: str) -> Iterator[str]:
+    try:
+        text = Path(name).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        refuse("packages", name, f"cannot be read ({reason})", "give the path of a text file")
+    for number, line in enumerate(CONTINUATION.sub(" ", text).splitlines(), 1):
+        yield _checked_line(line.rstrip(), f"{name}, entry {number}")
+
+
+def _checked_line(line: str, where: str) -> str:
+    """Return a line of a requirements file unchanged if pip can use it inside the image."""
+    line = line.expandtabs(1)
+    content = re.sub(r"(?:^|\s)#.*", "", line).strip()
+    if not line.isprintable() or any(mark in line for mark in ("{{", "{%", "{#")):
+        refuse("packages", line, f"({where}) has characters no requirement has", "remove them")
+    if not content or FILE_OPTION.fullmatch(content):
+        return line
+    try:
+        found = list(requirements(HASH.sub("", content)))
+    except Refused:
+        found = []
+    if len(found) != 1:
+        cause = f"({where}) is no single requirement that an image build can install"
+        remedy = "keep requirements, https addresses and index options; drop -r, -c, -e and paths"
+        refuse("packages", line, cause, remedy)
+    return line
+
+
+# --- the extension ---------------------------------------------------------------------------
+
+CHECKS: dict[str, Callable[[str, Given], str]] = {
+    "project_name": check_project_name,
+    "region": check_region,
+    "python_version": check_python_version,
+    "packages": check_packages,
+    "architecture": check_architecture,
+    "base_image": check_base_image,
+    "memory_size": _whole_number("memory_size", "MB", MEMORY_MB),
+    "timeout": _whole_number("timeout", "seconds", TIMEOUT_SECONDS),
+    "function_name": check_function_name,
+    "bucket_name": check_bucket_name,
+}
+
+
+def checked(answers: Given, name: str) -> str:
+    """The filter: the answer to one question in its plain form, or Refused."""
+    value = str(answers[name])
+    # The folder is named by the answer itself, so blanks around it are not forgiven.
+    return CHECKS[name](value if name == "project_name" else value.strip(), answers)
+
+
+class Answers(Extension):
+    """What cookiecutter.json names under ``_extensions``."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.filters["checked"] = checked
+        environment.globals["running_python"] = running_python
+        environment.globals["unique_bucket_name"] = unique_bucket_name

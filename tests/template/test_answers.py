@@ -1,0 +1,290 @@
+"""Which answers the template takes, which it refuses, and that a refusal leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from baking import TEMPLATE, Bake
+from cookiecutter.exceptions import FailedHookException
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from packaging.requirements import InvalidRequirement, Requirement
+
+sys.path.insert(0, str(TEMPLATE))  # cookiecutter puts it there too, when it loads the extension
+import local_extensions
+
+AWS_PYTHON = "public.ecr.aws/lambda/python"
+PUBLISHED = "public.ecr.aws/covalent/covalent-lambda-executor:stable"
+
+ACCEPTED = [
+    ("project_name", "a"),
+    ("project_name", "My_project-2"),
+    ("region", "eu-central-1"),
+    ("region", "us-gov-west-1"),
+    ("region", "ap-southeast-7"),
+    ("python_version", "3.10"),
+    ("architecture", "arm64"),
+    ("memory_size", "128"),
+    ("memory_size", "10240"),
+    ("timeout", "1"),
+    ("timeout", "900"),
+    ("function_name", "A_b-9"),
+    ("function_name", "f" * 59),
+    ("bucket_name", "abc"),
+    ("bucket_name", "b" * 58),
+    ("base_image", f"{AWS_PYTHON}:3.11"),
+    ("base_image", "example.com:5000/team/base@sha256:" + "0" * 64),
+    ("base_image", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/base:1.0"),
+]
+
+REFUSED = [
+    ("project_name", ""),
+    ("project_name", "two words"),
+    ("project_name", " padded"),
+    ("project_name", "1st"),
+    ("project_name", "end-"),
+    ("project_name", "../up"),
+    ("project_name", "C:\\up"),
+    ("project_name", "nul"),
+    ("project_name", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"),
+    ("project_name", "x" * 51),
+    ("region", "europe"),
+    ("region", "us-east-1\nfoo: bar"),
+    ("region", "us-east-1\N{ARABIC-INDIC DIGIT ONE}"),
+    ("python_version", "3.9"),
+    ("python_version", "3.11.7"),
+    ("architecture", "mips"),
+    ("memory_size", "127"),
+    ("memory_size", "10241"),
+    ("memory_size", "1 GB"),
+    ("memory_size", "\N{ARABIC-INDIC DIGIT FIVE}12"),
+    ("timeout", "0"),
+    ("timeout", "901"),
+    ("timeout", "-5"),
+    ("timeout", "1e2"),
+    ("function_name", ""),
+    ("function_name", "f" * 60),
+    ("function_name", "a.b"),
+    ("function_name", '"; DROP'),
+    ("function_name", "${AWS::StackName}"),
+    ("bucket_name", "ab"),
+    ("bucket_name", "b" * 59),
+    ("bucket_name", "Upper"),
+    ("bucket_name", "has.dot"),
+    ("bucket_name", "under_score"),
+    ("bucket_name", "-first"),
+    ("bucket_name", "192.168.5.4"),
+    ("bucket_name", "xn--abc"),
+    ("bucket_name", "abc-s3alias"),
+    ("base_image", ""),
+    ("base_image", "Upper/case:1"),
+    ("base_image", "a b"),
+    ("base_image", "x:1\nRUN true"),
+    ("base_image", "x@sha256:12"),
+    ("base_image", "python:3.11-slim"),
+    ("base_image", f"{AWS_PYTHON}:3.12"),
+    ("base_image", f"{AWS_PYTHON}:3.11-arm64"),
+    ("base_image", PUBLISHED),
+]
+
+PACKAGES = [
+    ("", []),
+    (" , ", []),
+    ("numpy", ["numpy"]),
+    ("numpy pandas>=2, scipy", ["numpy", "pandas>=2", "scipy"]),
+    ("foo>=1,<2 bar", ["foo>=1,<2", "bar"]),
+    ("foo >= 1 , bar", ["foo>=1", "bar"]),
+    ("requests [security, socks] == 2.8.*", ["requests[security,socks]==2.8.*"]),
+    ("torch==2.1.0+cpu\nx~=1.4.2", ["torch==2.1.0+cpu", "x~=1.4.2"]),
+    ("a @ https://x.org/a-1.zip#sha256=ab, b", ["a @ https://x.org/a-1.zip#sha256=ab", "b"]),
+    ("https://x.org/a-1-py3-none-any.whl", ["https://x.org/a-1-py3-none-any.whl"]),
+    (
+        "x; (os_name=='nt' or python_version < '3.11') and extra == 'y' z",
+        ["x ; (os_name=='nt' or python_version < '3.11') and extra == 'y'", "z"],
+    ),
+]
+
+REFUSED_PACKAGES = [
+    "numpy==",
+    "numpy 1.2",
+    "numpy;",
+    "numpy ; foo == '1'",
+    "x ; python_version < '3",
+    "x ; (python_version < '3'",
+    "-r other",
+    "--index-url https://x.org",
+    "numpy$(id)",
+    "${HOME}",
+    "numpy'",
+    '"numpy"',
+    "numpy # comment",
+    "a @ file:///etc/passwd",
+    "git+https://github.com/a/b",
+    "a @ git+https://github.com/a/b",
+    "https://x.org/${SECRET}.whl",
+    "a~=1",
+    "\N{GREEK SMALL LETTER PI}",
+    "missing-file.txt",
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ACCEPTED)
+def test_accepted(bake: Bake, name: str, value: str) -> None:
+    """An answer within the rules generates a project that holds it."""
+    answers = {"python_version": "3.11", name: value}
+    project = bake(**answers)
+    if name == "project_name":
+        assert project.name == value
+    files = ("template.yaml", "samconfig.toml", "function/Dockerfile")
+    assert any(value in (project / file).read_text(encoding="utf-8") for file in files)
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_refused(bake: Bake, output: Path, name: str, value: str) -> None:
+    """An answer outside the rules is named in one sentence, and nothing is generated."""
+    answers = {"python_version": "3.11", name: value}
+    with pytest.raises(FailedHookException) as refusal:
+        bake(**answers)
+    message = str(refusal.value)
+    assert message.startswith(f"{name} ")
+    assert "\n" not in message and message.isascii() and message.endswith(".")
+    assert list(output.iterdir()) == []
+
+
+def test_arm64_with_published_image(bake: Bake, output: Path) -> None:
+    """Python 3.8 means Covalent's published image, which has no arm64 variant."""
+    with pytest.raises(FailedHookException, match="exists for x86_64 only"):
+        bake(python_version="3.8", architecture="arm64")
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize(("text", "lines"), PACKAGES)
+def test_packages(bake: Bake, text: str, lines: list[str]) -> None:
+    """Requirements, however separated, end up one a line."""
+    written = (bake(packages=text) / "function" / "requirements.txt").read_text(encoding="utf-8")
+    assert [line for line in written.splitlines() if not line.startswith("#")] == lines
+
+
+@pytest.mark.parametrize("text", REFUSED_PACKAGES)
+def test_refused_packages(bake: Bake, output: Path, text: str) -> None:
+    """What pip inside the build could not install, or might read as an option, is refused."""
+    with pytest.raises(FailedHookException, match=r"^packages .*; .*\.$"):
+        bake(packages=text)
+    assert list(output.iterdir()) == []
+
+
+def test_requirements_file(bake: Bake, tmp_path: Path) -> None:
+    """A file's lines are taken over: comments, options, hashes and continuations too."""
+    file = tmp_path / "my requirements.txt"
+    file.write_text(
+        "--extra-index-url https://example.org/simple\n"
+        "# why numpy\nnumpy>=2  # fast\n\n"
+        f"six==1.0 \\\n    --hash=sha256:{'0' * 64}\n",
+        encoding="utf-8",
+    )
+    written = (bake(packages=str(file)) / "function" / "requirements.txt").read_text("utf-8")
+    assert written.splitlines()[1:] == [
+        "--extra-index-url https://example.org/simple",
+        "# why numpy",
+        "numpy>=2  # fast",
+        "",
+        f"six==1.0  --hash=sha256:{'0' * 64}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["-r more.txt", "-e .", "./wheel.whl", "numpy {{", "a\x1bb", "x y"]
+)
+def test_refused_requirements_file(bake: Bake, output: Path, tmp_path: Path, line: str) -> None:
+    """A line that cannot work inside the image build is refused with its place in the file."""
+    file = tmp_path / "wrong.txt"
+    file.write_text(f"numpy\n{line}\n", encoding="utf-8")
+    with pytest.raises(FailedHookException, match="entry 2"):
+        bake(packages=str(file))
+    assert list(output.iterdir()) == []
+
+
+def test_unique_bucket_names(bake: Bake) -> None:
+    """The default bucket name is a valid one even for the longest project, and never the same."""
+    names = {local_extensions.unique_bucket_name("My_" + "x" * 47) for _ in range(50)}
+    assert len(names) == 50
+    for name in names:
+        assert local_extensions.check_bucket_name(name, {}) == name
+
+
+def test_command_line_refusal(template: Path, tmp_path: Path) -> None:
+    """On the command line a refusal is one line and exit code 1."""
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input", "timeout=901"]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.startswith("timeout '901'")
+    assert len(done.stdout.splitlines()) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+
+
+def test_every_question_is_checked_and_explained() -> None:
+    """Each question has a prompt and a check right behind it; SAM's reserved name is not used."""
+    entries = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
+    names = list(entries)
+    questions = [name for name in names if not name.startswith("_")]
+    assert "architectures" not in names
+    assert set(entries["__prompts__"]) == set(questions) == set(local_extensions.CHECKS)
+    for question in questions:
+        following = entries[names[names.index(question) + 1]]
+        assert following == f"{{{{ cookiecutter | checked('{question}') }}}}"
+    assert not (TEMPLATE / "hooks").exists()
+
+
+# Texts made of what requirements are made of: near misses, rather than noise.
+PIECES = st.sampled_from(
+    [
+        *("numpy", "a-b.c", "1.0", "1.0rc1", "2.*", "[x,y]", "https://x.org/y.zip"),
+        *("==", ">=", "~=", " ", ",", ";", "@", "(", ")", "'", "#", "$"),
+        *("python_version < '3.9'", " and ", " or "),
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=6).map("".join) | st.text(max_size=20))
+def test_accepted_requirements_are_valid(text: str) -> None:
+    """Whatever the check lets through, the reference implementation reads as a requirement."""
+    try:
+        lines = list(local_extensions.requirements(text))
+    except FailedHookException:
+        return
+    for line in lines:
+        assert line.isascii() and line.isprintable()
+        if not line.startswith("https://"):
+            Requirement(line)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=6).map("".join))
+def test_valid_requirements_are_accepted(text: str) -> None:
+    """A single valid requirement with an index name or http(s) address is never refused."""
+    try:
+        name = Requirement(text).name
+    except InvalidRequirement:
+        return
+    # Formally a name, but nobody's: it was meant as the version of the word before it.
+    assume(not re.fullmatch(r"[0-9.]+", name))
+    assert len(list(local_extensions.requirements(text))) == 1
+
+
+@given(st.text(max_size=70))
+def test_any_text_is_refused_or_harmless(text: str) -> None:
+    """No check lets through a character that could mean something in a generated file."""
+    answers = {"__python_version": "3.11", "__architecture": "x86_64"}
+    for name, check in local_extensions.CHECKS.items():
+        if name == "packages":
+            continue
+        try:
+            value = check(text, answers)
+        except FailedHookException as refusal:
+            assert "\n" not in str(refusal)
+        else:
+            assert re.fullmatch(r"[A-Za-z0-9._:/@-]+", value, re.ASCII)

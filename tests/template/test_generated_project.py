@@ -1,0 +1,236 @@
+"""What the template generates: parsed, linted, and tested by its own tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from baking import Bake, run, tool
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ANSWERS: dict[str, dict[str, str]] = {
+    "default": {},
+    "python38": {"python_version": "3.8"},
+    "arm64": {"architecture": "arm64", "python_version": "3.12"},
+    "aws_base": {
+        "base_image": "public.ecr.aws/lambda/python:3.12",
+        "python_version": "3.12",
+        "packages": "numpy>=2, requests[socks] ; python_version < '3.13'",
+    },
+    "other_names": {
+        "project_name": "My_project-2",
+        "region": "eu-central-1",
+        "memory_size": "128",
+        "timeout": "1",
+        "function_name": "f" * 59,
+        "bucket_name": "b" * 58,
+    },
+}
+
+
+@pytest.fixture(params=ANSWERS, ids=str)
+def project(request: pytest.FixtureRequest, bake: Bake) -> Path:
+    """A project generated from each set of answers."""
+    return bake(**ANSWERS[request.param])
+
+
+class CloudFormationLoader(yaml.SafeLoader):
+    """Reads !Ref and the like as plain values."""
+
+
+def _plain(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.ScalarNode)
+    return loader.construct_scalar(node)
+
+
+CloudFormationLoader.add_multi_constructor("!", _plain)
+
+
+def read_template(project: Path) -> dict[str, Any]:
+    text = (project / "template.yaml").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = yaml.load(text, Loader=CloudFormationLoader)
+    return loaded
+
+
+def read_samconfig(project: Path) -> dict[str, Any]:
+    loaded = tomllib.loads((project / "samconfig.toml").read_text(encoding="utf-8"))
+    assert loaded.pop("version") == 0.1
+    return loaded
+
+
+def test_no_jinja_is_left(project: Path) -> None:
+    """No file, and no file's name, holds an unrendered piece of the template."""
+    for path in project.rglob("*"):
+        assert "cookiecutter." not in path.name
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            for mark in ("{{", "}}", "{%", "%}", "cookiecutter."):
+                # Python's f-strings and drawings may hold braces; nothing renders Python files.
+                assert path.suffix == ".py" or mark not in text, (path, mark)
+
+
+def test_cfn_lint(project: Path) -> None:
+    """cfn-lint finds nothing."""
+    done = run(tool("cfn-lint"), "--regions", "us-east-1", "--", "template.yaml", cwd=project)
+    assert done.returncode == 0
+
+
+def test_sam_validate(project: Path) -> None:
+    """sam validate --lint accepts the template and reads samconfig.toml."""
+    assert run(tool("sam"), "validate", "--lint", cwd=project).returncode == 0
+
+
+def test_own_tests_pass(project: Path) -> None:
+    """The generated project's own tests end with exit code 0."""
+    # Outside this repository, so that its pytest settings do not apply.
+    done = run(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=project
+    )
+    assert done.returncode == 0
+
+
+def test_contract_names(bake: Bake) -> None:
+    """Parameters, outputs and logical ids are those that other parts rely on."""
+    template = read_template(bake())
+    assert set(template["Parameters"]) == {
+        "FunctionName",
+        "BucketName",
+        "MemorySize",
+        "Timeout",
+        "EphemeralStorage",
+        "LogRetentionDays",
+    }
+    assert set(template["Outputs"]) == {
+        "FunctionName",
+        "FunctionArn",
+        "BucketName",
+        "Region",
+        "FunctionRoleArn",
+        "ExecutorPolicyArn",
+        "ExecutorSnippet",
+    }
+    function = template["Resources"]["ElectronFunction"]
+    assert "Runtime" not in function["Properties"]
+    assert function["Metadata"]["Dockerfile"] == "function/Dockerfile"
+    assert function["Metadata"]["DockerContext"] == "."
+
+
+def test_parameters_have_description_and_default(bake: Bake) -> None:
+    """A parameter explains itself, works untouched and limits what it takes."""
+    for name, rules in read_template(bake())["Parameters"].items():
+        assert rules["Description"] and "Default" in rules, name
+        assert {"AllowedPattern", "MinValue", "AllowedValues"} & set(rules), name
+
+
+def test_names_agree_between_samconfig_and_template(project: Path) -> None:
+    """The default environment deploys what the template's own defaults say."""
+    defaults = {
+        name: str(rules["Default"]) for name, rules in read_template(project)["Parameters"].items()
+    }
+    pairs = read_samconfig(project)["default"]["global"]["parameters"]["parameter_overrides"]
+    assert dict(pair.split("=", 1) for pair in pairs) == defaults
+
+
+def test_environments(project: Path) -> None:
+    """Each environment has names of its own, within AWS's lengths; ci never prompts."""
+    environments = read_samconfig(project)
+    assert list(environments) == ["default", "dev", "prod", "ci"]
+    stacks = [each["global"]["parameters"]["stack_name"] for each in environments.values()]
+    assert len(set(stacks)) == len(stacks)
+    for kind, limit in (("FunctionName", 64), ("BucketName", 63)):
+        names = [
+            pair.split("=", 1)[1]
+            for each in environments.values()
+            for pair in each["global"]["parameters"]["parameter_overrides"]
+            if pair.startswith(f"{kind}=")
+        ]
+        assert len(set(names)) == len(environments)
+        assert max(map(len, names)) <= limit
+    assert environments["ci"]["deploy"]["parameters"]["confirm_changeset"] is False
+    assert environments["ci"]["deploy"]["parameters"]["fail_on_empty_changeset"] is False
+    assert environments["ci"]["delete"]["parameters"]["no_prompts"] is True
+
+
+# SAM builds its commands lazily: their parameters show only in the modules that define them.
+SAM_PARAMETERS = """
+import importlib, json, pkgutil, sys
+known = {}
+for name in sys.argv[1:]:
+    package = importlib.import_module(f"samcli.commands.{name}")
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    module = "command" if "command" in modules else name
+    command = importlib.import_module(f"samcli.commands.{name}.{module}").cli
+    known[name] = [parameter.name for parameter in command.params]
+print(json.dumps(known))
+"""
+
+
+def test_samconfig_keys_are_sams_own(bake: Bake) -> None:
+    """Every key of samconfig.toml is a parameter of the SAM command it is given to."""
+    environments = read_samconfig(bake())
+    commands = {name for each in environments.values() for name in each} - {"global"}
+    python = Path(tool("sam")).with_name("python")
+    done = subprocess.run(
+        [python, "-c", SAM_PARAMETERS, *sorted(commands)],
+        text=True,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    known: dict[str, list[str]] = json.loads(done.stdout)
+    for tables in environments.values():
+        for command, table in tables.items():
+            accepted = set(known["deploy"]) if command == "global" else set(known[command])
+            assert set(table["parameters"]) <= accepted, command
+
+
+def test_dockerfile_suits_the_classic_builder(project: Path) -> None:
+    """No BuildKit features, no USER, no entry point of a given base replaced."""
+    text = (project / "function" / "Dockerfile").read_text(encoding="utf-8")
+    for unsupported in ("--mount", "<<", "--chmod", "\nUSER"):
+        assert unsupported not in text
+    last_stage = text[text.rindex("\nFROM ") :]
+    assert "ENTRYPOINT" not in last_stage
+    assert 'CMD ["app.handler"]' in last_stage
+
+
+def test_base_images(bake: Bake, output: Path) -> None:
+    """auto rebuilds the base for newer Pythons and takes the published image for 3.8."""
+    built = (bake(python_version="3.12") / "function" / "Dockerfile").read_text(encoding="utf-8")
+    assert "docker/library/python:3.12-slim" in built and "awslambdaric" in built
+    shutil.rmtree(output / "covalent-lambda")
+    published = bake(python_version="3.8") / "function" / "Dockerfile"
+    text = published.read_text(encoding="utf-8")
+    assert "ARG BASE_IMAGE=public.ecr.aws/covalent/covalent-lambda-executor:stable" in text
+
+
+def test_sam_init(template: Path, output: Path) -> None:
+    """sam init generates the same project, with its name and extra context."""
+    context = json.dumps({"memory_size": 512, "packages": "numpy"})
+    command = [tool("sam"), "init", "--location", str(template), "--no-input", "--name", "named"]
+    assert run(*command, "--extra-context", context, cwd=output).returncode == 0
+    assert "MemorySize=512" in (output / "named" / "samconfig.toml").read_text(encoding="utf-8")
+    assert "numpy" in (output / "named/function/requirements.txt").read_text(encoding="utf-8")
+
+
+def test_replay(template: Path, output: Path) -> None:
+    """A replay generates the very same files, the random bucket name included."""
+    command = [sys.executable, "-m", "cookiecutter", str(template)]
+    assert run(*command, "--no-input", "-o", "first", cwd=output).returncode == 0
+    assert run(*command, "--replay", "-o", "second", cwd=output).returncode == 0
+    name = "covalent-lambda/samconfig.toml"
+    assert (output / "first" / name).read_text() == (output / "second" / name).read_text()
