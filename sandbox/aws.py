@@ -1,0 +1,196 @@
+"""The machine's own AWS: MiniStack, on ports, folders and keys of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import engine as docker
+from sandbox import environment, processes
+from sandbox.engine import Engine
+from sandbox.processes import Child
+
+ACCESS_KEY = "test"
+SECRET_KEY = "test"
+ACCOUNT = "000000000000"
+REPOSITORY = "electrons"
+START_SECONDS = 60.0
+
+_HOST = "127.0.0.1"
+# What MiniStack calls itself on the containers that it starts, together with its port.
+_INSTANCE = "covalent-lambda-sandbox"
+
+
+@dataclass(frozen=True)
+class Aws:
+    """A running MiniStack.
+
+    Attributes:
+        port: the TCP port it listens on.
+        home: the folder that holds everything it writes.
+        child: its process.
+        engine: the Docker engine that runs its image functions, or None.
+    """
+
+    port: int
+    home: Path
+    child: Child
+    engine: Engine | None
+
+    @property
+    def endpoint_url(self) -> str:
+        """The address of every AWS service."""
+        return f"http://{_HOST}:{self.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a program needs in its environment to use this AWS and no other.
+
+        The region is not among it: a project's samconfig.toml names one.
+        """
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_CONFIG_FILE": str(self.home / "aws-config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.home / "aws-credentials"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+def start(
+    home: Path,
+    *,
+    port: int | None = None,
+    auth: bool = False,
+    engine: Engine | None = None,
+    log: Path | None = None,
+) -> Aws:
+    """Start MiniStack and wait until it answers.
+
+    Args:
+        home: folder for its log, temporary files and state; made if missing.
+        port: the port to listen on; None takes a free one.
+        auth: enforce IAM policies. The sandbox's own key pair is then the account's root user.
+        engine: the Docker engine for image functions; None runs zip functions only.
+        log: the log file; None means `home`/ministack.log.
+
+    Raises:
+        SandboxError: when the port is in use, or MiniStack does not come up.
+    """
+    port = processes.port_or_free(port, "the embedded AWS", "AWS_PORT")
+    home.mkdir(parents=True, exist_ok=True)
+    addresses = [_HOST]
+    # Containers on a Linux engine reach this machine at the bridge's address. Listening on every
+    # address would offer code execution to the whole local network.
+    if engine is not None and engine.gateway and processes.can_bind(engine.gateway, port):
+        addresses.append(engine.gateway)
+    command = [sys.executable, "-m", "hypercorn", "ministack.app:app"]
+    command += ["--workers", "0", "--keep-alive", "75"]
+    command += [word for address in addresses for word in ("--bind", f"{address}:{port}")]
+    _raise_file_limit()
+    child = processes.start(
+        "the embedded AWS (MiniStack)",
+        command,
+        env=_environment(home, port, auth=auth, engine=engine),
+        cwd=home,
+        log=log or home / "ministack.log",
+    )
+    processes.wait_until_ready(child, lambda: _answers(port), seconds=START_SECONDS)
+    return Aws(port=port, home=home, child=child, engine=engine)
+
+
+def stop(child: Child, port: int, engine: Engine | None) -> None:
+    """End MiniStack, its workers and its containers."""
+    processes.stop(child)
+    if engine is not None:
+        engine.remove_containers(f"ministack.instance={_INSTANCE}:{port}")
+        for reference in (registry(port), local_image(port), in_ecr("*", port)):
+            engine.remove_images(reference)
+
+
+def registry(port: int) -> str:
+    """Return the image repository in MiniStack's registry.
+
+    Docker trusts registries on 127.0.0.0/8 without TLS, and SAM CLI takes such an address for one
+    of ECR: nothing needs to be set up on the machine.
+    """
+    return f"{_HOST}:{port}/{REPOSITORY}"
+
+
+def in_ecr(region: str, port: int) -> str:
+    """Return the name that the image would have in ECR."""
+    return f"{ACCOUNT}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}:{port}"
+
+
+def local_image(port: int) -> str:
+    """Return the local name of the image that is pushed there."""
+    return f"{_INSTANCE}:{port}"
+
+
+@contextlib.contextmanager
+def running_aws(
+    home: Path, port: int | None = None, auth: bool = False, *, with_docker: bool = True
+) -> Iterator[Aws]:
+    """Run MiniStack for the time of a `with` block.
+
+    Args:
+        home: folder for everything that it writes; it is left there, for its log.
+        port: the port to listen on; None takes a free one.
+        auth: enforce IAM policies.
+        with_docker: let it use the Docker engine, if one answers.
+    """
+    engine = docker.find() if with_docker else None
+    aws = start(home, port=port, auth=auth, engine=engine)
+    try:
+        yield aws
+    finally:
+        stop(aws.child, aws.port, engine)
+
+
+def _environment(home: Path, port: int, *, auth: bool, engine: Engine | None) -> Mapping[str, str]:
+    env = environment.clean(os.environ, home=home, python=Path(sys.executable))
+    env.update(
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        AUTH="true" if auth else "false",
+        GATEWAY_PORT=str(port),
+        MINISTACK_HOST=_HOST,
+        MINISTACK_HOSTNAME=_INSTANCE,
+        STATE_DIR=str(home / "state"),
+        S3_DATA_DIR=str(home / "s3"),
+        # Listeners on fixed ports that nothing here needs.
+        IOT_MTLS_ENABLED="0",
+        SFTP_ENABLED="0",
+        # Its Python workers inherit this: the image sets the same, so that `import covalent`
+        # in a task does not load executor plugins.
+        COVALENT_PLUGIN_LOAD="false",
+    )
+    # A socket that does not exist is how MiniStack knows that there is no Docker engine.
+    env["DOCKER_HOST"] = engine.host if engine else f"unix://{home}/no-docker-engine.sock"
+    return env
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(_HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets this user have: each worker needs some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

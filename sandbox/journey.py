@@ -1,0 +1,215 @@
+"""The whole journey: scaffold, start an AWS, deploy, start Covalent, run the hello workflow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from sandbox import aws as embedded
+from sandbox import deploying, environment, processes, server, state
+from sandbox import engine as docker
+from sandbox.aws import Aws
+from sandbox.deploying import ROOT, Deployment
+from sandbox.errors import SandboxError
+from sandbox.server import Server
+
+BUILD = ROOT / "build"
+PLUGIN = "covalent-awslambda-plugin"
+GREETING = "Hello, World!"
+WORKFLOW_SECONDS = 180.0
+
+
+class Log:
+    """Prints each step with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """The seconds since the start."""
+        return time.monotonic() - self._start
+
+    def step(self, text: str) -> None:
+        """Print a step that begins."""
+        print(f"[{self.seconds:6.1f} s] {text}", flush=True)
+
+    @staticmethod
+    def detail(text: str) -> None:
+        """Print what belongs to the step before."""
+        for line in text.splitlines():
+            print(f"           {line}", flush=True)
+
+
+class Journey:
+    """One sandbox with a project deployed to it.
+
+    Attributes:
+        home: the folder of all its files but the logs.
+        logs: the folder of the logs, which outlives it.
+    """
+
+    def __init__(self, name: str, *, mode: str, port: int | None, aws_port: int | None) -> None:
+        self.name = name
+        self.home = BUILD / name
+        self.logs = BUILD / "logs" / name
+        self.mode = mode
+        self.ports = (port, aws_port)
+        self.log = Log()
+        self.running = state.Running(path=self.home / "state.json")
+
+    def begin(self) -> None:
+        """Check what can be checked at once, end what a killed run left, and clear the folders."""
+        if self.mode not in deploying.MODES:
+            raise SandboxError(
+                f"MODE={self.mode} is unknown: say one of {', '.join(deploying.MODES)}"
+            )
+        plugin_version()
+        left_over = state.load(self.running.path)
+        if left_over:
+            left_over.stop()
+        for folder in (self.home, self.logs):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+
+    def set_up(self) -> tuple[Aws, Server, Deployment, Path]:
+        """Take all steps up to the workflow."""
+        port, aws_port = self.ports
+        engine = docker.find() if self.mode != "worker" else None
+
+        self.log.step("cookiecutter --no-input: scaffolding a project")
+        project = self._scaffold(engine)
+        self.log.detail(f"{_short(project)}")
+
+        self.log.step("starting an AWS on this machine (MiniStack) and a Covalent server")
+        aws = embedded.start(
+            self.home / "aws", port=aws_port, engine=engine, log=self.logs / "ministack.log"
+        )
+        self.running.aws, self.running.aws_port = aws.child, aws.port
+        self.running.save()
+        covalent = server.launch(
+            self.home / "covalent", aws.env, port=port, log=self.logs / "covalent.log"
+        )
+        self.running.covalent, self.running.covalent_port = covalent.child, covalent.port
+        self.running.save()
+
+        deployment = deploying.deploy(
+            project, aws, self.mode, push=False, work=self.logs / "deploy", say=self.log.step
+        )
+        self._ping(deployment, aws, project)
+        self.log.step(f"the executor: {PLUGIN} {plugin_version()} is installed")
+        server.wait(covalent)
+        self.log.step(f"Covalent answers at {covalent.url}")
+        return aws, covalent, deployment, project
+
+    def greet(self, aws: Aws, covalent: Server, project: Path) -> None:
+        """Run the hello workflow and show what came of it.
+
+        Raises:
+            SandboxError: when it does not end COMPLETED with the greeting.
+        """
+        self.log.step("python workflows/hello.py, with AWSLambdaExecutor() reading samconfig.toml")
+        env = environment.clean(os.environ, home=self.home / "home", python=Path(sys.executable))
+        env.update({**aws.env, **covalent.env})
+        output = processes.run(
+            "workflows/hello.py",
+            [sys.executable, "workflows/hello.py"],
+            env=env,
+            cwd=project,
+            log=self.logs / "hello.log",
+            seconds=WORKFLOW_SECONDS,
+        )
+        self.log.detail(output)
+        dispatches = covalent.dispatches()
+        if not dispatches:
+            raise SandboxError("the workflow did not reach the Covalent server")
+        dispatch = covalent.dispatch(dispatches[0])
+        self.log.step(f"status {dispatch.status}; the electrons' stdout, as the server keeps it:")
+        self.log.detail(dispatch.stdout)
+        if dispatch.status != "COMPLETED" or GREETING not in output:
+            raise SandboxError(f"the workflow did not answer {GREETING!r}: {dispatch.error}")
+
+    def clean_up(self, *, keep: Path | None = None) -> None:
+        """End everything, and remove the folder but for `keep`."""
+        self.running.stop()
+        processes.stop_all()
+        for path in self.home.iterdir() if self.home.exists() else ():
+            if keep is None or path not in (keep, keep.parent):
+                shutil.rmtree(path, ignore_errors=True)
+                if path.is_file():
+                    path.unlink()
+        if keep is None:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def _scaffold(self, engine: docker.Engine | None) -> Path:
+        answers = {"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"}
+        # The emulation of another processor would be many times slower.
+        machine = engine.architecture if engine else _architecture()
+        if machine != "x86_64":
+            answers["architecture"] = machine
+        return deploying.scaffold(
+            self.home / "project", answers=answers, log=self.logs / "cookiecutter.log"
+        )
+
+    def _ping(self, deployment: Deployment, aws: Aws, project: Path) -> None:
+        self.log.step("invoking the deployed function with events/ping.json")
+        answer = deploying.ping(deployment, aws, project)
+        self.log.detail(
+            f"{deployment.outputs.get('FunctionName')}: Python {answer.get('python')}, "
+            f"{answer.get('architecture')}, {answer.get('memory_mb')} MB\n"
+            f"runs in {deployment.where}"
+        )
+
+
+def plugin_version() -> str:
+    """Return the version of the executor that is installed beside Covalent.
+
+    Raises:
+        SandboxError: when it is not installed.
+    """
+    try:
+        return importlib.metadata.version(PLUGIN)
+    except importlib.metadata.PackageNotFoundError:
+        raise SandboxError(
+            f"{PLUGIN} is not installed for {sys.executable}; run this through make"
+        ) from None
+
+
+def write_environment(path: Path, aws: Aws, covalent: Server, project: Path) -> None:
+    """Write a shell file that points any Covalent script at this sandbox."""
+    variables = {
+        "PYTHON": sys.executable,
+        "PYTHONPYCACHEPREFIX": str(BUILD / "pycache"),
+        **aws.env,
+        **covalent.env,
+        "COVALENT_LAMBDA_SAMCONFIG": str(project / "samconfig.toml"),
+    }
+    unset = "AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION"
+    lines = [
+        "# Points Covalent and AWS clients at the sandbox of `make up`:",
+        '#   . build/demo.env && "$PYTHON" any_workflow.py',
+        f"unset {unset}",
+        *_exports(variables),
+        'export NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.1,localhost"',
+        'export no_proxy="$NO_PROXY"',
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _exports(variables: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+
+
+def _architecture() -> str:
+    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path)
