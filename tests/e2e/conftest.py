@@ -1,0 +1,150 @@
+"""Fixtures of the end-to-end tests. Each starts one real thing, once for all, and takes it down.
+
+    docker ─► project ─► built ─┬─► deployed ─► workbench ─► endings
+                      aws ──────┘      covalent ─┘
+
+A machine that lacks something skips the tests, and says what; with COVALENT_LAMBDA_REQUIRE_E2E=1
+they fail instead. The folders of a failed run stay where pytest says.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import harness
+import pytest
+from harness import PROJECT, PYTHON, Deployed, Outcome, Project, Workbench
+
+from sandbox import engine as docker_engine
+from sandbox import journey, processes
+from sandbox.aws import Aws, running_aws
+from sandbox.deploying import Deploying, base_images, scaffold
+from sandbox.engine import Engine
+from sandbox.errors import SandboxError
+from sandbox.server import Server, running_covalent
+
+REQUIRED = "COVALENT_LAMBDA_REQUIRE_E2E"
+
+
+def lacking(reason: str) -> None:
+    """Skip for want of something on this machine, or fail where all must be there."""
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{reason} ({REQUIRED}=1)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Engine]:
+    """A Docker engine; the images that the tests made are gone afterwards."""
+    found = docker_engine.find()
+    if found is None:
+        lacking("no Docker engine answers")
+    assert found is not None
+    before = _image_names(found)
+    yield found
+    # Their names hold the project's, in the registry without hyphens; `sam local`'s holds none.
+    ours = (PROJECT, PROJECT.replace("-", ""), ":rapid-")
+    made = [name for name in _image_names(found) - before if any(part in name for part in ours)]
+    if made:
+        _docker(found, "image", "rm", *made)
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run."""
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="session")
+def project(docker: Engine, work: Path) -> Project:
+    """A project generated with the default answers, but for its name and its Python."""
+    answers = {"project_name": PROJECT, "python_version": PYTHON}
+    if docker.architecture != "x86_64":  # another processor's emulation would take hours
+        answers["architecture"] = docker.architecture
+    folder = scaffold(work / "projects", answers=answers, log=work / "cookiecutter.log")
+    for image in base_images((folder / "function" / "Dockerfile").read_text("utf-8")):
+        if not docker.can_get(image, work / "pull.log"):
+            lacking(f"the base image {image} cannot be had: .ci/base-images makes a stand-in")
+    return Project(folder, work, docker)
+
+
+@pytest.fixture(scope="session")
+def built(project: Project) -> harness.Command:
+    """`sam build`, as it ended."""
+    command = project.sam("build")
+    assert command.code == 0, str(command)
+    return command
+
+
+@pytest.fixture(scope="session")
+def aws(docker: Engine, work: Path) -> Iterator[Aws]:
+    """The embedded AWS."""
+    with running_aws(work / "aws") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def deployed(project: Project, built: harness.Command, aws: Aws, work: Path) -> Iterator[Deployed]:
+    """The project, deployed by `sam deploy` with no flags, its image pushed."""
+    steps = Deploying(project.folder, aws, work, print)
+    problem = harness.why_no_push(steps.region)
+    if problem:
+        lacking(problem)
+    listen = "TCP-LISTEN:80,bind=127.0.0.1,reuseaddr,fork"
+    forward = processes.start(
+        "the registry's port",
+        ["socat", listen, f"TCP:127.0.0.1:{aws.port}"],
+        env=os.environ,
+        cwd=work,
+        log=work / "socat.log",
+    )
+    try:
+        harness.wait_until(lambda: harness.listens(80), "socat on port 80", 10)
+        with project.with_emulator(aws):
+            command = project.sam("deploy", env=aws.env, seconds=harness.DEPLOY_SECONDS)
+    finally:
+        processes.stop(forward)
+    assert command.code == 0, str(command)
+    yield Deployed(project, aws, command, steps.region, steps.outputs())
+
+
+@pytest.fixture(scope="session")
+def covalent(aws: Aws, work: Path) -> Iterator[Server]:
+    """A Covalent server with a HOME of its own, that reaches only the embedded AWS."""
+    try:
+        journey.plugin_version()
+    except SandboxError as error:
+        lacking(str(error))
+    with running_covalent(work / "covalent", aws.env) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def workbench(deployed: Deployed, covalent: Server) -> Workbench:
+    """The deployed project and the server; covalent.conf holds the project's names."""
+    bench = Workbench(deployed, covalent)
+    command = bench.run("-m", "covalent_awslambda_plugin", "configure")
+    assert command.code == 0, str(command)
+    return bench
+
+
+@pytest.fixture(scope="session")
+def endings(workbench: Workbench) -> Mapping[str, Outcome]:
+    """What became of each lattice of workflows/endings.py."""
+    answers = workbench.run(harness.WORKFLOWS / "endings.py").json
+    return {name: Outcome.from_json(answer) for name, answer in answers.items()}
+
+
+def _image_names(engine: Engine) -> set[str]:
+    return set(_docker(engine, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split())
+
+
+def _docker(engine: Engine, *words: str) -> str:
+    command = ["docker", *words]
+    done = subprocess.run(
+        command, env=dict(engine.env), capture_output=True, text=True, check=True
+    )
+    return done.stdout
