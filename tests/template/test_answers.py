@@ -267,9 +267,11 @@ def test_accepted_requirements_are_valid(text: str) -> None:
 def test_valid_requirements_are_accepted(text: str) -> None:
     """A single valid requirement with an index name or http(s) address is never refused."""
     try:
-        name = Requirement(text).name
+        requirement = Requirement(text)
     except InvalidRequirement:
         return
+    name, url = requirement.name, requirement.url
+    assume(url is None or url.startswith(("http://", "https://")))
     # Formally a name, but nobody's: it was meant as the version of the word before it.
     assume(not re.fullmatch(r"[0-9.]+", name))
     assert len(list(local_extensions.requirements(text))) == 1

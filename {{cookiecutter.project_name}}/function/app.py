@@ -275,6 +275,7 @@ def _response(context: Any, started: float, cold: bool, **fields: Any) -> wire.R
         memory_mb=int(context.memory_limit_in_mb),
         max_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         cold=cold,
+        architecture=platform.machine(),
     )
     return wire.Response(
         python=platform.python_version(),

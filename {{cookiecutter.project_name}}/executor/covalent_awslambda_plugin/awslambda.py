@@ -27,6 +27,7 @@ from covalent.executor.executor_plugins.remote_executor import RemoteExecutor
 
 from . import failures, stock, wire
 from . import samconfig as names
+from . import usage as accounts
 from .direct import Attempt, StockImage, mark_cancelled
 from .electron import Electron, is_covalents
 from .errors import AWSLambdaExecutorError, ConfigurationError
@@ -79,6 +80,8 @@ class AWSLambdaExecutor(RemoteExecutor):
         samconfig: path of samconfig.toml; else COVALENT_LAMBDA_SAMCONFIG, else searched upward.
         config_env: which environment of samconfig.toml.
         endpoint_url: Lambda's endpoint if it is not AWS's (`sam local start-lambda`).
+        usage: whether to end the electron's stderr with a line on time, memory and cost.
+        prices: US dollars, where they differ from `covalent_awslambda_plugin.usage.PRICES`.
 
     Each value is taken from the argument, else samconfig.toml, else `[executors.awslambda]` of
     covalent.conf, else the documented default.
@@ -107,6 +110,8 @@ class AWSLambdaExecutor(RemoteExecutor):
         samconfig: str | None = None,
         config_env: str | None = None,
         endpoint_url: str | None = None,
+        usage: bool = False,
+        prices: Mapping[str, float] | None = None,
     ) -> None:
         conf = _conf()
         super().__init__(
@@ -120,6 +125,7 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.timeout = _positive("timeout", timeout or conf["timeout"])
         self.execution_role = execution_role or conf["execution_role"]
         self.endpoint_url = endpoint_url or ""
+        self.usage, self.prices = usage, _checked_prices(prices or {})
         given: dict[str, Any] = {
             "function_name": function_name,
             "s3_bucket_name": s3_bucket_name,
@@ -211,6 +217,7 @@ class AWSLambdaExecutor(RemoteExecutor):
             await self._announce(attempt)
             response = await task.unless_cancelled(attempt, attempt.run(electron))
             self._keep_streams(response)
+            self._account_for(task, attempt, response)
             if task.cancelled.is_set():
                 raise TaskCancelledError(f"{task.name} was cancelled")
             return await self._result(attempt, electron, response)
@@ -274,6 +281,15 @@ class AWSLambdaExecutor(RemoteExecutor):
         ):
             if stream is not None:
                 stream.write(text)
+
+    def _account_for(self, task: "_Task", attempt: Attempt, response: Response) -> None:
+        """Log what the invocation took; with `usage=True` also at the end of stderr."""
+        used = accounts.of(response.usage, attempt.log_tail)
+        total = accounts.add(task.dispatch_id, used, self.prices)
+        line = f"[lambda] {used}; dispatch so far: {total}"
+        app_log.info(f"{task.name}: {line}")
+        if self.usage and self.task_stderr is not None:
+            self.task_stderr.write(f"{line}\n")
 
     def _show(self, error: AWSLambdaExecutorError) -> None:
         """Put an error where Covalent's UI shows it: at the end of the electron's stderr."""
@@ -489,6 +505,15 @@ def _conf() -> dict[str, Any]:
 
 def _default_cache_dir() -> str:
     return str(get_config("dispatcher.cache_dir"))
+
+
+def _checked_prices(prices: Mapping[str, float]) -> dict[str, float]:
+    unknown = sorted(set(prices) - set(accounts.PRICES))
+    if unknown:
+        raise ConfigurationError(
+            f"prices= has no entry {unknown[0]!r}; it has {', '.join(accounts.PRICES)}."
+        )
+    return dict(prices)
 
 
 def _positive(name: str, value: Any) -> float:

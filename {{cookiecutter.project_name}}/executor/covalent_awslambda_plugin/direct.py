@@ -54,6 +54,7 @@ class Attempt:
         self._timeout, self._time_limit = timeout, time_limit
         self._born = time.monotonic()
         self.sent = False  # if True, the electron may be running
+        self.log_tail = ""  # the end of the invocation's log
         self._ended = False
         self._lost: Exception | None = None
         self._objects: set[str] = set()  # what of ours the bucket may hold
@@ -190,6 +191,7 @@ class Attempt:
                 self._lost = lost
 
     async def _read(self, reply: Reply) -> wire.Response:
+        self.log_tail = reply.log_tail
         if not reply.function_error and reply.payload:
             return self._response(reply.payload)
         words = await in_thread(self._last_words)

@@ -194,6 +194,7 @@ class Usage:
         memory_mb: configured memory in MB.
         max_memory_mb: peak resident memory of the function's process in MB.
         cold: whether this was the environment's first invocation.
+        architecture: the processor's, as `platform.machine()` says.
     """
 
     request_id: str = ""
@@ -201,6 +202,7 @@ class Usage:
     memory_mb: int = 0
     max_memory_mb: int = 0
     cold: bool = False
+    architecture: str = ""
 
 
 @dataclass(frozen=True)
