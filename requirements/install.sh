@@ -33,7 +33,7 @@ esac
 
 if [ "$("$venv/bin/python" -c 'import platform; print(platform.python_version())' 2>/dev/null)" != "$version" ]; then
     made=yes
-    printf 'making %s (Python %s)\n' "$venv" "$version"
+    printf 'making %s (Python %s; about a minute)\n' "$venv" "$version"
     rm -rf "$venv"
     "$python" -m venv "$venv" >"$log" 2>&1 ||
         fail "python -m venv $venv failed (on Debian and Ubuntu: apt-get install python3-venv):"

@@ -71,6 +71,7 @@ def test_other_python(deployed: Deployed, wire: ModuleType) -> None:
     """A pickle of another Python is not touched; both versions and the remedy are named."""
     request = wire.Request(
         task_id="e2e-other-python",
+        key="of no use here",
         python="3.13.1",
         cloudpickle="3.1.2",
         function=wire.encode(b"no pickle at all: unpickling it would fail in another way"),

@@ -48,6 +48,7 @@ def request(function: Callable[..., Any], *args: Any, **fields: Any) -> wire.Req
     """A request to call `function` with `args`; `fields` are the request's own."""
     fields.setdefault("python", platform.python_version())
     fields.setdefault("task_id", "dispatch-0-attempt")
+    fields.setdefault("key", "the attempt's key")
     return wire.Request(
         cloudpickle=cloudpickle.__version__,
         function=part(function),

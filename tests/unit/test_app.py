@@ -416,8 +416,8 @@ def test_long_task_leaves_its_outcome(bucket: Bucket, monkeypatch: pytest.Monkey
     """A task that ran long stores its answer as well, for an executor that lost the connection."""
     monkeypatch.setattr(wire, "LEAVE_OUTCOME_AFTER", 0.0)
     response = call(lambda: 42, bucket="bucket")
-    left = wire.Response.from_json(json.loads(bucket.objects["tasks/dispatch-0-attempt/outcome"]))
-    assert left == response
+    left = wire.unseal(bucket.objects["tasks/dispatch-0-attempt/outcome"], "the attempt's key")
+    assert wire.Response.from_json(json.loads(left)) == response
 
 
 def test_home_and_pip_target_are_writable(scratch: Path) -> None:

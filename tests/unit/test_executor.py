@@ -362,15 +362,20 @@ def test_lost_connection_reattaches_to_the_outcome(
     monkeypatch.setattr(direct, "_LOOK_EVERY", 0.05)
 
     def script(event: dict[str, Any]) -> Answer:
-        key = f"/bucket/{wire.task_key(request_of(event).task_id, wire.OUTCOME)}"
-        outcome = json.dumps(good("survived").payload).encode()
-        threading.Timer(0.3, aws.objects.__setitem__, (key, outcome)).start()
+        request = request_of(event)
+        outcome = json.dumps(good("survived").payload)
+        sealed = wire.seal(outcome, request.key if honest else "a guess")
+        key = f"/bucket/{wire.task_key(request.task_id, wire.OUTCOME)}"
+        threading.Timer(0.3, aws.objects.__setitem__, (key, sealed)).start()
         return Answer(hang_up=True)
 
-    aws.script = script
+    aws.script, honest = script, True
     assert execute(made(), len)[0].get_deserialized() == "survived"
     assert len([r for r in aws.requests if r.startswith("POST")]) == 1
     assert not aws.objects
+    honest = False  # somebody who can write to the bucket, but did not see the request
+    result, _, stderr, _ = execute(made(), len)
+    assert result is None and "not written by the function that ran the task" in stderr
 
 
 def test_unknown_outcome_is_called_unknown(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,11 +452,34 @@ def cancel_soon(aws: AWS) -> tuple[Any, float]:
 
 
 def test_cancelled_while_it_waits_for_its_turn(aws: AWS) -> None:
-    """A throttled electron is cancelled at once; no mark is left in S3."""
+    """A throttled electron is cancelled at once; nothing is left in S3."""
     aws.script = lambda event: Answer(status=429, code="TooManyRequestsException")
     result, took = cancel_soon(aws)
     assert str(result[3]) == "CANCELLED" and took < 5
-    assert not [r for r in aws.requests if r.startswith("PUT")]
+    assert not aws.objects
+
+
+def test_cancelled_in_the_moment_of_a_refusal(aws: AWS) -> None:
+    """An electron cancelled while a request is under way that is then refused is not sent again."""
+    cancelled = threading.Event()
+
+    def script(event: dict[str, Any]) -> Answer:
+        cancelled.wait(10)
+        return Answer(status=429, code="TooManyRequestsException")
+
+    async def scenario() -> Any:
+        running = asyncio.ensure_future(under_covalent(made(), len))
+        await invoked(aws)
+        await made()._cancel(METADATA, {"task_id": "t"})
+        while not aws.objects:  # the mark
+            await asyncio.sleep(0.01)
+        cancelled.set()
+        return await asyncio.wait_for(running, 4)
+
+    aws.script = script
+    assert str(asyncio.run(scenario())[3]) == "CANCELLED"
+    assert len([r for r in aws.requests if r.startswith("POST")]) == 1
+    assert not aws.objects
 
 
 def test_cancelled_while_it_runs(aws: AWS) -> None:

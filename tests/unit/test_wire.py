@@ -12,6 +12,7 @@ def full_request() -> wire.Request:
     blob = wire.blob(b"large")
     return wire.Request(
         task_id="d-1-a",
+        key="secret",
         python="3.11.7",
         cloudpickle="3.1.2",
         function="Zg==",
@@ -85,7 +86,7 @@ def test_foreign_event_is_refused(event: Any) -> None:
 
 def test_missing_fields_are_named() -> None:
     """A request without its function says so."""
-    with pytest.raises(wire.EnvelopeError, match=r"missing field.*function, python"):
+    with pytest.raises(wire.EnvelopeError, match=r"missing field.*function, key, python"):
         wire.Request.from_json({"covalent_lambda": 1, "task_id": "t", "cloudpickle": "3"})
 
 
@@ -96,3 +97,12 @@ def test_blob_is_named_by_its_content() -> None:
     assert blob.verified(b"data") == b"data"
     with pytest.raises(wire.DigestMismatch, match=r"blobs/.*Nothing of it was unpickled"):
         blob.verified(b"dat4")
+
+
+def test_seal_is_broken_by_any_change() -> None:
+    """An outcome is taken only if it was sealed with the attempt's own key."""
+    sealed = wire.seal('{"ünï": 1}', "key")
+    assert wire.unseal(sealed, "key") == '{"ünï": 1}'
+    for data, key in ((sealed, "other"), (sealed + b" ", "key"), (b"", "key"), (b"{}", "key")):
+        with pytest.raises(wire.DigestMismatch):
+            wire.unseal(data, key)

@@ -131,10 +131,13 @@ class _Invocation:
             last_words=self._last_words,
         )
 
-    def _last_words(self, reason: str, stack: Optional[FrameType]) -> str:
+    def _last_words(self, reason: str, stack: Optional[FrameType]) -> bytes:
         stood = _stood(traceback.extract_stack(stack)) if stack else ""
         failure = wire.Failure(kind=_KINDS[reason], message=_MESSAGES[reason], traceback=stood)
-        return json.dumps(self._response(failure=failure).to_json())
+        return self._sealed(self._response(failure=failure).to_json())
+
+    def _sealed(self, answer: Dict[str, Any]) -> bytes:
+        return wire.seal(json.dumps(answer), self.request.key)
 
     def _response(self, **fields: Any) -> wire.Response:
         fields.update(stdout=self.streams.stdout, stderr=self.streams.stderr)
@@ -174,7 +177,7 @@ class _Invocation:
             return
         key = wire.task_key(self.request.task_id, wire.OUTCOME)
         try:
-            self.storage.store(key, json.dumps(answer).encode())
+            self.storage.store(key, self._sealed(answer))
         except Exception as error:  # the answer itself is still on its way
             print(f"[covalent] cannot store the outcome as {key}: {error}", file=sys.stderr)
 

@@ -51,7 +51,7 @@ class Orders:
         bucket, cancel_key: where a cancel mark may appear; no bucket: none can.
         outcome_key: where the last words go if the task has to be killed.
         last_words: called in another thread when the task did not end by itself, with the
-            reason and the main thread's stack; returns the text to store.
+            reason and the main thread's stack; returns what to store (text as UTF-8).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Orders:
         bucket: str,
         cancel_key: str,
         outcome_key: str,
-        last_words: Callable[[str, Optional[FrameType]], str],
+        last_words: Callable[[str, Optional[FrameType]], bytes],
     ) -> None:
         self.seconds = seconds
         self.bucket, self.cancel_key, self.outcome_key = bucket, cancel_key, outcome_key
@@ -155,7 +155,8 @@ class _Dog:
             orders, reason = _current, CANCELLED if alarm == b"c" else DEADLINE
             if orders is not None:
                 stack = sys._current_frames().get(threading.main_thread().ident or 0)
-                self.tell({"last_words": orders.last_words(reason, stack)})
+                words = orders.last_words(reason, stack).decode()
+                self.tell({"last_words": words})
 
 
 # -- from here on: what runs in the watchdog's own process ---------------------------------------

@@ -10,9 +10,12 @@ import asyncio
 import atexit
 import contextlib
 import json
+import secrets
 import time
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from covalent._shared_files.exceptions import TaskCancelledError
 
 from . import blobs, failures, wire
 from .electron import Electron
@@ -52,10 +55,11 @@ class Attempt:
     ) -> None:
         self._transport, self.task_id = transport, task_id
         self._timeout, self._time_limit = timeout, time_limit
+        self._key = secrets.token_hex(32)  # seals the outcome
         self._born = time.monotonic()
         self.sent = False  # if True, the electron may be running
         self.log_tail = ""  # the end of the invocation's log
-        self._ended = False
+        self._ended = self._stopping = False
         self._lost: Exception | None = None
         self._objects: set[str] = set()  # what of ours the bucket may hold
 
@@ -77,6 +81,7 @@ class Attempt:
 
     async def cancel(self) -> None:
         """Ask the function to stop; it looks for the mark while its task runs."""
+        self._stopping = True
         self._objects.add(wire.CANCEL)
         await in_thread(mark_cancelled, self._transport, self.task_id)
 
@@ -97,7 +102,8 @@ class Attempt:
 
     async def clean_up(self) -> None:
         """Delete what this attempt left in the bucket, unless its task may still be running."""
-        if not self._ended or not self._objects:
+        may_run = self.sent and not self._ended
+        if may_run or not self._objects:
             return
         keys = [wire.task_key(self.task_id, name) for name in sorted(self._objects)]
         with contextlib.suppress(Exception):  # the bucket's lifecycle removes what is left
@@ -118,6 +124,7 @@ class Attempt:
         async with blobs.stored(self._transport, large, again=again) as placed:
             request = electron.request(
                 task_id=self.task_id,
+                key=self._key,
                 bucket=self._transport.bucket,
                 limit=self._limit(),
                 blobs=placed,
@@ -136,14 +143,15 @@ class Attempt:
             try:
                 async with _turn(self._gate(), self._born, self._left()):
                     return await self._invoke(payload)
-            except Throttled as refusal:
+            except (Throttled, Unreachable) as refusal:
+                if self._stopping:
+                    raise TaskCancelledError("cancelled before it could be sent") from refusal
                 cause: Exception = refusal
-            except Unreachable as refusal:
+            if isinstance(cause, Unreachable):
                 if self._left() < _RECONNECT_EVERY:
-                    raise failures.unreachable(self._transport.function, refusal) from refusal
+                    raise failures.unreachable(self._transport.function, cause) from cause
                 await asyncio.sleep(_RECONNECT_EVERY)
-                continue
-            if self._left() <= 0:
+            elif self._left() <= 0:
                 raise failures.throttled(self._transport.function, self._timeout, cause) from cause
 
     def _gate(self) -> Gate:
@@ -229,7 +237,10 @@ class Attempt:
         if stored is None:
             return None
         self._objects.add(wire.OUTCOME)
-        return self._response(stored)
+        try:
+            return self._response(wire.unseal(stored, self._key).encode())
+        except wire.DigestMismatch as error:
+            raise AWSLambdaExecutorError(f"S3 object {key} was not taken: {error}") from error
 
 
 @contextlib.asynccontextmanager

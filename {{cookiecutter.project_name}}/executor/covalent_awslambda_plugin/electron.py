@@ -79,7 +79,13 @@ class Electron:
         return leaving
 
     def request(
-        self, *, task_id: str, bucket: str, limit: float, blobs: Mapping[str, wire.Blob]
+        self,
+        *,
+        task_id: str,
+        key: str,
+        bucket: str,
+        limit: float,
+        blobs: Mapping[str, wire.Blob],
     ) -> wire.Request:
         """The envelope, with those parts that `blobs` holds replaced by their blobs."""
 
@@ -91,6 +97,7 @@ class Electron:
 
         return wire.Request(
             task_id=task_id,
+            key=key,
             python=self.python,
             cloudpickle=self.cloudpickle,
             function=place(self.function),

@@ -14,6 +14,7 @@ This file is shared by both sides and runs on Python 3.8 and later with the stan
 
 import base64
 import hashlib
+import hmac
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
@@ -41,7 +42,7 @@ class EnvelopeError(ValueError):
 
 
 class DigestMismatch(ValueError):
-    """The bytes in S3 are not those that were stored: their sha256 differs."""
+    """The bytes in S3 are not those that were stored: their digest differs."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,31 @@ def blob(data: bytes, *, key: str = "") -> Blob:
     return Blob(key=key or BLOB_PREFIX + sha256, size=len(data), sha256=sha256)
 
 
+def seal(text: str, key: str) -> bytes:
+    """`text` with a digest that only holders of `key` can make.
+
+    An outcome is read back from S3 without anybody having named its digest before. The key
+    travels in the signed request, so that whoever can write to the bucket cannot forge one.
+    """
+    return f"{_hmac(text, key)}\n{text}".encode()
+
+
+def unseal(data: bytes, key: str) -> str:
+    """The text of `seal`.
+
+    Raises:
+        DigestMismatch: if it was not sealed with `key`.
+    """
+    mac, _, text = data.decode("utf-8", "replace").partition("\n")
+    if not hmac.compare_digest(mac.encode(), _hmac(text, key).encode()):
+        raise DigestMismatch("the object was not written by the function that ran the task")
+    return text
+
+
+def _hmac(text: str, key: str) -> str:
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
 def encode(data: bytes) -> str:
     """Base64 text of `data`: an inline part."""
     return base64.b64encode(data).decode("ascii")
@@ -109,6 +135,7 @@ class Request:
 
     Args:
         task_id: names this attempt; the folder below `tasks/`.
+        key: seals this attempt's outcome; random, and known to nobody else.
         python, cloudpickle: versions that pickled the electron's function.
         bucket: where blobs lie; empty when there is none.
         limit: seconds the task may take; None: only Lambda's own timeout.
@@ -118,6 +145,7 @@ class Request:
     """
 
     task_id: str
+    key: str
     python: str
     cloudpickle: str
     function: Part
