@@ -460,7 +460,7 @@ def test_cancelled_while_it_waits_for_its_turn(aws: AWS) -> None:
 
 
 def test_cancelled_in_the_moment_of_a_refusal(aws: AWS) -> None:
-    """An electron cancelled while a request is under way that is then refused is not sent again."""
+    """Cancelled while a request is under way that is then refused: it is not sent again."""
     cancelled = threading.Event()
 
     def script(event: dict[str, Any]) -> Answer:
