@@ -46,6 +46,7 @@ class AWS:
     objects: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)  # e.g. "PUT": answered with 403
+    refusal: tuple[int, str] = (403, "AccessDenied")  # S3's answer to what is denied
     script: Script = lambda event: Answer(status=404, code="ResourceNotFoundException")
 
 
@@ -159,8 +160,9 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
         def _refused(self) -> bool:
             if self.command not in aws.denied:
                 return False
-            body = b"<Error><Code>AccessDenied</Code><Message>not you</Message></Error>"
-            self._answer(403, b"" if self.command == "HEAD" else body)
+            status, code = aws.refusal
+            body = f"<Error><Code>{code}</Code><Message>not you</Message></Error>".encode()
+            self._answer(status, b"" if self.command == "HEAD" else body)
             return True
 
         def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:

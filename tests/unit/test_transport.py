@@ -206,6 +206,23 @@ def test_denied_object_is_no_missing_object(aws: AWS, call: str) -> None:
         getattr(made(), call)("key", *([b"x"] if call == "put" else []))
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "NoSuchBucket", r"no S3 bucket bucket \(from /p/samconfig.toml\).*sam deploy"),
+        (400, "AuthorizationHeaderMalformed", "bucket bucket .* is not in eu-west-1.*region="),
+        (400, "ExpiredToken", "ExpiredToken.*Renew them"),
+        (403, "InvalidAccessKeyId", "InvalidAccessKeyId.*Check them"),
+        (400, "StrangeCode", "s3:PutObject on bucket bucket failed: StrangeCode"),
+    ],
+)
+def test_refused_object(aws: AWS, status: int, code: str, said: str) -> None:
+    """A bucket that is missing or elsewhere, and credentials, have sentences of their own."""
+    aws.denied, aws.refusal = {"PUT"}, (status, code)
+    with pytest.raises(AWSLambdaExecutorError, match=said):
+        made().put("key", b"x")
+
+
 def test_secret_is_in_no_message(aws: AWS) -> None:
     """Errors quote AWS's words, never the key."""
     aws.script = lambda event: Answer(status=403, code="InvalidSignatureException")
