@@ -7,8 +7,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 import threading
+import time
 from typing import Any
 
 import covalent as ct
