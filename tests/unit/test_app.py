@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import subprocess
 import sys
 import threading
 import time
@@ -27,7 +28,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(app, "_WORK", str(folder))
     monkeypatch.setattr(app, "_PIP_TARGET", str(folder / "packages"))
     monkeypatch.setattr(task_storage, "_CACHE", str(folder / "blobs"))
-    for name in ("PIP_TARGET", "PIP_NO_CACHE_DIR", "PIP_UPGRADE"):
+    for name in ("PIP_TARGET", "PIP_NO_CACHE_DIR", "PIP_UPGRADE", "HOME"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(app, "_storage", None)
@@ -268,6 +269,136 @@ def test_endless_print_is_clipped_and_stopped() -> None:
     assert len(response.stdout) < 300_000
 
 
+def test_late_signal_ends_nothing() -> None:
+    """A signal for a task that has ended meanwhile ends neither the next one nor the process."""
+    import signal
+
+    call(lambda: 1)
+    os.kill(os.getpid(), signal.SIGUSR1)  # nothing is watched, and nobody asked
+
+    def signalled() -> str:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.1)
+        return "went on"
+
+    assert call(signalled).text == "went on"
+
+
+SLOW_S3 = """
+import socket, threading, time
+server = socket.create_server(("127.0.0.1", 0))
+def serve():
+    while True:
+        connection, _ = server.accept()
+        def answer(connection=connection):
+            connection.recv(65536)
+            time.sleep({delay})
+            connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+            connection.close()
+        threading.Thread(target=answer, daemon=True).start()
+threading.Thread(target=serve, daemon=True).start()
+import os
+os.environ.update(AWS_ENDPOINT_URL="http://127.0.0.1:%d" % server.getsockname()[1],
+    AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_DEFAULT_REGION="us-east-1")
+"""
+
+
+def test_cancel_mark_seen_too_late_ends_nothing() -> None:
+    """A task that ends while its mark is being looked for is neither cancelled nor is the next."""
+    code = (
+        "import sys, json, time\nsys.path[:0] = {paths!r}\n"
+        + SLOW_S3.format(delay=0.6)
+        + "import function_box as box\n"
+        "first = box.call(lambda: time.sleep(2.3), bucket='b')\n"
+        "second = box.call(lambda: time.sleep(1.5), task_id='second')\n"
+        "print('ENDED', first.failure, second.failure)\n"
+    )
+    assert "ENDED None None" in in_child(code)
+
+
+def test_silent_s3_does_not_defer_the_deadline() -> None:
+    """An S3 that accepts and never answers keeps the watchdog from nothing."""
+    code = (
+        "import sys, time\nsys.path[:0] = {paths!r}\n"
+        + SLOW_S3.format(delay=60)
+        + "import function_box as box\n"
+        "started = time.monotonic()\n"
+        "failure = box.call(lambda: time.sleep(25), bucket='b', limit=6).failure\n"
+        "print('ENDED', failure.kind, time.monotonic() - started < 9)\n"
+    )
+    assert "ENDED deadline True" in in_child(code)
+
+
+def in_child(code: str) -> str:
+    """Run `code`, `{paths!r}` in it replaced by where the function's modules lie."""
+    from template_paths import FUNCTION, PLUGIN
+
+    paths = [str(FUNCTION), str(PLUGIN), str(Path(__file__).parent)]
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("{paths!r}", repr(paths))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout + done.stderr
+
+
+def test_package_installed_by_a_hook_is_importable(scratch: Path) -> None:
+    """What a hook puts into pip's target can be imported, though the folder was missing before."""
+
+    def install() -> None:
+        import importlib
+
+        try:
+            importlib.import_module("installed_by_a_hook")  # remembers that it is not there
+        except ImportError:
+            pass
+        target = Path(os.environ["PIP_TARGET"])
+        (target / "installed_by_a_hook.py").write_text("value = 42\n")
+
+    def use() -> int:
+        import installed_by_a_hook
+
+        return int(installed_by_a_hook.value)
+
+    hook = (part(install), part(()), part({}), "")
+    assert returned(call(use, before=[hook])) == 42
+
+
+def test_output_of_a_failed_command_is_shown() -> None:
+    """Covalent's DepsPip captures what pip says; when it fails, that is in stderr."""
+
+    def install() -> None:
+        command = ["sh", "-c", "echo no such package >&2; exit 1"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    response = call(lambda: 1, before=[(part(install), part(()), part({}), "")])
+    assert response.failure is not None and response.failure.type.endswith("CalledProcessError")
+    assert "no such package" in response.stderr
+
+
+def test_environment_does_not_leak_into_the_next_task() -> None:
+    """What an electron does to os.environ is undone before the next one runs."""
+
+    def change() -> None:
+        os.environ["AWS_ENDPOINT_URL"] = "http://attacker.example"
+        del os.environ["PATH"]
+
+    before = dict(os.environ)
+    assert call(change).failure is None
+    assert {k: v for k, v in os.environ.items() if not k.startswith("PIP_")} == {
+        k: v for k, v in before.items() if not k.startswith("PIP_")
+    } | {"HOME": os.environ["HOME"]}
+
+
+@pytest.mark.parametrize("field", [{"args": 7}, {"function": "A"}, {"kwargs": []}])
+def test_malformed_envelope_is_answered(field: dict[str, Any]) -> None:
+    """Whatever an envelope holds, the handler answers and does not raise."""
+    event = {**json.loads(request(lambda: 1).to_json()), **field}
+    failure = wire.Response.from_json(app.handler(event, Context(9))).failure
+    assert failure is not None and failure.kind == wire.PROTOCOL_DIFFERS
+
+
 def test_signal_handlers_are_restored() -> None:
     """The user's own handlers for the watchdog's signals survive a task."""
     import signal
@@ -391,6 +522,13 @@ def test_answer_stays_below_lambdas_limit(bucket: Bucket) -> None:
         print("é" * 400_000, file=sys.stderr)
         return bytes(size)
 
+    def fail() -> None:
+        much(0)
+        raise ValueError("x" * 7_000_000)
+
+    failed = call(fail, bucket="bucket")
+    assert failed.failure is not None and failed.failure.traceback.startswith("Traceback")
+    assert len(json.dumps(failed.to_json())) < wire.PAYLOAD_LIMIT
     for size in (1_000_000, 3_000_000, 4_400_000, 4_500_000, 6_000_000):
         response = call(much, size, bucket="bucket")
         assert response.failure is None

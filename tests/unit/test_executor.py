@@ -3,6 +3,9 @@
 import asyncio
 import inspect
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,7 @@ from covalent._shared_files.exceptions import TaskCancelledError
 from covalent._workflow.transportable_object import TransportableObject
 from covalent.executor import AWSLambdaExecutor
 from covalent.executor.utils.wrappers import wrapper_fn
-from covalent_awslambda_plugin import awslambda, direct, transport
+from covalent_awslambda_plugin import awslambda, blobs, direct, transport
 from covalent_awslambda_plugin.errors import (
     AWSLambdaExecutorError,
     CannotAnswerError,
@@ -42,7 +45,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         transport._client.cache_clear()
         awslambda._STOCK.clear()
+        blobs._held.clear()
         yield server
+        blobs._held.clear()  # what lingers would be deleted from a server that is gone
         transport._client.cache_clear()
 
 
@@ -160,8 +165,12 @@ def test_bare_callable_returns_the_value_itself(aws: AWS) -> None:
     assert asyncio.run(made().run(len, ["x"], {"y": 1}, METADATA)) == [1, 2]
 
 
-def test_large_arguments_become_blobs_shared_and_deleted(aws: AWS) -> None:
-    """Electrons that share a large argument store it once, and it is deleted after them."""
+def test_large_arguments_become_blobs_shared_and_deleted(
+    aws: AWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Electrons that share a large argument, at once or one soon after the other, store it once;
+    it is deleted after them."""
+    monkeypatch.setattr(blobs, "_LINGER", 0.5)
     seen: list[Any] = []
     large = "x" * 7_000_000
 
@@ -183,11 +192,38 @@ def test_large_arguments_become_blobs_shared_and_deleted(aws: AWS) -> None:
             for i in range(4)
         ]
         await asyncio.gather(*runs)
+        await made().run(covalents(len), [TransportableObject(large)], {}, METADATA)
+        assert aws.objects
+        while aws.objects:
+            await asyncio.sleep(0.05)
 
-    asyncio.run(several())
-    assert len(seen) == 4 and len(set(seen)) == 1
+    asyncio.run(asyncio.wait_for(several(), 20))
+    assert len(seen) == 5 and len(set(seen)) == 1
     assert len([r for r in aws.requests if r.startswith("PUT")]) == 1
+    assert not blobs._held
+
+
+def test_lingering_blobs_are_deleted_at_exit(aws: AWS) -> None:
+    """A process that ends before an object's time is up deletes it on its way out."""
+    aws.script = lambda event: good(1)
+    execute(made(), len, "x" * 7_000_000)
+    assert aws.objects
+    blobs._delete_what_lingers()
     assert not aws.objects
+
+
+def test_failed_upload_is_tried_again_by_the_next(aws: AWS) -> None:
+    """An electron whose upload was refused fails; the next one uploads anew."""
+    aws.script = lambda event: good(1)
+
+    async def both() -> None:
+        aws.denied = {"PUT"}
+        with pytest.raises(ConfigurationError, match="s3:PutObject"):
+            await made().run(len, ["x" * 7_000_000], {}, METADATA)
+        aws.denied = set()
+        assert await made().run(len, ["x" * 7_000_000], {}, METADATA) == 1
+
+    asyncio.run(both())
 
 
 def test_blob_that_vanished_is_stored_again(aws: AWS) -> None:
@@ -212,7 +248,7 @@ def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
     def script(tamper: bool) -> Callable[[dict[str, Any]], Answer]:
         def answer(event: dict[str, Any]) -> Answer:
             key = wire.task_key(request_of(event).task_id, wire.RESULT)
-            aws.objects[f"/bucket/{key}"] = b"evil" + data if tamper else data
+            aws.objects[f"/bucket/{key}"] = b"evil" + data[4:] if tamper else data
             response = wire.Response(
                 python="3.11.0", cloudpickle="3", result=wire.blob(data, key=key), text="large"
             )
@@ -277,7 +313,19 @@ def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
                 log="REPORT …\tMemory Size: 128 MB\tMax Memory Used: 128 MB\t\n",
             ),
             ResourceLimitError,
-            "it had used 128 MB): almost always because it ran out of memory. ",
+            "it had used 128 of 128 MB): almost always because it ran out of memory.",
+        ),
+        (
+            Answer(
+                payload={
+                    "errorType": "Runtime.ExitError",
+                    "errorMessage": "Error: Runtime exited with error: signal: killed",
+                },
+                error="Unhandled",
+                log=f"[covalent] {wire.KILLED_MARK} deadline\n",
+            ),
+            ResourceLimitError,
+            "did not let itself be interrupted, so its process was killed",
         ),
         (
             Answer(
@@ -402,6 +450,21 @@ def test_retries_are_opted_into(aws: AWS) -> None:
     assert stderr.count("E: flaky") == 2
 
 
+def test_zero_is_no_default() -> None:
+    """A timeout of 0 is refused, not taken for the default."""
+    for name in ("timeout", "poll_freq"):
+        with pytest.raises(ConfigurationError, match=f"{name}=0 must be"):
+            made(**{name: 0})
+
+
+def test_large_argument_without_a_named_bucket(aws: AWS) -> None:
+    """Data does not go into the bucket of the documented default, which may be anybody's."""
+    executor = AWSLambdaExecutor(function_name="fn")
+    with pytest.raises(ConfigurationError, match=r"needs a bucket.*s3_bucket_name="):
+        asyncio.run(executor.run(len, ["x" * 7_000_000], {}, METADATA))
+    assert not aws.requests
+
+
 def test_wrong_configuration_is_not_retried(aws: AWS) -> None:
     """A function that does not exist will not exist at the next try either."""
     with pytest.raises(ConfigurationError):
@@ -511,6 +574,33 @@ def test_cancelling_with_nothing_to_cancel(aws: AWS) -> None:
     assert asyncio.run(made().cancel()) is False
 
 
+def test_process_that_ends_leaves_marks(aws: AWS) -> None:
+    """A process that just exits, without its loop cancelling anything, still puts the mark."""
+
+    def script(event: dict[str, Any]) -> Answer:
+        time.sleep(1)
+        return good(1)
+
+    aws.script = script
+    code = (
+        "import asyncio, sys\n"
+        "from covalent.executor import AWSLambdaExecutor\n"
+        "executor = AWSLambdaExecutor('fn', 'bucket', region='eu-west-1')\n"
+        "async def main():\n"
+        "    names = {'dispatch_id': 'd', 'node_id': 0}\n"
+        "    running = asyncio.ensure_future(executor.run(len, ['x'], {}, names))\n"
+        "    await asyncio.sleep(float(sys.argv[1]))\n"
+        "loop = asyncio.new_event_loop()\n"
+        "loop.run_until_complete(main())\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, "30"])
+    while not aws.requests:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    child.wait(20)
+    assert [key for key in aws.objects if key.endswith("/cancel")]
+
+
 def test_stopping_server_cancels_what_runs(aws: AWS) -> None:
     """When the server's loop ends, the running electron's mark is put before it is left."""
 
@@ -565,6 +655,73 @@ def test_stock_image_is_recognized_and_served(aws: AWS) -> None:
     assert asyncio.run(made().run(len, ["four"], {}, METADATA)) == 4
     assert not aws.objects
     assert len([r for r in aws.requests if r.startswith("POST")]) == 3
+
+
+def test_function_deployed_anew_is_recognized_again(aws: AWS) -> None:
+    """Once a function of the stock image runs this project's, the direct path is taken again."""
+    awslambda._STOCK.add((made()._account(), "fn"))
+
+    def script(event: dict[str, Any]) -> Answer:
+        if wire.MARK not in json.loads(event["payload"]):
+            return bad(wire.PROTOCOL_DIFFERS)
+        return good("direct")
+
+    aws.script = script
+    assert execute(made(), len)[0].get_deserialized() == "direct"
+    assert not awslambda._STOCK
+
+
+def test_throttled_stock_function_is_waited_for(aws: AWS) -> None:
+    """A 429 of a stock function is waited out as well, and a refused clean-up loses no result."""
+    answers = [Answer(status=429, code="TooManyRequestsException")]
+
+    def run(event: Any) -> Answer:
+        if answers:
+            return answers.pop()
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = cloudpickle.dumps(
+            TransportableObject("late")
+        )
+        aws.denied = {"DELETE"}
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert execute(made(), len)[0].get_deserialized() == "late"
+
+
+def test_stock_result_cannot_change_covalents_class(aws: AWS) -> None:
+    """A pickle that sets attributes of the container's class changes nothing in the server."""
+    forged = b"\x80\x04ccovalent\nTransportableObject\n)\x81N}\x8c\x10get_deserializedK\x01s\x86b."
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = forged
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    execute(made(), len)
+    assert callable(TransportableObject.get_deserialized)
+
+
+def test_cancelled_stock_electron_is_left(aws: AWS) -> None:
+    """The stock handler cannot be stopped; the node ends CANCELLED all the same."""
+    release = threading.Event()
+
+    def run(event: Any) -> Answer:
+        release.wait(10)
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+
+    async def scenario() -> Any:
+        awslambda._STOCK.add((made()._account(), "fn"))
+        running = asyncio.ensure_future(under_covalent(made(), len))
+        await invoked(aws)
+        await made()._cancel(METADATA, {"task_id": "t"})
+        return await asyncio.wait_for(running, 4)
+
+    try:
+        assert str(asyncio.run(scenario())[3]) == "CANCELLED"
+    finally:
+        release.set()
 
 
 def test_stock_exception_and_crash(aws: AWS) -> None:
@@ -707,8 +864,16 @@ def test_survives_json() -> None:
     assert rebuilt.__dict__ == executor.__dict__
 
 
-@pytest.mark.parametrize("name", ["timeout", "poll_freq"])
-@pytest.mark.parametrize("value", [-1, "soon", True])
+def test_repr_names_function_and_bucket() -> None:
+    """Printed, an executor says where it sends electrons."""
+    assert repr(made()) == (
+        "AWSLambdaExecutor(function_name='fn', s3_bucket_name='bucket', region='eu-west-1', "
+        "profile='')"
+    )
+
+
+@pytest.mark.parametrize("name", ["timeout", "poll_freq", "time_limit", "retries"])
+@pytest.mark.parametrize("value", [-2, "soon", True])
 def test_bad_numbers_are_refused(name: str, value: Any) -> None:
     """A timeout that is no positive number is refused when the executor is built."""
     with pytest.raises(ConfigurationError, match=f"{name}="):

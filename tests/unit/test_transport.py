@@ -170,6 +170,49 @@ def test_credentials_file_and_profile_are_used(aws: AWS, tmp_path: Path) -> None
     assert dict(os.environ) == before
 
 
+def test_renewed_credentials_are_read(aws: AWS, tmp_path: Path) -> None:
+    """After a refusal, the credentials file is read again: no restart of the server is needed."""
+    path = tmp_path / "credentials"
+    signed: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        signed.append(event["headers"]["Authorization"])
+        if "OLDKEY" in signed[-1]:
+            return Answer(status=403, code="ExpiredTokenException")
+        return Answer(payload=1)
+
+    def write(key: str) -> None:
+        path.write_text(f"[lab]\naws_access_key_id = {key}\naws_secret_access_key = s\n")
+
+    aws.script = script
+    write("OLDKEY")
+    with pytest.raises(ConfigurationError, match="Renew"):
+        made(profile="lab", credentials_file=str(path)).invoke(b"{}")
+    write("NEWKEY")
+    assert made(profile="lab", credentials_file=str(path)).invoke(b"{}").payload == b"1"
+
+
+def test_damaged_tls_may_have_run() -> None:
+    """A TLS error is no refused connection: only a certificate that is not accepted is."""
+    import ssl
+
+    from botocore.exceptions import SSLError
+
+    def met(cause: Exception) -> SSLError:
+        return SSLError(endpoint_url="https://x", error=cause)
+
+    assert SSLError not in transport._never_sent(__import__("botocore.exceptions").exceptions)
+    assert not transport._refuses_certificate(met(ssl.SSLError("record layer failure")))
+    assert transport._refuses_certificate(met(ssl.SSLCertVerificationError("self-signed")))
+
+
+@pytest.mark.parametrize("url", ["http://", "not a url"])
+def test_nonsense_endpoint(aws: AWS, url: str) -> None:
+    """An endpoint that is no address is a matter of configuration."""
+    with pytest.raises(ConfigurationError, match="could not be made"):
+        made(endpoint_url=url).invoke(b"{}")
+
+
 def test_clients_are_shared(aws: AWS) -> None:
     """Executors of the same account use one client; another profile has its own."""
     assert transport.client(Account(region="r"), "s3") is transport.client(

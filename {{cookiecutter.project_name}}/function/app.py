@@ -11,11 +11,13 @@ imports stays warm for the next task.
 """
 
 import contextlib
+import importlib
 import json
 import logging
 import os
 import platform
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,9 +30,10 @@ import cloudpickle
 import task_guard as guard
 import wire
 from task_storage import Storage
-from task_streams import Capture
+from task_streams import Capture, Clipped
 
 _SHOWN = 100_000  # characters of a value's text that are kept for Covalent's UI
+_SAID = 100_000  # bytes of an exception's message, and of its traceback
 _FILES = "files"  # Covalent's keyword for transferred files: always a list
 _WORK = tempfile.gettempdir()  # /tmp on Lambda, where nothing else is writable
 _PIP_TARGET = os.path.join(_WORK, "covalent-packages")
@@ -73,7 +76,7 @@ def handler(event: Any, context: Any) -> Dict[str, Any]:
         return _ping(context)
     try:
         request = wire.Request.from_json(event)
-    except wire.EnvelopeError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         message = f"The event is not one that this function runs: {error}"
         failure = wire.Failure(kind=wire.PROTOCOL_DIFFERS, message=message)
         return _response(context, started, cold, failure=failure).to_json()
@@ -91,7 +94,7 @@ class _Invocation:
     def answer(self) -> Dict[str, Any]:
         _prepare_environment()
         guard.start()
-        with self.streams, _logging_as_at_home():
+        with _environment_kept(), self.streams, _logging_as_at_home():
             produced = self._run()
         try:
             fields = self._fitted(produced) if isinstance(produced, _Output) else {}
@@ -177,7 +180,7 @@ class _Invocation:
             return
         key = wire.task_key(self.request.task_id, wire.OUTCOME)
         try:
-            self.storage.store(key, self._sealed(answer))
+            self.storage.leave(key, self._sealed(answer))
         except Exception as error:  # the answer itself is still on its way
             print(f"[covalent] cannot store the outcome as {key}: {error}", file=sys.stderr)
 
@@ -200,6 +203,7 @@ class _Parts:
             value = self._call_hook(function, args, kwargs)
             if keyword:
                 values.setdefault(keyword, []).append(value)
+        importlib.invalidate_caches()  # a hook may have installed packages
         function = _load(self._function, "the electron's function")
         args = [_load(x, f"argument {i}") for i, x in enumerate(self._args)]
         kwargs = {k: _load(x, f"argument {k!r}") for k, x in self._kwargs.items()}
@@ -227,7 +231,7 @@ class _Parts:
 
     def _bytes(self, part: wire.Part) -> bytes:
         if isinstance(part, str):
-            return wire.decode(part)
+            return _decoded(part)
         try:
             return self._storage.fetch(part)
         except wire.DigestMismatch as error:
@@ -240,6 +244,14 @@ class _Parts:
                 f"The function cannot read {part.key} of bucket {self._storage.bucket}: {error}"
             )
             raise _Failed(wire.Failure(kind=kind, message=message)) from error
+
+
+def _decoded(part: str) -> bytes:
+    try:
+        return wire.decode(part)
+    except ValueError as error:
+        message = f"A part of the envelope is not base64: {error}"
+        raise _Failed(wire.Failure(kind=wire.PROTOCOL_DIFFERS, message=message)) from error
 
 
 def _ping(context: Any) -> Dict[str, Any]:
@@ -309,6 +321,13 @@ def _pickled(output: Any) -> _Output:
         return _Output(data, _clean(_text(output)), plain)
 
 
+def _clipped(text: str) -> str:
+    """`text` in a length that leaves room in the answer, its head and tail kept."""
+    clipped = Clipped(_SAID // 2, _SAID // 2)
+    clipped.add(_clean(text).encode())
+    return clipped.text()
+
+
 def _clean(text: str) -> str:
     """`text` without lone surrogates, which UTF-8 cannot carry."""
     return text.encode("utf-8", "backslashreplace").decode()
@@ -319,8 +338,21 @@ def _prepare_environment() -> None:
     os.chdir(_WORK)
     # What DepsPip installs must land where one may write, and be importable.
     os.environ.update(PIP_TARGET=_PIP_TARGET, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
+    os.makedirs(_PIP_TARGET, exist_ok=True)  # Python remembers that a folder was missing
     if _PIP_TARGET not in sys.path:
         sys.path.insert(0, _PIP_TARGET)
+
+
+@contextlib.contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Undo what a task does to the environment: the next one may be somebody else's."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if os.environ != before:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 @contextlib.contextmanager
@@ -359,18 +391,35 @@ def _failing_as(kind: str) -> Iterator[None]:
     except (_Failed, guard.Stopped):
         raise
     except SystemExit as error:
-        message = f"The electron called sys.exit({error.code!r})."
+        message = f"The electron called sys.exit({_exit_code(error)})."
         raise _Failed(_failure(wire.EXIT, error, message)) from error
     except BaseException as error:
+        if isinstance(error, subprocess.CalledProcessError):
+            _show_output(error)
         raise _Failed(_failure(kind, error, _exception_text(error))) from error
+
+
+def _exit_code(error: SystemExit) -> str:
+    try:
+        return repr(error.code)
+    except Exception:
+        return object.__repr__(error.code)
+
+
+def _show_output(error: "subprocess.CalledProcessError[Any]") -> None:
+    """Print what a failed command said: Covalent's DepsPip captures it and lets it go."""
+    for output in (error.stdout, error.stderr):
+        if output:
+            text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+            print(text, file=sys.stderr)
 
 
 def _failure(kind: str, error: BaseException, message: str) -> wire.Failure:
     return wire.Failure(
         kind=kind,
         type=_qualified(type(error)),
-        message=_clean(message),
-        traceback=_traceback(error),
+        message=_clipped(message),
+        traceback=_clipped(_traceback(error)),
     )
 
 

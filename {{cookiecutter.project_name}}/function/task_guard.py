@@ -10,6 +10,8 @@ because a long C call may hold the interpreter's lock, and then no thread of our
       listener thread      ◄─alarm─   2 it did not end: have the listener thread hand over
         last words         ─order─►     streams and stack, and store them in S3
                            ◄─kill──   3 SIGTERM, then SIGKILL
+
+Orders and signals carry the task's number: what was meant for one task must not end the next.
 """
 
 import contextlib
@@ -21,18 +23,19 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+
+import wire
 
 CANCELLED, DEADLINE = "cancelled", "deadline"
-_SIGNALS = {CANCELLED: signal.SIGUSR1, DEADLINE: signal.SIGUSR2}
+_SIGNAL = signal.SIGUSR1
 _FIRST_LOOK = 2.0  # seconds: shorter tasks never cost a request to S3
 _LOOK_EVERY = 1.0
+# A look may take this long; none is begun so close to the deadline.
+_LOOK_TAKES = 2.0
 _GRACE = 1.0  # seconds between the steps that end a task
 MARGIN = 3 * _GRACE  # seconds that a task which resists may need to end
 _TOLERATED_FAILURES = 5
-# In the log of an invocation that had to be killed, so that it is not mistaken for one that ran
-# out of memory; the executor looks for it.
-KILLED_MARK = "the watchdog killed this process, its task being"
 
 
 class Stopped(BaseException):
@@ -73,6 +76,7 @@ class Orders:
 
 
 _current: Optional[Orders] = None  # what the listener thread asks for last words
+_number = 0  # of the current task
 _dog: Optional["_Dog"] = None
 
 
@@ -83,18 +87,21 @@ def watching(orders: Orders) -> Iterator[None]:
     Raises:
         Stopped: in the body, when the deadline passed or the task was cancelled.
     """
-    global _current
+    global _current, _number
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a task can be watched in the main thread only: signals end it")
+    _number += 1
+    number = _number
     armed = True
 
-    def stop(number: int, _frame: Optional[FrameType]) -> None:
-        if armed:
-            raise Stopped(next(k for k, v in _SIGNALS.items() if v == number))
+    def stop(_signal: int, _frame: Optional[FrameType]) -> None:
+        asked, reason = _dog.asked() if _dog else (0, "")
+        if armed and asked == number:
+            raise Stopped(reason)
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS.values()}
+    before = signal.signal(_SIGNAL, stop)
     _current = orders
-    _tell({"watch": orders.to_json()})
+    _tell({"number": number, "watch": orders.to_json()})
     try:
         try:
             yield
@@ -102,16 +109,20 @@ def watching(orders: Orders) -> Iterator[None]:
             armed = False
     finally:  # also if the signal arrived in the very step that disarms
         armed = False
-        _tell({"done": True})
+        _tell({"number": number, "done": True})
         _current = None
-        for number, previous in before.items():
-            signal.signal(number, previous)
+        # A late signal must not meet the default, which would end the process.
+        if before is not signal.SIG_DFL:
+            signal.signal(_SIGNAL, before)
 
 
 def start() -> None:
     """Fork the watchdog if there is none, before descriptors are captured or user code runs."""
     global _dog
-    if _dog is None or not _dog.alive():
+    if _dog is not None and not _dog.alive():
+        _dog.close()
+        _dog = None
+    if _dog is None:
         _dog = _Dog()
 
 
@@ -121,16 +132,18 @@ def _tell(order: Dict[str, Any]) -> None:
 
 
 class _Dog:
-    """The handler's end of the watchdog: two pipes and a listener thread."""
+    """The handler's end of the watchdog: three pipes and a listener thread."""
 
     def __init__(self) -> None:
         orders, self._orders = os.pipe()
         self._alarms, alarms = os.pipe()
+        self._asks, asks = os.pipe()
+        os.set_blocking(self._asks, False)
         self._pid = os.fork()
         if self._pid == 0:
-            _become_watchdog(orders, alarms)
-        os.close(orders)
-        os.close(alarms)
+            _become_watchdog(orders, alarms, asks)
+        for end in (orders, alarms, asks):
+            os.close(end)
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="watchdog", daemon=True).start()
 
@@ -139,6 +152,19 @@ class _Dog:
             return os.waitpid(self._pid, os.WNOHANG) == (0, 0)
         except ChildProcessError:
             return False
+
+    def close(self) -> None:
+        """Let go of a dead watchdog's pipes; the listener ends by itself."""
+        os.close(self._orders)
+        os.close(self._asks)
+
+    def asked(self) -> Tuple[int, str]:
+        """Which task the watchdog wants to end, and why; called when its signal came."""
+        try:
+            number, reason = os.read(self._asks, 4096).decode().split("\n")[-2].split()
+        except (BlockingIOError, IndexError):
+            return 0, ""  # somebody else's signal
+        return int(number), reason
 
     def tell(self, order: Dict[str, Any]) -> None:
         """Send one order; a dead watchdog is replaced at the next task."""
@@ -149,31 +175,33 @@ class _Dog:
 
     def _listen(self) -> None:
         while True:
-            alarm = os.read(self._alarms, 1)
+            alarm = os.read(self._alarms, 64)
             if not alarm:
+                os.close(self._alarms)
                 return
-            orders, reason = _current, CANCELLED if alarm == b"c" else DEADLINE
-            if orders is not None:
+            number, reason = alarm.decode().split()
+            orders = _current
+            if orders is not None and int(number) == _number:
                 stack = sys._current_frames().get(threading.main_thread().ident or 0)
                 words = orders.last_words(reason, stack).decode()
-                self.tell({"last_words": words})
+                self.tell({"number": int(number), "last_words": words})
 
 
 # -- from here on: what runs in the watchdog's own process ---------------------------------------
 
 
-def _become_watchdog(orders: int, alarms: int) -> None:
+def _become_watchdog(orders: int, alarms: int, asks: int) -> None:
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, *_SIGNALS.values()):
+        for number in (signal.SIGINT, signal.SIGTERM, _SIGNAL):
             signal.signal(number, signal.SIG_DFL)
         # Keep nothing of the handler's open: a held pipe or socket would outlive it.
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
-        kept = sorted({2, orders, alarms})
+        kept = sorted({2, orders, alarms, asks})
         for low, high in zip([1, *kept], [*kept, os.sysconf("SC_OPEN_MAX")]):
             os.closerange(low + 1, min(high, 65536))
-        _Watcher(orders, alarms).serve()
+        _Watcher(orders, alarms, asks).serve()
     finally:
         os._exit(0)
 
@@ -181,17 +209,19 @@ def _become_watchdog(orders: int, alarms: int) -> None:
 class _Watcher:
     """Reads orders, watches one task at a time."""
 
-    def __init__(self, orders: int, alarms: int) -> None:
-        self._orders, self._alarms = orders, alarms
+    def __init__(self, orders: int, alarms: int, asks: int) -> None:
+        self._orders, self._alarms, self._asks = orders, alarms, asks
         self._handler = os.getppid()
         self._unread = b""
         self._s3: Any = None
         self._failures = 0
+        self._number = 0
 
     def serve(self) -> None:
         while True:
-            order = self._order()
+            order = self._next_order(None)
             if "watch" in order:
+                self._number = order["number"]
                 self._watch(order["watch"])
 
     def _watch(self, task: Dict[str, Any]) -> None:
@@ -200,35 +230,50 @@ class _Watcher:
         self._failures = 0
         while True:
             looks = task["bucket"] and self._failures < _TOLERATED_FAILURES
-            until = min(deadline, look) if looks else deadline
+            looks = looks and look < deadline - _LOOK_TAKES
+            until = look if looks else deadline
             if self._order(until - time.monotonic()):
                 return  # done
-            if time.monotonic() >= deadline:
+            if not looks:
                 return self._end(task, DEADLINE)
             if self._marked(task):
                 return self._end(task, CANCELLED)
             look = time.monotonic() + _LOOK_EVERY
 
     def _end(self, task: Dict[str, Any], reason: str) -> None:
-        self._kill(_SIGNALS[reason])
+        if self._order(0):  # it ended by itself meanwhile
+            return
+        about = f"{self._number} {reason}\n".encode()
+        os.write(self._asks, about)
+        self._kill(_SIGNAL)
         if self._order(_GRACE):
             return
-        os.write(self._alarms, reason[:1].encode())
+        os.write(self._alarms, about)
         order = self._order(_GRACE)
-        if "done" in order:
+        if "last_words" in order:
+            if task["bucket"]:
+                self._store(task, order["last_words"])
+            order = self._order(0)
+        if order:
             return
-        if "last_words" in order and task["bucket"]:
-            self._store(task, order["last_words"])
-        _log(f"{KILLED_MARK} {reason}")
+        _log(f"{wire.KILLED_MARK} {reason}")
         self._kill(signal.SIGTERM)
-        self._order(_GRACE / 2)
-        self._kill(signal.SIGKILL)
+        if not self._order(_GRACE / 2):
+            self._kill(signal.SIGKILL)
 
     def _kill(self, number: int) -> None:
         if os.getppid() == self._handler:  # else it has ended, and the id may be another's
             os.kill(self._handler, number)
 
-    def _order(self, timeout: Optional[float] = None) -> Dict[str, Any]:
+    def _order(self, timeout: float) -> Dict[str, Any]:
+        """The next order about the task being watched; empty after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while True:
+            order = self._next_order(max(0.0, end - time.monotonic()))
+            if not order or order["number"] == self._number:
+                return order
+
+    def _next_order(self, timeout: Optional[float]) -> Dict[str, Any]:
         """The next order; empty after `timeout` seconds. Ends this process with the handler's."""
         end = None if timeout is None else time.monotonic() + timeout
         while b"\n" not in self._unread:
@@ -266,7 +311,8 @@ class _Watcher:
         if self._s3 is None:
             from task_storage import client
 
-            self._s3 = client()
+            # An S3 that does not answer must not keep this process from the deadline.
+            self._s3 = client(connect_timeout=1, read_timeout=1, attempts=1)
         return self._s3
 
 

@@ -10,16 +10,26 @@ import wire
 _CACHE = os.path.join(tempfile.gettempdir(), "covalent-blobs")
 
 
-def client() -> Any:
-    """A new S3 client; boto3 is imported only when a task needs S3."""
+def client(connect_timeout: float = 5, read_timeout: float = 30, attempts: int = 3) -> Any:
+    """A new S3 client; boto3 is imported only when a task needs S3.
+
+    Args:
+        connect_timeout, read_timeout: seconds. botocore's 60 are too long where time is billed.
+        attempts: how often a request is tried.
+    """
     import boto3
     from botocore.config import Config
 
     # An endpoint of one's own (an emulator, a VPC endpoint) is seldom reachable as
     # bucket.endpoint, so address by path there.
     own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    style = {"addressing_style": "path"} if own else {}
-    return boto3.client("s3", config=Config(s3=style, retries={"mode": "standard"}))
+    config = Config(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        s3={"addressing_style": "path"} if own else {},
+    )
+    return boto3.client("s3", config=config)
 
 
 class Storage:
@@ -59,6 +69,11 @@ class Storage:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
         return wire.blob(data, key=key)
 
+    def leave(self, key: str, data: bytes) -> None:
+        """Put `data` under `key`, or give up soon: the answer must not wait for a copy of it."""
+        hasty = self._client or client(connect_timeout=1, read_timeout=5, attempts=1)
+        hasty.put_object(Bucket=self.bucket, Key=key, Body=data)
+
 
 def _remember(path: str, data: bytes) -> None:
     """Cache `data` unless it would take more than a quarter of what /tmp has left."""
@@ -66,8 +81,10 @@ def _remember(path: str, data: bytes) -> None:
         os.makedirs(_CACHE, mode=0o700, exist_ok=True)
         if 4 * len(data) > shutil.disk_usage(_CACHE).free:
             return
-        with tempfile.NamedTemporaryFile(dir=_CACHE, delete=False) as file:
-            file.write(data)
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:  # leaves nothing half written
+            part = os.path.join(folder, "part")
+            with open(part, "wb") as file:
+                file.write(data)
+            os.replace(part, path)
     except OSError:
         pass  # a full /tmp costs a second download, no more

@@ -18,7 +18,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from covalent._shared_files import logger
 from covalent._shared_files.config import get_config
@@ -30,12 +30,13 @@ from . import samconfig as names
 from . import usage as accounts
 from .direct import Attempt, StockImage, mark_cancelled
 from .electron import Electron, is_covalents
-from .errors import AWSLambdaExecutorError, ConfigurationError
+from .errors import AWSLambdaExecutorError, ConfigurationError, TaskRejectedError
 from .threads import in_thread
 from .transport import Account, Transport, caller_identity, session
 from .wire import Response
 
 app_log = logger.app_log
+T = TypeVar("T")
 
 EXECUTOR_PLUGIN_NAME = "AWSLambdaExecutor"
 executor_plugin_name = EXECUTOR_PLUGIN_NAME  # the public plugin's spelling
@@ -115,14 +116,14 @@ class AWSLambdaExecutor(RemoteExecutor):
     ) -> None:
         conf = _conf()
         super().__init__(
-            poll_freq=_positive("poll_freq", poll_freq or conf["poll_freq"]),
+            poll_freq=_seconds("poll_freq", conf["poll_freq"] if poll_freq is None else poll_freq),
             log_stdout=log_stdout,
             log_stderr=log_stderr,
             cache_dir=cache_dir or conf["cache_dir"] or _default_cache_dir(),
-            time_limit=time_limit,
-            retries=retries,
+            time_limit=-1 if time_limit in (None, -1) else _seconds("time_limit", time_limit),
+            retries=_count("retries", retries or 0),
         )
-        self.timeout = _positive("timeout", timeout or conf["timeout"])
+        self.timeout = _seconds("timeout", conf["timeout"] if timeout is None else timeout)
         self.execution_role = execution_role or conf["execution_role"]
         self.endpoint_url = endpoint_url or ""
         self.usage, self.prices = usage, _checked_prices(prices or {})
@@ -142,7 +143,7 @@ class AWSLambdaExecutor(RemoteExecutor):
             # it fills in the attributes of the one that the user built. Only if that does not
             # follow, the error matters, and then `run` says it.
             if None in given.values():
-                raise ConfigurationError(str(error)) from error
+                raise ConfigurationError(str(error)) from None  # it says all there is
             given = {k: v or names.DEFAULTS[k] for k, v in given.items()}
             settings = names.resolve(**given, environ={})
             self.unresolved = str(error)
@@ -154,6 +155,10 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.profile = settings.profile
         self.region = settings.region
         self.sources = dict(settings.sources)
+
+    def __repr__(self) -> str:
+        shown = ("function_name", "s3_bucket_name", "region", "profile")
+        return f"AWSLambdaExecutor({', '.join(f'{x}={getattr(self, x)!r}' for x in shown)})"
 
     # -- running an electron ---------------------------------------------------------------------
 
@@ -182,13 +187,17 @@ class AWSLambdaExecutor(RemoteExecutor):
         task = _Task(self, task_metadata)
         try:
             with task.registered():
-                if self._serves_stock_image():
-                    return await self._stock(task, function, args, kwargs)
+                function_key = self._account(), self.function_name
+                if function_key in _STOCK:
+                    try:
+                        return await self._stock(task, function, args, kwargs)
+                    except stock.NoStockImage:
+                        _STOCK.discard(function_key)
                 electron = await in_thread(Electron.of, function, args, kwargs)
                 try:
                     return await self._repeated(task, electron)
                 except StockImage:
-                    _STOCK.add((self._account(), self.function_name))
+                    _STOCK.add(function_key)
                     return await self._stock(task, function, args, kwargs)
         except AWSLambdaExecutorError as error:
             self._show(error)
@@ -200,8 +209,8 @@ class AWSLambdaExecutor(RemoteExecutor):
         for retries_left in range(max(0, self.retries), -1, -1):
             try:
                 return await self._once(task, electron)
-            except ConfigurationError:
-                raise
+            except (ConfigurationError, TaskRejectedError):
+                raise  # nothing ran, and nothing would
             except AWSLambdaExecutorError as error:
                 if not retries_left:
                     raise
@@ -249,9 +258,6 @@ class AWSLambdaExecutor(RemoteExecutor):
             text = (await attempt.fetch(text)).decode()
         return electron.result(response, result, text)
 
-    def _serves_stock_image(self) -> bool:
-        return (self._account(), self.function_name) in _STOCK
-
     async def _stock(
         self,
         task: "_Task",
@@ -259,7 +265,10 @@ class AWSLambdaExecutor(RemoteExecutor):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """Run an electron on a function of Covalent's stock image, which cannot be cancelled."""
+        """Run an electron on a function of Covalent's stock image.
+
+        The stock handler cannot be stopped: once cancelled, the electron is no longer waited for.
+        """
         run = stock.StockRun(
             self._transport(),
             dispatch_id=task.dispatch_id,
@@ -267,7 +276,7 @@ class AWSLambdaExecutor(RemoteExecutor):
             timeout=self.timeout,
             poll_freq=self.poll_freq,
         )
-        result = await run.run(function, args, kwargs)
+        result = await task.unless_cancelled(None, run.run(function, args, kwargs))
         return result if is_covalents(function) else result.get_deserialized()
 
     def _limits(self) -> dict[str, float]:
@@ -416,11 +425,18 @@ class AWSLambdaExecutor(RemoteExecutor):
             endpoint_url=self.endpoint_url,
         )
 
-    def _transport(self, function_name: str = "") -> Transport:
+    def _direct_transport(self) -> Transport:
+        # The documented default is a name that anybody may have taken: data goes only into a
+        # bucket that somebody named.
+        source = self.sources.get("s3_bucket_name", "")
+        named = not source.startswith("the documented default")
+        return self._transport(bucket=self.s3_bucket_name if named else "")
+
+    def _transport(self, function_name: str = "", bucket: str | None = None) -> Transport:
         return Transport(
             self._account(),
             function=function_name or self.function_name,
-            bucket=self.s3_bucket_name,
+            bucket=self.s3_bucket_name if bucket is None else bucket,
             sources=self.sources,
         )
 
@@ -442,12 +458,13 @@ class _Task:
         try:
             yield
         finally:
-            _RUNNING.pop(self._key, None)
+            if _RUNNING.get(self._key) is self:
+                del _RUNNING[self._key]
 
     def attempt(self) -> Attempt:
         limit = self._executor.time_limit
         return Attempt(
-            self._executor._transport(),
+            self._executor._direct_transport(),
             task_id=f"{self.dispatch_id}-{self.node_id}-{secrets.token_hex(4)}",
             timeout=self._executor.timeout,
             time_limit=limit if limit and limit > 0 else None,
@@ -457,25 +474,25 @@ class _Task:
         """May be called from any thread."""
         self._loop.call_soon_threadsafe(self.cancelled.set)
 
-    async def unless_cancelled(self, attempt: Attempt, running: Awaitable[Response]) -> Response:
+    async def unless_cancelled(self, attempt: Attempt | None, running: Awaitable[T]) -> T:
         """Await `running`; once cancelled, have the function stop, and keep its last answer.
 
         Raises:
             TaskCancelledError: if it was cancelled and no answer came.
         """
-        job: asyncio.Future[Response] = asyncio.ensure_future(running)
+        job: asyncio.Future[T] = asyncio.ensure_future(running)
         cancelled = asyncio.ensure_future(self.cancelled.wait())
         try:
             either: set[asyncio.Future[Any]] = {job, cancelled}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not job.done() and attempt.sent:
+            if not job.done() and attempt and attempt.sent:
                 await attempt.cancel()
                 await asyncio.wait({job}, timeout=_STOPPING)
             if job.done() and not (self.cancelled.is_set() and job.exception()):
                 return job.result()
             raise TaskCancelledError(f"{self.name} was cancelled")
         except asyncio.CancelledError:  # the server is stopping
-            if attempt.sent:
+            if attempt and attempt.sent:
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(asyncio.shield(attempt.cancel()), _STOPPING)
             raise
@@ -516,7 +533,13 @@ def _checked_prices(prices: Mapping[str, float]) -> dict[str, float]:
     return dict(prices)
 
 
-def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ConfigurationError(f"{name}={value!r} must be a number of seconds above 0.")
+    return value
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{name}={value!r} must be a whole number, 0 or more.")
     return value

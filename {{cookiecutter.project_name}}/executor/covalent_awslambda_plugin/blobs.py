@@ -1,28 +1,41 @@
 """Parts that are too large for the envelope: stored once, however many electrons share them.
 
-An object stays as long as an electron of this process holds it and is then deleted. If another
+An object stays while an electron of this process holds it and some seconds longer, because
+Covalent starts the electrons of a fan-out one after the other; then it is deleted. If another
 process deletes or expires one in between, the function says so before it runs anything, and the
 part is stored again.
 """
 
 import asyncio
+import atexit
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from . import wire
+from .errors import ConfigurationError
 from .threads import in_thread
 from .transport import Transport
+
+# Seconds that an object outlives its last holder.
+_LINGER = 60.0
+_AT_EXIT = 10.0
 
 
 @dataclass
 class _Held:
+    transport: Transport
+    blob: wire.Blob
     holders: int
     stored: "asyncio.Future[None]"
+    removal: "asyncio.TimerHandle | None" = None
 
 
 # By event loop, bucket and digest: the loop because futures belong to one.
-_held: dict[tuple[asyncio.AbstractEventLoop, str, str], _Held] = {}
+_Key = tuple[asyncio.AbstractEventLoop, str, str]
+_held: dict[_Key, _Held] = {}
+_removals: set["asyncio.Future[None]"] = set()
 
 
 @contextlib.asynccontextmanager
@@ -40,28 +53,47 @@ async def stored(
     async with contextlib.AsyncExitStack() as stack:
         blobs = {}
         for part in parts:
-            data = await in_thread(wire.decode, part)
-            blob = await in_thread(wire.blob, data)
-            stack.push_async_callback(_let_go, transport, blob)
-            await _hold(transport, blob, data, again=again)
-            blobs[part] = blob
+            held = await _held_for(transport, part, again=again)
+            stack.callback(_let_go, held)
+            await asyncio.shield(held.stored)  # others may wait for the same upload
+            blobs[part] = held.blob
         yield blobs
 
 
-def _key(transport: Transport, blob: wire.Blob) -> tuple[asyncio.AbstractEventLoop, str, str]:
-    return asyncio.get_running_loop(), transport.bucket, blob.sha256
+async def _held_for(transport: Transport, part: str, *, again: bool) -> _Held:
+    # Here, so that the raw bytes are let go when the upload ends, not when the electron does.
+    if not transport.bucket:
+        raise ConfigurationError(
+            f"The electron needs a bucket: an argument of {len(part) * 3 // 4} bytes does not fit "
+            "into an invocation. Name one with s3_bucket_name=, or run where the project's "
+            "samconfig.toml is found."
+        )
+    data = await in_thread(wire.decode, part)
+    blob = await in_thread(wire.blob, data)
+    return _hold(transport, blob, data, again=again)
 
 
-async def _hold(transport: Transport, blob: wire.Blob, data: bytes, *, again: bool) -> None:
-    key = _key(transport, blob)
+def _key(held: _Held) -> _Key:
+    return held.stored.get_loop(), held.transport.bucket, held.blob.sha256
+
+
+def _hold(transport: Transport, blob: wire.Blob, data: bytes, *, again: bool) -> _Held:
+    key = asyncio.get_running_loop(), transport.bucket, blob.sha256
     held = _held.get(key)
-    if held is None:
+    if held is None or _failed(held.stored) or (again and held.stored.done()):
         upload = asyncio.ensure_future(_upload(transport, blob, data, again=again))
-        held = _held[key] = _Held(0, upload)
-    elif again and held.stored.done():
-        held.stored = asyncio.ensure_future(_upload(transport, blob, data, again=True))
+        if held is None:
+            held = _held[key] = _Held(transport, blob, 0, upload)
+        held.stored = upload
+    if held.removal is not None:
+        held.removal.cancel()
+        held.removal = None
     held.holders += 1
-    await asyncio.shield(held.stored)  # others may wait for the same upload
+    return held
+
+
+def _failed(upload: "asyncio.Future[None]") -> bool:
+    return upload.done() and (upload.cancelled() or upload.exception() is not None)
 
 
 async def _upload(transport: Transport, blob: wire.Blob, data: bytes, *, again: bool) -> None:
@@ -69,14 +101,31 @@ async def _upload(transport: Transport, blob: wire.Blob, data: bytes, *, again: 
         await in_thread(transport.put, blob.key, data)
 
 
-async def _let_go(transport: Transport, blob: wire.Blob) -> None:
-    key = _key(transport, blob)
-    held = _held.get(key)
-    if held is None:
-        return
+def _let_go(held: _Held) -> None:
     held.holders -= 1
     if held.holders <= 0:
-        del _held[key]
-        if held.stored.done() and not held.stored.cancelled() and held.stored.exception() is None:
-            with contextlib.suppress(Exception):  # the bucket's lifecycle removes what is left
-                await in_thread(transport.delete, blob.key)
+        held.removal = asyncio.get_running_loop().call_later(_LINGER, _remove, held)
+
+
+def _remove(held: _Held) -> None:
+    _held.pop(_key(held), None)
+    if held.stored.done() and not _failed(held.stored):
+        removal = asyncio.ensure_future(_delete(held))
+        _removals.add(removal)  # the loop keeps no strong reference of its own
+        removal.add_done_callback(_removals.discard)
+
+
+async def _delete(held: _Held) -> None:
+    with contextlib.suppress(Exception):  # the bucket's lifecycle removes what is left
+        await in_thread(held.transport.delete, held.blob.key)
+
+
+@atexit.register
+def _delete_what_lingers() -> None:
+    end = time.monotonic() + _AT_EXIT
+    for held in list(_held.values()):
+        if time.monotonic() > end:
+            break
+        if held.stored.done() and not _failed(held.stored):
+            with contextlib.suppress(Exception):
+                held.transport.delete(held.blob.key)

@@ -10,11 +10,13 @@ import asyncio
 import atexit
 import contextlib
 import json
+import random
 import secrets
 import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from covalent._shared_files import logger
 from covalent._shared_files.exceptions import TaskCancelledError
 
 from . import blobs, failures, wire
@@ -24,14 +26,19 @@ from .gate import Gate
 from .threads import in_thread
 from .transport import ConnectionLost, Reply, Throttled, Transport, Unreachable
 
+app_log = logger.app_log
+
 # Seconds after which the outcome is looked for in S3 as well: handlers leave one there from 20 s
 # on, and an idle connection may be dropped without notice (by a NAT gateway after 350 s).
 _LOOK_AFTER = 30.0
 _LOOK_EVERY = 10.0
-# Seconds beyond the task's limit for its answer to travel.
-_GRACE = 15.0
-# Seconds between attempts to connect at all.
+# Seconds beyond the task's limit: its environment may have to start first (large images take tens
+# of seconds after a deployment), and its answer to travel.
+_GRACE = 60.0
+# Seconds between attempts to connect at all, and for how long: no name or address that is merely
+# wrong should take the whole timeout to be reported.
 _RECONNECT_EVERY = 1.0
+_CONNECT_WITHIN = 60.0
 
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Gate]] = WeakKeyDictionary()
 
@@ -72,8 +79,8 @@ class Attempt:
         """
         large = await in_thread(electron.too_large)
         response = await self._send(electron, large)
-        if response.failure and response.failure.kind == wire.BLOB_MISSING:
-            # Deleted or expired meanwhile, and noticed before anything ran.
+        if response.failure and response.failure.kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED):
+            # Deleted, expired or overwritten meanwhile, and noticed before anything ran.
             response = await self._send(electron, large, again=True)
         self._ended = True
         self._note_objects(response)
@@ -148,9 +155,10 @@ class Attempt:
                     raise TaskCancelledError("cancelled before it could be sent") from refusal
                 cause: Exception = refusal
             if isinstance(cause, Unreachable):
-                if self._left() < _RECONNECT_EVERY:
+                if time.monotonic() > self._born + min(self._timeout, _CONNECT_WITHIN):
                     raise failures.unreachable(self._transport.function, cause) from cause
-                await asyncio.sleep(_RECONNECT_EVERY)
+                app_log.warning(f"{self.task_id}: cannot reach Lambda, trying again: {cause}")
+                await asyncio.sleep(_RECONNECT_EVERY * random.uniform(0.5, 1.5))
             elif self._left() <= 0:
                 raise failures.throttled(self._transport.function, self._timeout, cause) from cause
 
@@ -172,8 +180,9 @@ class Attempt:
             self.sent = False
             raise
         finally:
-            invocation.cancel()
-            outcome.cancel()
+            for job in (invocation, outcome):
+                job.cancel()
+                job.add_done_callback(_retrieve)
             _live.discard(self)
 
     async def _first(
@@ -240,14 +249,16 @@ class Attempt:
         try:
             return self._response(wire.unseal(stored, self._key).encode())
         except wire.DigestMismatch as error:
+            if self._lost is None:
+                return None  # a forgery must not end an electron whose answer may still come
             raise AWSLambdaExecutorError(f"S3 object {key} was not taken: {error}") from error
 
 
 @contextlib.asynccontextmanager
 async def _turn(gate: Gate, age: float, seconds: float) -> Any:
     try:
-        await asyncio.wait_for(gate.enter(age), max(0.0, seconds))
-    except (asyncio.TimeoutError, TimeoutError) as error:
+        await gate.enter(age, seconds)
+    except TimeoutError as error:
         raise Throttled("none: it was never its turn") from error
     throttled = False
     try:
@@ -268,6 +279,12 @@ def _is_stock(reply: Reply) -> bool:
     """Whether Covalent's stock handler failed on the envelope, as it must: its own variables are
     unbound when the event lacks its keys, so its error handler fails, before anything ran."""
     return b"UnboundLocalError" in reply.payload and b"s3" in reply.payload
+
+
+def _retrieve(job: "asyncio.Future[Any]") -> None:
+    """Take note of what a job ended with that nobody waits for any more."""
+    if not job.cancelled():
+        job.exception()
 
 
 # Attempts that may be running in Lambda. When the server stops, nobody will wait for them.

@@ -45,10 +45,9 @@ class Electron:
         Raises:
             TypeError, pickle.PicklingError: if a bare function or its arguments cannot be pickled.
         """
-        plain = not (isinstance(function, partial) and is_covalents(function))
-        body, before, after = (
-            (TransportableObject(function), (), ()) if plain else function.args  # type: ignore[attr-defined]
-        )
+        plain = not is_covalents(function)
+        parts: Any = (TransportableObject(function), (), ()) if plain else function.args  # type: ignore[attr-defined]
+        body, before, after = parts
         header = body.header
         return Electron(
             function=_part(body),

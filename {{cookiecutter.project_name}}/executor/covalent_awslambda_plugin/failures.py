@@ -91,6 +91,16 @@ def _more_memory(memory_mb: int | str) -> str:
     )
 
 
+def _killed(reply: Reply, function: str, log: str) -> AWSLambdaExecutorError:
+    used = re.search(r"Memory Size: (\d+) MB\s+Max Memory Used: (\d+) MB", reply.log_tail)
+    much = f" (it had used {used[2]} of {used[1]} MB)" if used else ""
+    return ResourceLimitError(
+        f"The process of function {function} was killed{much}: almost always because it ran out "
+        "of memory. Raise MemorySize in samconfig.toml (Lambda allows 10240) and run "
+        f"`sam deploy`.{log}"
+    )
+
+
 def of_crash(reply: Reply, function: str) -> AWSLambdaExecutorError:
     """The error for an invocation that ended without an answer of the handler's.
 
@@ -107,14 +117,15 @@ def of_crash(reply: Reply, function: str) -> AWSLambdaExecutorError:
             f"{f' of {took[1]} s' if took else ''} and could not answer any more. Raise Timeout "
             f"in samconfig.toml and run `sam deploy`, or split the electron.{log}"
         )
-    if kind == "Runtime.OutOfMemory" or "signal: killed" in message:
-        used = re.search(r"Memory Size: (\d+) MB\s+Max Memory Used: (\d+) MB", reply.log_tail)
-        much = f" (it had used {used[2]} MB)" if used else ""
+    if wire.KILLED_MARK in reply.log_tail:
         return ResourceLimitError(
-            f"The process of function {function} was killed{much}: almost always because it ran "
-            f"out of memory. {_more_memory(used[1] if used else 'too little memory')}{log}"
+            f"The electron was stopped in function {function} (timeout=, time_limit=, the "
+            "function's own Timeout, or cancelled). It did not let itself be interrupted, so its "
+            f"process was killed, and what it had printed is in the function's log only.{log}"
         )
-    if "exit" in kind.lower() or "Runtime exited" in message:
+    if kind == "Runtime.OutOfMemory" or "signal: killed" in message:
+        return _killed(reply, function, log)
+    if "Runtime exited" in message or "process died" in message:
         return TaskFailedError(
             f"The electron ended the process of function {function} (os._exit, a fatal signal or "
             f"a crash in a C extension): {message}{log}",

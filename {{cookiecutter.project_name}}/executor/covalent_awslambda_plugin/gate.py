@@ -27,18 +27,33 @@ class Gate:
         self._order = itertools.count()
         self._pause, self._resume_at = 0.0, 0.0
 
-    async def enter(self, age: float) -> None:
-        """Wait for a place; `age` is when the electron began to want one (seconds, monotonic)."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def enter(self, age: float, seconds: float) -> None:
+        """Wait for a place.
+
+        Args:
+            age: when the electron began to want one (seconds, monotonic).
+            seconds: how long to wait.
+
+        Raises:
+            TimeoutError: if it was not its turn within `seconds`.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes in the
+        # moment of admission.
+        timer = loop.call_later(max(0.0, seconds), _time_out, future)
         heapq.heappush(self._waiting, (age, next(self._order), future))
         self._admit()
         try:
             await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # admitted in the same moment
+            if future.done() and not future.cancelled() and future.exception() is None:
+                # admitted in the same moment
                 self._inside -= 1
                 self._admit()
             raise
+        finally:
+            timer.cancel()
 
     def leave(self, *, throttled: bool = False) -> None:
         """Give the place back; `throttled` if Lambda refused the request for lack of capacity."""
@@ -58,13 +73,19 @@ class Gate:
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         delay = self._pause * random.uniform(0.5, 1.0)
         self._resume_at = loop.time() + delay
-        loop.call_later(delay, self._admit)
+        loop.call_at(self._resume_at, self._admit)
 
     def _admit(self) -> None:
-        if asyncio.get_running_loop().time() < self._resume_at:
+        # A timer may fire a clock tick early.
+        if asyncio.get_running_loop().time() < self._resume_at - 0.001:
             return
         while self._waiting and self._inside < self._window:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
                 self._inside += 1
                 future.set_result(None)
+
+
+def _time_out(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())

@@ -9,10 +9,12 @@ at once, nothing is repeated, and S3 is read once, when the answer is there.
 """
 
 import asyncio
+import contextlib
 import io
 import json
 import os
 import pickle
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,11 +23,16 @@ from typing import Any
 import cloudpickle
 from covalent._workflow.transportable_object import TransportableObject
 
-from . import failures
+from . import failures, wire
 from .electron import is_covalents
-from .errors import AWSLambdaExecutorError, ConfigurationError, TaskFailedError
+from .errors import (
+    AWSLambdaExecutorError,
+    ConfigurationError,
+    OutcomeUnknownError,
+    TaskFailedError,
+)
 from .threads import in_thread
-from .transport import ConnectionLost, Reply, Transport
+from .transport import ConnectionLost, Reply, Throttled, Transport, Unreachable
 
 FUNC_FILENAME = "func-{dispatch_id}-{node_id}.pkl"
 RESULT_FILENAME = "result-{dispatch_id}-{node_id}.pkl"
@@ -52,27 +59,39 @@ def dump(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
 
 def load(data: bytes, key: str) -> Any:
     """Unpickle a stock result, which carries no digest: so nothing but Covalent's own container
-    (and plain data) is let in, whatever somebody put into the bucket.
+    (and plain data) is let in. What the container holds is not opened here; whoever opens it
+    trusts the bucket, as this protocol always has.
 
     Raises:
         ConfigurationError: if the pickle asks for anything else; nothing of it was run.
     """
-    return _Careful(io.BytesIO(data), key).load()
+
+    class Container:
+        """Stands in for Covalent's class, whose own attributes a pickle could set."""
+
+    found = _Careful(io.BytesIO(data), key, Container).load()
+    if isinstance(found, Container):
+        return TransportableObject.from_dict({"attributes": vars(found)})
+    return found
 
 
 class _Careful(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, key: str) -> None:
+    def __init__(self, file: io.BytesIO, key: str, container: type) -> None:
         super().__init__(file)
-        self._key = key
+        self._key, self._container = key, container
 
     def find_class(self, module: str, name: str) -> Any:
         # Covalent has had the class in several modules; pickles name one of them.
         if name == "TransportableObject" and module.partition(".")[0] == "covalent":
-            return TransportableObject
+            return self._container
         raise ConfigurationError(
             f"S3 object {self._key} is no result of Covalent's stock image: it asks for "
             f"{module}.{name}. It was not loaded. Did somebody else write it?"
         )
+
+
+class NoStockImage(Exception):
+    """The function has been deployed anew and answers envelopes: nothing of the electron ran."""
 
 
 class StockRun:
@@ -108,23 +127,29 @@ class StockRun:
         Raises:
             AWSLambdaExecutorError: the class says what can be done.
         """
-        keys = (self._func, self._result, self._exception)
+        # What an earlier run of the same electron left must not be taken for this one's.
+        await in_thread(self._transport.delete, self._result, self._exception)
+        data = await in_thread(dump, function, args, kwargs)
+        await in_thread(self._transport.put, self._func, data)
         try:
-            # What an earlier run of the same electron left must not be taken for this one's.
-            await in_thread(self._transport.delete, self._result, self._exception)
-            data = await in_thread(dump, function, args, kwargs)
-            await in_thread(self._transport.put, self._func, data)
             await self._invoke()
-            return await self._collect()
-        finally:
-            await in_thread(self._transport.delete, *keys)
+            result = await self._collect()
+        except (OutcomeUnknownError, asyncio.CancelledError):
+            raise  # it may still be running, and needs its objects
+        except BaseException:
+            await self._clean_up()
+            raise
+        await self._clean_up()
+        return result
+
+    async def _clean_up(self) -> None:
+        with contextlib.suppress(Exception):  # a result that came must not be lost over this
+            await in_thread(self._transport.delete, *self._names())
 
     async def _invoke(self) -> None:
         payload = json.dumps(event(self._transport.bucket, *self._names())).encode()
         try:
-            reply: Reply = await asyncio.wait_for(
-                in_thread(self._transport.invoke, payload), self._timeout
-            )
+            reply = await asyncio.wait_for(self._unthrottled(payload), self._timeout)
         except ConnectionLost as lost:
             keys = (self._result, self._exception)
             try:
@@ -136,8 +161,21 @@ class StockRun:
         except (asyncio.TimeoutError, TimeoutError) as error:
             function = self._transport.function
             raise failures.unknown(function, self._timeout, "timeout=") from error
+        except Unreachable as refusal:
+            raise failures.unreachable(self._transport.function, refusal) from refusal
         if reply.function_error:
             raise failures.of_crash(reply, self._transport.function)
+        if b'"' + wire.MARK.encode() + b'"' in reply.payload:
+            raise NoStockImage
+
+    async def _unthrottled(self, payload: bytes) -> Reply:
+        pause = _FIRST_POLL
+        while True:
+            try:
+                return await in_thread(self._transport.invoke, payload)
+            except Throttled:  # nothing ran
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(2 * pause, self._poll_freq)
 
     def _names(self) -> tuple[str, str, str]:
         return self._func, self._result, self._exception

@@ -7,8 +7,9 @@ its connections could not be reused.
 import base64
 import io
 import os
-import re
+import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,8 @@ from .gate import WIDEST
 # Lambda's longest timeout is 900 s; the answer may need some more to travel.
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 READ_TIMEOUT = 960
+# Bytes below which an object is stored in one request.
+_ONE_REQUEST = 8 * 1024 * 1024
 
 
 class Throttled(Exception):
@@ -123,6 +126,12 @@ def _client(account: Account, service: str) -> Any:
     return made.client(service, endpoint_url=account.endpoint_url or None, config=config)
 
 
+def forget_clients() -> None:
+    """Have the next request read the credentials again."""
+    with _lock:
+        _client.cache_clear()
+
+
 def caller_identity(account: Account) -> dict[str, Any]:
     """Who the credentials belong to, as AWS STS says.
 
@@ -169,12 +178,11 @@ class Transport:
         """
         from botocore import exceptions
 
-        lambda_client = client(self.account, "lambda")
         arguments: dict[str, Any] = {"FunctionName": self.function, "Payload": payload}
         if self.account not in _without_log_tail:
             arguments["LogType"] = "Tail"
         try:
-            answer = lambda_client.invoke(**arguments)
+            answer = client(self.account, "lambda").invoke(**arguments)
             return Reply(
                 payload=answer["Payload"].read(),
                 function_error=answer.get("FunctionError", ""),
@@ -188,9 +196,11 @@ class Transport:
         except _never_sent(exceptions) as error:
             raise Unreachable(str(error)) from error
         except exceptions.HTTPClientError as error:
+            if _refuses_certificate(error):
+                raise self._not_made(error) from error
             raise ConnectionLost(str(error)) from error
-        except exceptions.BotoCoreError as error:
-            raise self._credentials_error(error) from error
+        except (exceptions.BotoCoreError, ValueError) as error:
+            raise self._not_made(error) from error
 
     def invoke_event(self, payload: bytes) -> dict[str, Any]:
         """Invoke the function asynchronously, once; boto3's answer.
@@ -198,7 +208,7 @@ class Transport:
         Raises:
             ConfigurationError, Throttled, ConnectionLost: as `invoke`.
         """
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             answer: dict[str, Any] = client(self.account, "lambda").invoke(
@@ -206,6 +216,8 @@ class Transport:
             )
         except ClientError as error:
             raise self._invocation_error(error) from error
+        except (BotoCoreError, ValueError) as error:
+            raise self._not_made(error) from error
         return answer
 
     def _invocation_error(self, error: Any) -> Exception:
@@ -234,19 +246,36 @@ class Transport:
         Raises:
             ConfigurationError: if S3 refuses to say.
         """
-        return self._s3("HeadObject", key, missing=None) is not None
+
+        def look(s3: Any) -> Any:
+            return s3.head_object(Bucket=self.bucket, Key=key)
+
+        return self._unless_missing("s3:GetObject", look) is not None
 
     def put(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, in parallel parts if it is large."""
-        self._guard(
-            "s3:PutObject",
-            lambda s3: s3.upload_fileobj(io.BytesIO(data), self.bucket, key),
-        )
+
+        def store(s3: Any) -> None:
+            if len(data) < _ONE_REQUEST:  # also works while the interpreter is shutting down
+                s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+            else:
+                s3.upload_fileobj(io.BytesIO(data), self.bucket, key)
+
+        self._guard("s3:PutObject", store)
 
     def get(self, key: str) -> bytes | None:
-        """The bytes under `key`; None if there are none."""
-        answer = self._s3("GetObject", key, missing=None)
-        return None if answer is None else answer["Body"].read()
+        """The bytes under `key`; None if there are none.
+
+        Raises:
+            ConfigurationError: if S3 refuses them.
+        """
+
+        def read(s3: Any) -> bytes:
+            body: bytes = s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            return body
+
+        found: bytes | None = self._unless_missing("s3:GetObject", read)
+        return found
 
     def fetch(self, blob: wire.Blob) -> bytes:
         """The verified bytes of a blob, in parallel parts if it is large.
@@ -256,53 +285,54 @@ class Transport:
             ConfigurationError: if S3 refuses them.
         """
         buffer = io.BytesIO()
-        self._guard(
-            "s3:GetObject",
-            lambda s3: s3.download_fileobj(self.bucket, blob.key, buffer),
-        )
+
+        def load(s3: Any) -> None:
+            size = s3.head_object(Bucket=self.bucket, Key=blob.key)["ContentLength"]
+            blob.check_size(size)  # before it fills the memory
+            s3.download_fileobj(self.bucket, blob.key, buffer)
+
+        self._guard("s3:GetObject", load)
         return blob.verified(buffer.getvalue())
 
     def delete(self, *keys: str) -> None:
         """Delete objects; those that do not exist are no error."""
-        for key in keys:
-            self._s3("DeleteObject", key, missing=None)
 
-    def _s3(self, operation: str, key: str, *, missing: Any) -> Any:
+        def remove(s3: Any) -> None:
+            for key in keys:
+                s3.delete_object(Bucket=self.bucket, Key=key)
+
+        self._guard("s3:DeleteObject", remove)
+
+    def _unless_missing(self, action: str, call: Callable[[Any], Any]) -> Any:
+        """The value of `call`; None if it meets a key that does not exist."""
         from botocore.exceptions import ClientError
 
-        method = re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower()
-
-        def call(s3: Any) -> Any:
+        def tolerant(s3: Any) -> Any:
             try:
-                return getattr(s3, method)(Bucket=self.bucket, Key=key)
+                return call(s3)
             except ClientError as error:
                 if _code(error) in ("404", "NoSuchKey"):
-                    return missing
+                    return None
                 raise
 
-        action = "s3:GetObject" if operation == "HeadObject" else f"s3:{operation}"
-        return self._guard(action, call)
+        return self._guard(action, tolerant)
 
-    def _guard(self, action: str, call: Any) -> Any:
-        from boto3.exceptions import S3UploadFailedError
+    def _guard(self, action: str, call: Callable[[Any], Any]) -> Any:
+        """The value of `call`, given the S3 client; what it raises is translated."""
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             return call(client(self.account, "s3"))
-        except S3UploadFailedError as error:  # hides the ClientError in its context
-            cause = error.__context__
-            if isinstance(cause, ClientError):
-                raise self._bucket_error(cause, action) from error
-            raise ConfigurationError(f"Upload to bucket {self.bucket} failed: {error}") from error
         except ClientError as error:
             raise self._bucket_error(error, action) from error
-        except BotoCoreError as error:
-            raise self._credentials_error(error) from error
+        except (BotoCoreError, Boto3Error) as error:
+            raise self._not_made(error) from error
 
     def _bucket_error(self, error: Any, action: str) -> AWSLambdaExecutorError:
         bucket = self._named("s3_bucket_name", self.bucket)
         region = self._named("region", self._region("s3"))
-        if _code(error) in ("NoSuchBucket",) or (_code(error) == "404" and "Bucket" in action):
+        if _code(error) == "NoSuchBucket":
             return ConfigurationError(
                 f"There is no S3 bucket {bucket}. Deploy the stack that makes it (sam build && "
                 "sam deploy), or correct the name."
@@ -323,6 +353,7 @@ class Transport:
     def _refusal(self, error: Any, action: str, resource: str) -> AWSLambdaExecutorError:
         code, status = _code(error), _status(error)
         if code in _EXPIRED or code in _INVALID:
+            forget_clients()  # they keep the credentials that they began with
             return ConfigurationError(
                 f"AWS does not accept the credentials ({code}: {_message(error)}). "
                 f"{'Renew them' if code in _EXPIRED else 'Check them'}"
@@ -337,7 +368,7 @@ class Transport:
             )
         return AWSLambdaExecutorError(f"{action} on {resource} failed: {code}: {_message(error)}")
 
-    def _credentials_error(self, error: Exception) -> AWSLambdaExecutorError:
+    def _not_made(self, error: Exception) -> AWSLambdaExecutorError:
         return ConfigurationError(
             f"The request to AWS could not be made: {error}. The executor uses profile= and "
             "credentials_file=, or else the environment, files or role of the machine where "
@@ -382,12 +413,22 @@ _INVALID = frozenset(
 
 
 def _never_sent(exceptions: Any) -> tuple[type[Exception], ...]:
+    # Not SSLError: it may also come from a damaged answer to a request that was served.
     return (
         exceptions.EndpointConnectionError,
         exceptions.ConnectTimeoutError,
         exceptions.ProxyConnectionError,
-        exceptions.SSLError,
     )
+
+
+def _refuses_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        # urllib3 and botocore keep what they met as an argument, not always as the cause.
+        inner = [x for x in (*error.args, getattr(error, "kwargs", {}).get("error")) if x]
+        error = next((x for x in inner if isinstance(x, BaseException)), error.__cause__)
+    return False
 
 
 def _refuses_log_tail(error: Any) -> bool:

@@ -32,6 +32,10 @@ BLOB_PREFIX = "blobs/"  # written by the executor, read by the function
 TASK_PREFIX = "tasks/"  # one folder for each attempt of each electron
 CANCEL, OUTCOME, RESULT, RESULT_TEXT = "cancel", "outcome", "result", "result-text"
 
+# In the log of an invocation whose process the watchdog had to kill, so that it is not mistaken
+# for one that ran out of memory.
+KILLED_MARK = "the watchdog killed this process, its task being"
+
 # A task that ran this many seconds leaves its answer in S3 as well: an idle connection may have
 # been dropped by then (NAT gateways do so after 350 s), and the work must not be lost.
 LEAVE_OUTCOME_AFTER = 20.0
@@ -53,18 +57,26 @@ class Blob:
     size: int
     sha256: str
 
+    def check_size(self, size: int) -> None:
+        """Raise DigestMismatch if `size` is not that of what was stored under this blob."""
+        if size != self.size:
+            raise DigestMismatch(
+                f"S3 object {self.key} has {size} bytes, expected {self.size}. Nothing of it was "
+                "unpickled. Somebody changed the object, or the upload was damaged."
+            )
+
     def verified(self, data: bytes) -> bytes:
         """Return `data` if it is what was stored under this blob.
 
         Raises:
             DigestMismatch: if it is not, naming the key and both digests.
         """
+        self.check_size(len(data))
         found = digest(data)
         if found != self.sha256:
             raise DigestMismatch(
-                f"S3 object {self.key} holds {len(data)} bytes with sha256 {found}, "
-                f"expected {self.size} bytes with sha256 {self.sha256}. Nothing of it was "
-                "unpickled. Somebody changed the object, or the upload was damaged."
+                f"S3 object {self.key} has the sha256 {found}, expected {self.sha256}. Nothing "
+                "of it was unpickled. Somebody changed the object, or the upload was damaged."
             )
         return data
 
