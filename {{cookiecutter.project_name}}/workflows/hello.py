@@ -20,7 +20,7 @@ executor = AWSLambdaExecutor()
 
 @ct.electron(executor=executor)
 def join(first: str, second: str) -> str:
-    """Join two words; what it prints shows up in the Covalent UI."""
+    """Join two words; what it prints comes back to Covalent."""
     function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "no Lambda function")
     print(f"join({first!r}, {second!r}) ran on {function}, Python {platform.python_version()}")
     return f"{first}, {second}"
