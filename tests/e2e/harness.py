@@ -218,9 +218,10 @@ class Workbench:
         env.update(self.server.env)
         return env
 
-    def run(self, script: Path | str, *words: str) -> Command:
-        """Run a script as a user does, from the project's folder."""
-        return self.deployed.project.python(str(script), *words, env=self.env)
+    def run(self, script: Path | str, *words: str, folder: Path | None = None) -> Command:
+        """Run a script as a user does, from the project's folder if no other is given."""
+        folder = folder or self.deployed.project.folder
+        return run([sys.executable, str(script), *words], folder, self.env, WORKFLOW_SECONDS)
 
 
 def run(words: list[str], cwd: Path, env: Mapping[str, str], seconds: float) -> Command:

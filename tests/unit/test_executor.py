@@ -569,13 +569,20 @@ def test_cancelling_what_is_unknown_leaves_a_mark(aws: AWS) -> None:
     assert list(aws.objects) == ["/bucket/tasks/old/cancel"]
 
 
+def test_electron_that_was_never_started_is_cancelled() -> None:
+    """Covalent asks `receive` what became of an electron cancelled before its turn."""
+    updates = asyncio.run(made().receive({"dispatch_id": "d", "node_ids": [3, 4]}, None))
+    assert [(x.node_id, str(x.status)) for x in updates] == [(3, "CANCELLED"), (4, "CANCELLED")]
+
+
 def test_cancelling_with_nothing_to_cancel(aws: AWS) -> None:
     """The public plugin's own call, without arguments, is answered with no."""
     assert asyncio.run(made().cancel()) is False
 
 
-def test_process_that_ends_leaves_marks(aws: AWS) -> None:
-    """A process that just exits, without its loop cancelling anything, still puts the mark."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_process_that_ends_leaves_marks(aws: AWS, number: int) -> None:
+    """A process that just ends, without its loop cancelling anything, still puts the mark."""
 
     def script(event: dict[str, Any]) -> Answer:
         time.sleep(1)
@@ -596,7 +603,7 @@ def test_process_that_ends_leaves_marks(aws: AWS) -> None:
     child = subprocess.Popen([sys.executable, "-c", code, "30"])
     while not aws.requests:
         time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     child.wait(20)
     assert [key for key in aws.objects if key.endswith("/cancel")]
 
@@ -630,7 +637,8 @@ def stock(aws: AWS, run: Callable[[Any], Answer]) -> Callable[[dict[str, Any]], 
     def script(event: dict[str, Any]) -> Answer:
         body = json.loads(event["payload"])
         if wire.MARK in body:
-            message = "local variable 's3' referenced before assignment"
+            # Python 3.11's words; 3.8's are: local variable 's3' referenced before assignment
+            message = "cannot access local variable 'local_exception_filename' where it is not"
             fault = {"errorType": "UnboundLocalError", "errorMessage": message}
             return Answer(payload=fault, error="Unhandled")
         return run(body)

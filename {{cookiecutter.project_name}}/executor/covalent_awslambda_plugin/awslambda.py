@@ -23,7 +23,9 @@ from typing import Any, TypeVar
 from covalent._shared_files import logger
 from covalent._shared_files.config import get_config
 from covalent._shared_files.exceptions import TaskCancelledError
+from covalent._shared_files.util_classes import RESULT_STATUS
 from covalent.executor.executor_plugins.remote_executor import RemoteExecutor
+from covalent.executor.schemas import TaskUpdate
 
 from . import failures, stock, wire
 from . import samconfig as names
@@ -328,6 +330,26 @@ class AWSLambdaExecutor(RemoteExecutor):
         # It was sent by a server that has since been started anew.
         await in_thread(mark_cancelled, self._transport(), job_handle["task_id"])
         return True
+
+    async def receive(self, task_group_metadata: Mapping[str, Any], data: Any) -> list[TaskUpdate]:
+        """Tell Covalent what became of electrons that it did not start.
+
+        Covalent asks this of electrons that were cancelled before their turn; `run` never sees
+        them.
+
+        Args:
+            task_group_metadata: `dispatch_id` and `node_ids`.
+            data: nothing is needed.
+        """
+        return [
+            TaskUpdate(
+                dispatch_id=task_group_metadata["dispatch_id"],
+                node_id=node_id,
+                status=RESULT_STATUS.CANCELLED,
+                assets={},
+            )
+            for node_id in task_group_metadata["node_ids"]
+        ]
 
     # -- AWS -------------------------------------------------------------------------------------
 

@@ -7,19 +7,19 @@ parts too large ─► S3      envelope ─► gate ─► Lambda ─► Respons
 """
 
 import asyncio
-import atexit
 import contextlib
 import json
 import random
 import secrets
 import time
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from covalent._shared_files import logger
 from covalent._shared_files.exceptions import TaskCancelledError
 
-from . import blobs, failures, wire
+from . import blobs, failures, shutdown, wire
 from .electron import Electron
 from .errors import AWSLambdaExecutorError
 from .gate import Gate
@@ -171,11 +171,11 @@ class Attempt:
     async def _invoke(self, payload: bytes) -> wire.Response:
         """Invoke once, and take whichever comes first: the answer, or the outcome in S3."""
         self.sent = True
-        _live.add(self)
         invocation = asyncio.ensure_future(in_thread(self._transport.invoke, payload))
         outcome = asyncio.ensure_future(self._outcome())
         try:
-            return await self._first(invocation, outcome)
+            with shutdown.stopping(partial(mark_cancelled, self._transport, self.task_id)):
+                return await self._first(invocation, outcome)
         except (Throttled, Unreachable):
             self.sent = False
             raise
@@ -183,7 +183,6 @@ class Attempt:
             for job in (invocation, outcome):
                 job.cancel()
                 job.add_done_callback(_retrieve)
-            _live.discard(self)
 
     async def _first(
         self, invocation: "asyncio.Future[Reply]", outcome: "asyncio.Future[wire.Response]"
@@ -278,24 +277,11 @@ def mark_cancelled(transport: Transport, task_id: str) -> None:
 def _is_stock(reply: Reply) -> bool:
     """Whether Covalent's stock handler failed on the envelope, as it must: its own variables are
     unbound when the event lacks its keys, so its error handler fails, before anything ran."""
-    return b"UnboundLocalError" in reply.payload and b"s3" in reply.payload
+    unbound = (b"local_exception_filename", b"s3")  # which one depends on Python's version
+    return b"UnboundLocalError" in reply.payload and any(x in reply.payload for x in unbound)
 
 
 def _retrieve(job: "asyncio.Future[Any]") -> None:
     """Take note of what a job ended with that nobody waits for any more."""
     if not job.cancelled():
         job.exception()
-
-
-# Attempts that may be running in Lambda. When the server stops, nobody will wait for them.
-_live: set[Attempt] = set()
-
-
-@atexit.register
-def _cancel_what_runs() -> None:
-    end = time.monotonic() + 10
-    for attempt in list(_live):
-        if time.monotonic() > end:
-            break
-        with contextlib.suppress(Exception):
-            mark_cancelled(attempt._transport, attempt.task_id)

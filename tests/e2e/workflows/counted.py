@@ -1,0 +1,76 @@
+"""Electrons that leave a mark for each run, then end in one way or another; prints what became of
+each, as JSON."""
+
+import json
+import os
+import time
+
+import covalent as ct
+from covalent.executor import AWSLambdaExecutor
+from marks import count, leave
+from report import report
+
+TIMEOUT = 3  # seconds
+
+deployed = AWSLambdaExecutor()
+bucket = deployed.s3_bucket_name
+short = AWSLambdaExecutor(timeout=TIMEOUT)
+limited = AWSLambdaExecutor(time_limit=TIMEOUT)
+twice = AWSLambdaExecutor(retries=1)
+short_twice = AWSLambdaExecutor(timeout=TIMEOUT, retries=1)
+
+
+def returns(name: str) -> str:
+    leave(bucket, name)
+    return name
+
+
+def raises(name: str) -> None:
+    leave(bucket, name)
+    raise ValueError(name)
+
+
+def runs_too_long(name: str) -> None:
+    leave(bucket, name)
+    time.sleep(600)
+
+
+def kills_its_process(name: str) -> None:
+    leave(bucket, name)
+    os._exit(7)
+
+
+def succeeds_at_last(name: str) -> str:
+    leave(bucket, name)
+    if count(bucket, name) == 1:
+        raise ValueError("not yet")
+    return name
+
+
+CASES = {
+    "returns": (returns, deployed),
+    "raises": (raises, deployed),
+    "times_out": (runs_too_long, short),
+    "reaches_its_time_limit": (runs_too_long, limited),
+    "kills_its_process": (kills_its_process, deployed),
+    "returns_with_retries": (returns, twice),
+    "raises_with_retries": (raises, twice),
+    "times_out_with_retries": (runs_too_long, short_twice),
+    "kills_its_process_with_retries": (kills_its_process, twice),
+    "succeeds_at_last": (succeeds_at_last, twice),
+}
+
+
+AT_ONCE = 4  # each needs a container of its own, and a short timeout does not wait for one
+
+
+if __name__ == "__main__":
+    answers, names = {}, list(CASES)
+    for first in range(0, len(names), AT_ONCE):
+        dispatched = {}
+        for name in names[first : first + AT_ONCE]:
+            function, executor = CASES[name]
+            electron = ct.electron(function, executor=executor)
+            dispatched[name] = ct.dispatch(ct.lattice(electron))(name)
+        answers.update({name: report(number) for name, number in dispatched.items()})
+    print(json.dumps(answers))
