@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,15 @@ ANSWERS: dict[str, dict[str, str]] = {
         "function_name": "f" * 59,
         "bucket_name": "b" * 58,
     },
+}
+
+
+# What stands in samconfig.toml's comments, and a value for it.
+FILLED_IN = {
+    "<account>": "123456789012",
+    "key/<id>": "key/0c6f2f6a-0000-4000-8000-3f0d5a5c1d11",
+    "subnet-<id>": "subnet-0123456789abcdef0",
+    "sg-<id>": "sg-0123456789abcdef0",
 }
 
 
@@ -113,6 +123,11 @@ def test_contract_names(bake: Bake) -> None:
         "Timeout",
         "EphemeralStorage",
         "LogRetentionDays",
+        "ReservedConcurrency",
+        "Tracing",
+        "KmsKeyArn",
+        "SubnetIds",
+        "SecurityGroupIds",
     }
     assert set(template["Outputs"]) == {
         "FunctionName",
@@ -137,12 +152,36 @@ def test_parameters_have_description_and_default(bake: Bake) -> None:
 
 
 def test_names_agree_between_samconfig_and_template(project: Path) -> None:
-    """The default environment deploys what the template's own defaults say."""
+    """The default environment deploys what the template's own defaults say; what is empty there
+    stands as a comment to fill in, in every environment."""
     defaults = {
         name: str(rules["Default"]) for name, rules in read_template(project)["Parameters"].items()
     }
-    pairs = read_samconfig(project)["default"]["global"]["parameters"]["parameter_overrides"]
-    assert dict(pair.split("=", 1) for pair in pairs) == defaults
+    environments = read_samconfig(project)
+    pairs = environments["default"]["global"]["parameters"]["parameter_overrides"]
+    assert dict(pair.split("=", 1) for pair in pairs) == {k: v for k, v in defaults.items() if v}
+    text = (project / "samconfig.toml").read_text(encoding="utf-8")
+    for name, value in defaults.items():
+        line = f'    "{name}=' if value else f'    # "{name}='
+        assert text.count(line) == len(environments), name
+
+
+def test_commented_parameters_work_once_filled_in(bake: Bake) -> None:
+    """Without its mark and with real values, each comment is an override that the template, the
+    project's own tests and SAM CLI take."""
+    project = bake()
+    config = project / "samconfig.toml"
+    text = config.read_text(encoding="utf-8").replace('    # "', '    "')
+    for placeholder, value in FILLED_IN.items():
+        text = text.replace(placeholder, value)
+    config.write_text(text, encoding="utf-8")
+    pairs = read_samconfig(project)["prod"]["global"]["parameters"]["parameter_overrides"]
+    assert {pair.split("=", 1)[0] for pair in pairs} == set(read_template(project)["Parameters"])
+    done = run(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=project
+    )
+    assert done.returncode == 0
+    assert ask_sam(SAM_OVERRIDES, *pairs) == dict(pair.split("=", 1) for pair in pairs)
 
 
 def test_environments(project: Path) -> None:
@@ -170,32 +209,46 @@ SAM_PARAMETERS = """
 import importlib, json, pkgutil, sys
 known = {}
 for name in sys.argv[1:]:
-    package = importlib.import_module(f"samcli.commands.{name}")
+    path = name.replace("local_", "local.", 1)
+    package = importlib.import_module(f"samcli.commands.{path}")
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    module = "command" if "command" in modules else name
-    command = importlib.import_module(f"samcli.commands.{name}.{module}").cli
+    module = next(m for m in ("command", "cli", path) if m in modules)
+    command = importlib.import_module(f"samcli.commands.{path}.{module}").cli
     known[name] = [parameter.name for parameter in command.params]
 print(json.dumps(known))
 """
 
+# How SAM CLI itself reads a list of overrides.
+SAM_OVERRIDES = """
+import json, sys
+from samcli.cli.types import CfnParameterOverridesType
+print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1:], None, None)))
+"""
 
-def test_samconfig_keys_are_sams_own(bake: Bake) -> None:
-    """Every key of samconfig.toml is a parameter of the SAM command it is given to."""
-    environments = read_samconfig(bake())
-    commands = {name for each in environments.values() for name in each} - {"global"}
+# The commands of the generated README: each takes from `global` what it knows.
+COMMANDS = ("build", "deploy", "delete", "validate", "local_invoke", "local_start_lambda", "logs")
+
+
+def ask_sam(program: str, *arguments: str) -> Any:
+    """What a program says, as JSON, that runs in SAM CLI's own environment."""
     python = Path(tool("sam")).with_name("python")
     done = subprocess.run(
-        [python, "-c", SAM_PARAMETERS, *sorted(commands)],
-        text=True,
-        capture_output=True,
-        check=True,
-        timeout=60,
+        [python, "-c", program, *arguments], text=True, capture_output=True, timeout=60
     )
-    known: dict[str, list[str]] = json.loads(done.stdout)
-    for tables in environments.values():
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_samconfig_keys_are_sams_own(bake: Bake) -> None:
+    """Every key of every table of samconfig.toml is a parameter of the command it is given to,
+    those of `global` of at least `deploy`; a table is of a command that the README names."""
+    known = {name: set(found) for name, found in ask_sam(SAM_PARAMETERS, *COMMANDS).items()}
+    for environment, tables in read_samconfig(bake()).items():
+        assert set(tables) <= {"global", *COMMANDS}, environment
         for command, table in tables.items():
-            accepted = set(known["deploy"]) if command == "global" else set(known[command])
-            assert set(table["parameters"]) <= accepted, command
+            assert set(table) == {"parameters"}, (environment, command)
+            accepted = known["deploy" if command == "global" else command]
+            assert set(table["parameters"]) <= accepted, (environment, command)
 
 
 def test_dockerfile_suits_the_classic_builder(project: Path) -> None:
@@ -206,6 +259,27 @@ def test_dockerfile_suits_the_classic_builder(project: Path) -> None:
     last_stage = text[text.rindex("\nFROM ") :]
     assert "ENTRYPOINT" not in last_stage
     assert 'CMD ["app.handler"]' in last_stage
+
+
+def test_rule_for_images(bake: Bake) -> None:
+    """The README's lifecycle rule for images is the JSON that ECR's documentation describes."""
+    text = (bake() / "README.md").read_text(encoding="utf-8")
+    rule = text.split("--lifecycle-policy-text '")[1].split("'")[0]
+    (found,) = json.loads(rule)["rules"]
+    assert found["action"] == {"type": "expire"}
+    assert found["selection"]["countType"] == "imageCountMoreThan"
+    assert found["selection"]["countNumber"] == 10
+
+
+def test_readme_lists_every_parameter(project: Path) -> None:
+    """The table of settings in the README is the template's, its defaults included."""
+    text = (project / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.splitlines() if re.match(r"\| `[A-Z]\w+`", line)]
+    listed = {name: row[2] for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    parameters = read_template(project)["Parameters"]
+    assert set(listed) == set(parameters)
+    for name in ("MemorySize", "Timeout", "EphemeralStorage", "LogRetentionDays", "Tracing"):
+        assert str(parameters[name]["Default"]) in listed[name], name
 
 
 def test_base_images(bake: Bake, output: Path) -> None:

@@ -82,7 +82,7 @@ def test_samconfig_sets_parameters_the_template_allows(
             if "MinValue" in rules:
                 assert rules["MinValue"] <= int(value) <= rules["MaxValue"], (name, value)
             if "AllowedValues" in rules:
-                assert int(value) in rules["AllowedValues"], (name, value)
+                assert value in map(str, rules["AllowedValues"]), (name, value)
 
 
 def test_environments_share_no_name(samconfig: dict[str, Any]) -> None:
@@ -91,6 +91,13 @@ def test_environments_share_no_name(samconfig: dict[str, Any]) -> None:
     assert len(stacks) == len(samconfig)
     for kind in ("FunctionName", "BucketName"):
         assert len({overrides(each)[kind] for each in samconfig.values()}) == len(samconfig)
+
+
+def test_network_is_whole(samconfig: dict[str, Any]) -> None:
+    """Subnets and security groups come together, or not at all: Lambda refuses one alone."""
+    for environment in samconfig.values():
+        given = overrides(environment)
+        assert bool(given.get("SubnetIds")) == bool(given.get("SecurityGroupIds"))
 
 
 def test_ping_event() -> None:

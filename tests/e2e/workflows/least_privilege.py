@@ -2,7 +2,8 @@
 
 Usage: python least_privilege.py KIND FUNCTION BUCKET
 
-KIND is the name of one of ELECTRONS, or `cancelled`. Prints what came back, as JSON.
+KIND is one of ELECTRONS, or a JSON list of requests to AWS, [service, operation, arguments] each,
+to make from inside the function. Prints what came back, as JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -33,8 +35,6 @@ def add(left: int, right: int) -> int:
 
 
 def digest(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()
 
 
@@ -43,29 +43,32 @@ def large(size: int) -> bytes:
 
 
 def wait(seconds: float) -> str:
-    import time
-
     print("started", flush=True)
     time.sleep(seconds)
     return "slept"
 
 
-def call_aws(service: str, operation: str, arguments: dict[str, Any]) -> str:
-    """One request to AWS from inside the function, under its role: "ok", or the error's code."""
+def call_aws(*requests: tuple[str, str, dict[str, Any]]) -> list[str]:
+    """Requests to AWS from inside the function, under its role: "ok", or the error's code."""
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import ClientError
 
-    settings = {"config": boto3.session.Config(s3={"addressing_style": "path"})}
-    try:
-        getattr(boto3.client(service, **settings), operation)(**arguments)
-    except ClientError as error:
-        return str(error.response["Error"]["Code"])
-    return "ok"
+    codes = []
+    for service, operation, arguments in requests:
+        made = boto3.client(service, config=Config(s3={"addressing_style": "path"}))
+        try:
+            getattr(made, operation)(**arguments)
+            codes.append("ok")
+        except ClientError as error:
+            codes.append(str(error.response["Error"]["Code"]))
+    return codes
 
 
 ELECTRONS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "trivial": (add, [20, 22]),
-    "large_argument": (digest, [b"\xa5" * LARGE]),
+    # New each time: warm environments keep what they have fetched.
+    "large_argument": (digest, [os.urandom(LARGE)]),
     "large_result": (large, [LARGE]),
     "long": (wait, [OUTCOME_SECONDS]),
     "cancelled": (wait, [20.0]),
@@ -115,10 +118,9 @@ async def main(kind: str, function: str, bucket: str) -> None:
     if kind == "cancelled":
         await cancelling
     value = output.get_deserialized() if output else None
-    if isinstance(value, bytes):
-        value = hashlib.sha256(value).hexdigest()
     answer = {
-        "value": value,
+        "value": digest(value) if isinstance(value, bytes) else value,
+        "sent": [digest(each) for each in arguments if isinstance(each, bytes)],
         "stdout": stdout,
         "stderr": stderr,
         "status": str(status),

@@ -1,0 +1,249 @@
+"""What the stack contains when its parameters say so: permissions appear with what needs them.
+
+The template is resolved here as CloudFormation does it, for the parameters it depends on, so that
+linters see each variant in plain form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from baking import TEMPLATE, Bake, run, tool
+
+CHECKOV = "COVALENT_LAMBDA_CHECKOV"
+
+OFF: dict[str, str] = {}
+ON = {
+    "ReservedConcurrency": "100",
+    "Tracing": "Active",
+    "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/0c6f2f6a-0000-4000-8000-3f0d5a5c1d11",
+    "SubnetIds": "subnet-0123456789abcdef0,subnet-0fedcba9876543210",
+    "SecurityGroupIds": "sg-0123456789abcdef0",
+}
+VARIANTS = {"default": OFF, "everything_on": ON}
+
+_GONE = object()
+
+
+class Loader(yaml.SafeLoader):
+    """Reads !Ref and the like in their long form."""
+
+
+def _long_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.SequenceNode):
+        value: Any = loader.construct_sequence(node, deep=True)
+    else:
+        assert isinstance(node, yaml.ScalarNode)
+        value = loader.construct_scalar(node)
+    if suffix == "GetAtt":
+        value = value.split(".", 1)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Loader.add_multi_constructor("!", _long_form)
+
+
+class Stack:
+    """A template with values for some parameters: they stand where the parameters stood, and one
+    branch of each condition is left."""
+
+    def __init__(self, project: Path, values: Mapping[str, str]) -> None:
+        text = (project / "template.yaml").read_text(encoding="utf-8")
+        self.template: dict[str, Any] = yaml.load(text, Loader=Loader)
+        parameters = self.template["Parameters"]
+        self.texts = {name: str(rules["Default"]) for name, rules in parameters.items()}
+        self.texts.update(values)
+        self.values = values
+        self.conditions: dict[str, Any] = self.template.pop("Conditions")
+        for name in ON:  # used in conditions, or given a value
+            del parameters[name]
+        del self.template["Metadata"]  # it lists the parameters
+        self.template["Resources"] = self._branch(self.template["Resources"])
+
+    def write(self, path: Path) -> Path:
+        """The stack as a template; JSON, which YAML includes."""
+        path.write_text(json.dumps(self.template, indent=1, default=str), encoding="utf-8")
+        return path
+
+    def properties(self, logical_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.template["Resources"][logical_id]["Properties"]
+        return found
+
+    def statements(self, logical_id: str) -> dict[str, dict[str, Any]]:
+        """The policy statements of a role or of a managed policy, by Sid."""
+        properties = self.properties(logical_id)
+        documents = [each["PolicyDocument"] for each in properties.get("Policies", [properties])]
+        listed = [each for document in documents for each in document["Statement"]]
+        by_sid = {each["Sid"]: each for each in listed}
+        assert len(by_sid) == len(listed)
+        return by_sid
+
+    def actions(self, logical_id: str) -> set[str]:
+        """Every action that is allowed."""
+        allowed = [x for x in self.statements(logical_id).values() if x["Effect"] == "Allow"]
+        return {action for each in allowed for action in as_list(each["Action"])}
+
+    def _branch(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            if set(value) == {"Fn::If"}:
+                name, true, false = value["Fn::If"]
+                return self._branch(true if self._holds(self.conditions[name]) else false)
+            if value == {"Ref": "AWS::NoValue"}:
+                return _GONE
+            if set(value) == {"Ref"} and value["Ref"] in self.values:
+                return self.values[value["Ref"]]
+            if set(value) == {"Fn::Split"}:
+                delimiter, text = value["Fn::Split"]
+                return str(self._branch(text)).split(delimiter)
+            pairs = ((key, self._branch(each)) for key, each in value.items())
+            return {key: each for key, each in pairs if each is not _GONE}
+        if isinstance(value, list):
+            return [each for each in map(self._branch, value) if each is not _GONE]
+        return value
+
+    def _holds(self, condition: Any) -> bool:
+        ((function, argument),) = condition.items()
+        if function == "Condition":
+            return self._holds(self.conditions[argument])
+        if function == "Fn::Not":
+            return not self._holds(argument[0])
+        if function == "Fn::Or":
+            return any(map(self._holds, argument))
+        assert function == "Fn::Equals"
+        left, right = map(self._text, argument)
+        return left == right
+
+    def _text(self, value: Any) -> str:
+        return self.texts[value["Ref"]] if isinstance(value, dict) else str(value)
+
+
+def as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+@pytest.fixture(params=VARIANTS, ids=str)
+def variant(request: pytest.FixtureRequest, bake: Bake) -> Stack:
+    """The stack with its defaults, and with all that can be turned on."""
+    return Stack(bake(), VARIANTS[request.param])
+
+
+def test_cfn_lint(variant: Stack, tmp_path: Path) -> None:
+    """cfn-lint finds nothing in what is deployed."""
+    path = variant.write(tmp_path / "template.json")
+    done = run(tool("cfn-lint"), "--regions", "us-east-1", "--", str(path), cwd=tmp_path)
+    assert done.returncode == 0
+
+
+def test_checkov(variant: Stack, tmp_path: Path) -> None:
+    """checkov finds nothing but what the template skips with a reason."""
+    program = os.environ.get(CHECKOV) or shutil.which("checkov")
+    if not program:
+        pytest.skip(f"checkov is not installed: its path may stand in {CHECKOV}")
+    path = variant.write(tmp_path / "template.json")
+    command = [program, "--framework", "cloudformation", "--skip-download", "--compact"]
+    done = run(*command, "--file", str(path), cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Failed checks: 0" in done.stdout and "Parsing errors" not in done.stdout
+
+
+def test_each_addition_alone(bake: Bake) -> None:
+    """Each parameter brings its own permissions, and no other does."""
+    project = bake()
+    plain = {
+        name: Stack(project, OFF).actions(name) for name in ("FunctionRole", "ExecutorPolicy")
+    }
+    network = {name: ON[name] for name in ("SubnetIds", "SecurityGroupIds")}
+    added = {
+        name: {
+            "FunctionRole": stack.actions("FunctionRole") - plain["FunctionRole"],
+            "ExecutorPolicy": stack.actions("ExecutorPolicy") - plain["ExecutorPolicy"],
+        }
+        for name, stack in {
+            "concurrency": Stack(project, {"ReservedConcurrency": "0"}),
+            "tracing": Stack(project, {"Tracing": "Active"}),
+            "key": Stack(project, {"KmsKeyArn": ON["KmsKeyArn"]}),
+            "network": Stack(project, network),
+        }.items()
+    }
+    key = {"kms:Decrypt", "kms:GenerateDataKey"}
+    interfaces = {
+        *("ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"),
+        *("ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses"),
+        *("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"),
+    }
+    traces = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+    assert added == {
+        "concurrency": {"FunctionRole": set(), "ExecutorPolicy": set()},
+        "tracing": {"FunctionRole": traces, "ExecutorPolicy": set()},
+        "key": {"FunctionRole": key, "ExecutorPolicy": key},
+        "network": {"FunctionRole": interfaces, "ExecutorPolicy": set()},
+    }
+
+
+def test_settings_reach_the_resources(bake: Bake) -> None:
+    """What is off leaves no property behind; what is on stands where it is read."""
+    project = bake()
+    off, on = Stack(project, OFF), Stack(project, ON)
+    names = {"ReservedConcurrentExecutions", "Tracing", "VpcConfig"}
+    assert not names & set(off.properties("ElectronFunction"))
+    function = on.properties("ElectronFunction")
+    assert function["ReservedConcurrentExecutions"] == ON["ReservedConcurrency"]
+    assert function["Tracing"] == "Active"
+    assert function["VpcConfig"] == {
+        name: ON[name].split(",") for name in ("SubnetIds", "SecurityGroupIds")
+    }
+    assert "KmsKeyId" not in off.properties("FunctionLogGroup")
+    assert on.properties("FunctionLogGroup")["KmsKeyId"] == ON["KmsKeyArn"]
+    for stack, algorithm in ((off, "AES256"), (on, "aws:kms")):
+        encryption = stack.properties("TransferBucket")["BucketEncryption"]
+        (rule,) = encryption["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == algorithm
+
+
+def test_electrons_may_not_change_the_network(bake: Bake) -> None:
+    """What the service may do with network interfaces, calls from inside the function may not."""
+    statements = Stack(bake(), ON).statements("FunctionRole")
+    denied, allowed = statements["NotForElectrons"], statements["KeepNetworkInterfaces"]
+    assert denied["Effect"] == "Deny"
+    assert denied["Action"] == allowed["Action"]
+    assert set(denied["Condition"]) == {"ArnEquals"}
+
+
+def test_no_wildcards(variant: Stack) -> None:
+    """No action has a wildcard; a resource that is everything has its reason in the template."""
+    for name in ("FunctionRole", "ExecutorPolicy"):
+        for sid, statement in variant.statements(name).items():
+            assert not any("*" in action for action in as_list(statement["Action"])), sid
+            everything = statement["Resource"] == "*"
+            assert not everything or sid in ("WriteTraces", "LookAtNetwork", "NotForElectrons")
+
+
+def test_security_page_lists_every_permission(bake: Bake) -> None:
+    """docs/security.md names each statement with its actions, and each skipped check of checkov;
+    and none that does not exist."""
+    page = (TEMPLATE / "docs" / "security.md").read_text(encoding="utf-8")
+    stack = Stack(bake(), ON)
+    for role in ("FunctionRole", "ExecutorPolicy", "TransferBucketPolicy"):
+        section = page.split(f"### {role}")[1].split("\n#")[0]
+        rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+        listed = {
+            row[1].strip(" `"): set(re.findall(r"`([a-z0-9]+:[A-Za-z*]+)`", row[2]))
+            for row in rows
+        }
+        found = {sid: set(as_list(each["Action"])) for sid, each in stack.statements(role).items()}
+        assert listed == found, role
+    skipped = {
+        each["id"]
+        for resource in stack.template["Resources"].values()
+        for each in resource.get("Metadata", {}).get("checkov", {}).get("skip", [])
+        if each["comment"]
+    }
+    assert set(re.findall(r"CKV_AWS_\d+", page)) == skipped
