@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Everything is made under build/.
 
-# Python 3.10, 3.11 or 3.12.
-PYTHON ?= python3
+# Python 3.10, 3.11 or 3.12. A venv that is there keeps its own until another one is asked for.
+PYTHON ?= $(if $(THERE),$(VENV)/bin/python,python3)
 # auto, image (needs Docker) or worker (does not).
 MODE ?= auto
 # Ports for `make up`; free ones are taken when empty.
@@ -17,10 +17,11 @@ INSTALLED := $(VENV)/.executor
 SAM := $(SAM_VENV)/.sam
 TOOLS := $(VENV)/.test
 
+THERE := $(and $(wildcard $(SANDBOX)),$(wildcard $(VENV)/bin/python))
 INSTALL := sh requirements/install.sh "$(PYTHON)"
 RUN := exec $(VENV)/bin/python -m sandbox
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(SAM_VENV)/bin:$$PATH"
-PORTS := $(if $(PORT),--port $(PORT)) $(if $(AWS_PORT),--aws-port $(AWS_PORT))
+PORTS := $(if $(PORT),--port='$(PORT)') $(if $(AWS_PORT),--aws-port='$(AWS_PORT)')
 
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
@@ -32,10 +33,10 @@ help: ## Show this list
 	@echo '  Settings: PYTHON=python3.12  MODE=auto|image|worker  PORT=48008  AWS_PORT=4566'
 
 demo: venvs ## Scaffold, deploy and run the hello workflow on this machine; no AWS account
-	@$(RUN) demo --mode $(MODE) $(PORTS)
+	@$(RUN) demo --mode='$(MODE)' $(PORTS)
 
 up: venvs ## The same, left running to play with
-	@$(RUN) up --mode $(MODE) $(PORTS)
+	@$(RUN) up --mode='$(MODE)' $(PORTS)
 
 down: ## End what `make up` started
 	@if [ -x $(VENV)/bin/python ]; then $(RUN) down; else echo "nothing is up"; fi
@@ -62,14 +63,20 @@ e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2
 clean: down ## Remove everything that was made here
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+ASKED := $(filter-out file,$(origin PYTHON))
+# Nothing to look at when the venvs are there and no Python was asked for.
+CHECK := $(if $(THERE),$(if $(ASKED),,:)) $(INSTALL) check $(VENV) $(SAM_VENV)
 # The two venvs are made side by side: half the time.
+MAKE_VENVS := trap 'sh requirements/install.sh interrupted $(VENV) $(SAM_VENV); exit 130' INT; \
+	$(MAKE) --no-print-directory --silent -j2
+
 venvs:
-	@[ -e $(SANDBOX) ] || $(INSTALL) check
-	@$(MAKE) --no-print-directory --silent -j2 $(INSTALLED) $(SAM)
+	@$(CHECK)
+	@$(MAKE_VENVS) $(INSTALLED) $(SAM)
 
 test-venvs:
-	@[ -e $(SANDBOX) ] || $(INSTALL) check
-	@$(MAKE) --no-print-directory --silent -j2 $(TOOLS) $(INSTALLED) $(SAM)
+	@$(CHECK)
+	@$(MAKE_VENVS) $(TOOLS) $(INSTALLED) $(SAM)
 
 $(SANDBOX): requirements/sandbox.txt
 	@$(INSTALL) $(VENV) $@ -r requirements/sandbox.txt

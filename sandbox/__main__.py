@@ -1,139 +1,18 @@
-"""The commands behind `make demo`, `make up` and `make down`."""
+"""python -m sandbox COMMAND: what `make demo`, `make up` and `make down` run."""
 
-from __future__ import annotations
-
-import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
-
-from sandbox import processes, state
-from sandbox.errors import SandboxError
-from sandbox.journey import BUILD, Journey, write_environment
-
-ENV_FILE = BUILD / "demo.env"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        with processes.signals_as_exceptions():
-            code: int = options.command(options)
-            return code
-    except SandboxError as error:
-        print(f"sandbox {options.name}: {error}", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, processes.Interrupted) as stop:
-        print(
-            f"\nsandbox {options.name}: interrupted; all that it started has ended",
-            file=sys.stderr,
-        )
-        return 128 + (signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
-
-
-def demo(options: argparse.Namespace) -> int:
-    """Do the whole journey once and end everything."""
-    with state.alone(BUILD / "demo.lock", "make demo"):
-        journey = _journey("demo", options)
-        kept = None
-        try:
-            journey.begin()
-            aws, covalent, deployment, project = journey.set_up()
-            journey.greet(aws, covalent, project)
-            kept = project
-            journey.log.step(f"ran in {deployment.where}")
-        finally:
-            journey.clean_up(keep=kept)
-        journey.log.step(f"done; all has ended. The project stays in {os.path.relpath(kept)}")
-    return 0
-
-
-def up(options: argparse.Namespace) -> int:
-    """Do the same and leave it running."""
-    with state.alone(BUILD / "up.lock", "make up or make down"):
-        journey = _journey("up", options)
-        running = state.load(journey.running.path)
-        if running and running.is_whole():
-            print(f"already up; end it with `make down`\n{_summary(running.facts or {})}")
-            return 0
-        try:
-            journey.begin()
-            aws, covalent, deployment, project = journey.set_up()
-            write_environment(ENV_FILE, aws, covalent, project)
-            journey.running.facts = {
-                "Covalent UI": covalent.url,
-                "AWS": aws.endpoint_url,
-                "function": f"{deployment.outputs.get('FunctionName')}, in {deployment.where}",
-                "project": os.path.relpath(project),
-            }
-            journey.running.save()
-        except BaseException:
-            ENV_FILE.unlink(missing_ok=True)
-            journey.clean_up()
-            raise
-        journey.log.step("up; `make down` ends it")
-        print(_summary(journey.running.facts))
-    return 0
-
-
-def down(options: argparse.Namespace) -> int:
-    """End what `up` left running, or what a killed `up` or `demo` left behind."""
-    with state.alone(BUILD / "up.lock", "make up or make down"):
-        found = _end("up", options)
-        ENV_FILE.unlink(missing_ok=True)
-    with state.alone(BUILD / "demo.lock", "make demo"):
-        found = _end("demo", options) or found
-    print("ended" if found else "nothing is up")
-    return 0
-
-
-def _end(name: str, options: argparse.Namespace) -> bool:
-    journey = _journey(name, options)
-    running = state.load(journey.running.path)
-    if running:
-        journey.running = running
-    found = running is not None
-    if found:
-        journey.clean_up()
-    return found
-
-
-def _journey(name: str, options: argparse.Namespace) -> Journey:
-    return Journey(
-        name,
-        mode=getattr(options, "mode", "auto"),
-        port=getattr(options, "port", None),
-        aws_port=getattr(options, "aws_port", None),
-    )
-
-
-def _summary(facts: dict[str, str]) -> str:
-    width = max((len(name) for name in facts), default=0)
-    lines = [f"  {name:<{width}}  {value}" for name, value in facts.items()]
-    env_file = os.path.relpath(ENV_FILE)
-    lines.append(f'  run any workflow:  . {env_file} && "$PYTHON" any_workflow.py')
-    return "\n".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
-    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for name, command in (("demo", demo), ("up", up), ("down", down)):
-        sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
-        sub.set_defaults(command=command)
-        if command is down:
-            continue
-        sub.add_argument(
-            "--mode",
-            default=os.environ.get("SANDBOX_MODE") or "auto",
-            help="image, worker, or auto (default, or SANDBOX_MODE): an image if Docker is here",
-        )
-        sub.add_argument("--port", type=int, help="port of Covalent's UI; default: a free one")
-        sub.add_argument("--aws-port", type=int, help="port of the embedded AWS; default: free")
-    return parser
+def _end_quietly(number: int, _frame: object) -> None:
+    os.write(2, b"\ninterrupted\n")
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":
+    # The imports take half a second, in which nothing runs yet that would have to be ended.
+    signal.signal(signal.SIGINT, _end_quietly)
+    from sandbox.commands import main
+
     sys.exit(main())

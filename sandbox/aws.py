@@ -21,6 +21,7 @@ SECRET_KEY = "test"
 ACCOUNT = "000000000000"
 REPOSITORY = "electrons"
 START_SECONDS = 60.0
+WHAT = "the embedded AWS"
 
 _HOST = "127.0.0.1"
 # What MiniStack calls itself on the containers that it starts, together with its port.
@@ -84,7 +85,7 @@ def start(
     Raises:
         SandboxError: when the port is in use, or MiniStack does not come up.
     """
-    port = processes.port_or_free(port, "the embedded AWS", "AWS_PORT")
+    port = processes.port_or_free(port, WHAT, "AWS_PORT")
     home.mkdir(parents=True, exist_ok=True)
     addresses = [_HOST]
     # Containers on a Linux engine reach this machine at the bridge's address. Listening on every
@@ -96,7 +97,7 @@ def start(
     command += [word for address in addresses for word in ("--bind", f"{address}:{port}")]
     _raise_file_limit()
     child = processes.start(
-        "the embedded AWS (MiniStack)",
+        f"{WHAT} (MiniStack)",
         command,
         env=_environment(home, port, auth=auth, engine=engine),
         cwd=home,

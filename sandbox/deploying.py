@@ -66,12 +66,14 @@ class Deployment:
         where: where its function runs, in words.
         region: the stack's region.
         outputs: the stack's outputs by name.
+        image: the name of the image that `sam build` made; empty in mode "worker".
     """
 
     mode: str
     where: str
     region: str
     outputs: Mapping[str, str]
+    image: str = ""
 
 
 def scaffold(into: Path, *, answers: Mapping[str, str] | None = None, log: Path) -> Path:
@@ -128,15 +130,17 @@ def deploy(
     work.mkdir(parents=True, exist_ok=True)
     steps = Deploying(project, aws, work, say)
     mode, reason = choose_mode(project, aws.engine, mode, work / "pull.log")
+    image = ""
     if mode == "image":
-        where = steps.image(
+        image = steps.image(
             push=push and aws.engine is not None and aws.engine.gateway is not None
         )
+        where = f"a Docker container of the image that sam build made ({image})"
     else:
         say(f"{reason}: deploying the function's code for MiniStack's Python worker (sam deploy)")
         where = f"MiniStack's local Python worker, because {reason}"
         steps.worker()
-    return Deployment(mode=mode, where=where, region=steps.region, outputs=steps.outputs())
+    return Deployment(mode, where, steps.region, steps.outputs(), image)
 
 
 def choose_mode(project: Path, engine: Engine | None, mode: str, log: Path) -> tuple[str, str]:
@@ -222,7 +226,7 @@ class Deploying:
         self.stack = str(settings["stack_name"])
 
     def image(self, *, push: bool) -> str:
-        """Build, layer and deploy the image; return where the function runs."""
+        """Build, layer and deploy the image; return the name of what was built."""
         engine = self.aws.engine
         assert engine is not None
         self.say("sam build: building the image")
@@ -242,7 +246,7 @@ class Deploying:
         )
         path = write_template(template, self.work / "template.image.yaml")
         self._deploy(path, "--image-repositories", repositories)
-        return f"a Docker container of the image that sam build made ({built})"
+        return built
 
     def worker(self) -> None:
         """Deploy the function's code as a zip."""

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox import aws as embedded
@@ -23,6 +22,7 @@ from sandbox.server import Server
 BUILD = ROOT / "build"
 PLUGIN = "covalent-awslambda-plugin"
 GREETING = "Hello, World!"
+CONFIGURE_SECONDS = 60.0
 WORKFLOW_SECONDS = 180.0
 
 
@@ -75,6 +75,9 @@ class Journey:
         left_over = state.load(self.running.path)
         if left_over:
             left_over.stop()
+        port, aws_port = self.ports
+        processes.port_or_free(port, server.WHAT, "PORT")
+        processes.port_or_free(aws_port, embedded.WHAT, "AWS_PORT")
         for folder in (self.home, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -131,10 +134,14 @@ class Journey:
         if not dispatches:
             raise SandboxError("the workflow did not reach the Covalent server")
         dispatch = covalent.dispatch(dispatches[0])
-        self.log.step(f"status {dispatch.status}; the electrons' stdout, as the server keeps it:")
-        self.log.detail(dispatch.stdout)
+        self.log.step(
+            f"status {dispatch.status}; the server captured the electrons' lines marked stdout"
+        )
         if dispatch.status != "COMPLETED" or GREETING not in output:
             raise SandboxError(f"the workflow did not answer {GREETING!r}: {dispatch.error}")
+        lost = [line for line in dispatch.stdout.splitlines() if line not in output]
+        if lost or not dispatch.stdout:
+            raise SandboxError(f"{self.logs}/hello.log lacks what the electrons printed: {lost}")
 
     def clean_up(self, *, keep: Path | None = None) -> None:
         """End everything, and remove the folder but for `keep`."""
@@ -182,8 +189,23 @@ def plugin_version() -> str:
         ) from None
 
 
+def configure(journey: Journey, aws: Aws, covalent: Server, project: Path) -> None:
+    """Write the project's names into the sandbox's own covalent.conf."""
+    env = environment.clean(os.environ, home=journey.home / "home", python=Path(sys.executable))
+    env.update({**aws.env, **covalent.env})
+    processes.run(
+        "python -m covalent_awslambda_plugin configure",
+        [sys.executable, "-m", "covalent_awslambda_plugin", "configure"],
+        env=env,
+        cwd=project,
+        log=journey.logs / "configure.log",
+        seconds=CONFIGURE_SECONDS,
+    )
+    journey.log.step('configured: executor="awslambda" is this function, from any directory')
+
+
 def write_environment(path: Path, aws: Aws, covalent: Server, project: Path) -> None:
-    """Write a shell file that points any Covalent script at this sandbox."""
+    """Write a shell file that points any Covalent script at this sandbox, and back."""
     variables = {
         "PYTHON": sys.executable,
         "PYTHONPYCACHEPREFIX": str(BUILD / "pycache"),
@@ -191,20 +213,55 @@ def write_environment(path: Path, aws: Aws, covalent: Server, project: Path) -> 
         **covalent.env,
         "COVALENT_LAMBDA_SAMCONFIG": str(project / "samconfig.toml"),
     }
-    unset = "AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION"
-    lines = [
-        "# Points Covalent and AWS clients at the sandbox of `make up`:",
-        '#   . build/demo.env && "$PYTHON" any_workflow.py',
-        f"unset {unset}",
-        *_exports(variables),
-        'export NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.1,localhost"',
-        'export no_proxy="$NO_PROXY"',
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = _ENVIRONMENT.format(
+        names=" ".join([*variables, *_UNSET, *_EXTENDED]),
+        unset=" ".join(_UNSET),
+        exports="\n".join(f"export {name}={shlex.quote(variables[name])}" for name in variables),
+        sam=shlex.quote(str(Path(deploying.sam_command()).parent)),
+    )
+    path.write_text(text, encoding="utf-8")
 
 
-def _exports(variables: Mapping[str, str]) -> list[str]:
-    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+_UNSET = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
+_EXTENDED = ("NO_PROXY", "no_proxy", "PATH")
+
+# For sh, bash and zsh. Sourced a second time, it keeps what it saved the first time.
+_ENVIRONMENT = """\
+# Points this shell's Covalent and AWS clients at the sandbox of `make up`:
+#   . build/demo.env && "$PYTHON" any_workflow.py
+if [ -z "${{SANDBOX_ON-}}" ]; then
+    for sandbox_name in {names}; do
+        eval "SANDBOX_HAD_$sandbox_name=\\${{$sandbox_name+yes}}"
+        eval "SANDBOX_OLD_$sandbox_name=\\${{$sandbox_name-}}"
+    done
+fi
+SANDBOX_ON=yes
+sandbox_off() {{
+    for sandbox_name in {names}; do
+        if eval "[ -n \\"\\$SANDBOX_HAD_$sandbox_name\\" ]"; then
+            eval "export $sandbox_name=\\"\\$SANDBOX_OLD_$sandbox_name\\""
+        else
+            unset "$sandbox_name"
+        fi
+        unset "SANDBOX_HAD_$sandbox_name" "SANDBOX_OLD_$sandbox_name"
+    done
+    unset SANDBOX_ON sandbox_name
+    unset -f sandbox_off
+    echo "this shell has its own settings again" >&2
+}}
+unset {unset}
+{exports}
+export NO_PROXY="${{SANDBOX_OLD_NO_PROXY:+$SANDBOX_OLD_NO_PROXY,}}127.0.0.1,localhost"
+export no_proxy="$NO_PROXY"
+export PATH="$SANDBOX_OLD_PATH":{sam}
+echo "this shell now uses the sandbox of make up; sandbox_off undoes it" >&2
+"""
 
 
 def _architecture() -> str:

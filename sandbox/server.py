@@ -18,6 +18,7 @@ from sandbox.errors import SandboxError
 from sandbox.processes import Child
 
 START_SECONDS = 90.0
+WHAT = "the Covalent server"
 
 _HOST = "127.0.0.1"
 _FOLDERS = {
@@ -148,7 +149,7 @@ def launch(
     home: Path, env: Mapping[str, str], *, port: int | None = None, log: Path | None = None
 ) -> Server:
     """Start a Covalent server without waiting for it; `log` None means `home`/covalent.log."""
-    port = processes.port_or_free(port, "the Covalent server", "PORT")
+    port = processes.port_or_free(port, WHAT, "PORT")
     settings = client_environment(home, port)
     for name in _FOLDERS:  # the server expects them; `covalent start` makes them
         Path(settings[name]).mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ def launch(
     child_env.update(settings)
     child_env.update(env)
     child = processes.start(
-        "the Covalent server",
+        WHAT,
         [sys.executable, str(_APP), str(port)],
         env=child_env,
         cwd=home,

@@ -28,6 +28,7 @@ class Running:
         covalent: the Covalent server's process.
         covalent_port: its port.
         facts: what else to show of it.
+        image: the image that its function was built as, or an empty string.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Running:
     covalent: Child | None = None
     covalent_port: int = 0
     facts: dict[str, str] | None = None
+    image: str = ""
 
     def save(self) -> None:
         """Write it to its file, in one step."""
@@ -45,6 +47,7 @@ class Running:
             "covalent": self.covalent.to_json() if self.covalent else None,
             "covalent_port": self.covalent_port,
             "facts": self.facts or {},
+            "image": self.image,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
@@ -80,6 +83,7 @@ def load(path: Path) -> Running | None:
             covalent=Child(**content["covalent"]) if content["covalent"] else None,
             covalent_port=content["covalent_port"],
             facts=content["facts"],
+            image=content.get("image", ""),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -161,6 +161,15 @@ def test_no_project(clean_surroundings: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_project_that_lost_its_names(project: Path) -> None:
+    """A samconfig.toml right here that was passed over is named, with the reason."""
+    path = project / "samconfig.toml"
+    path.write_text('version = 0.1\n[default.global.parameters]\nstack_name = "s"\n')
+    done = run("configure", cwd=project)
+    assert done.returncode == 1
+    assert f"(found {path}, but it has no FunctionName or BucketName)" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["configure", "--help"], []])
 def test_help(clean_surroundings: Path, arguments: list[str]) -> None:
     """Help lists the command, and no argument at all shows it too."""

@@ -20,6 +20,7 @@ from covalent_awslambda_plugin.samconfig import (
     SamConfigError,
     find_samconfig,
     names_from_stack,
+    passed_over,
     read_samconfig,
     resolve,
 )
@@ -253,7 +254,9 @@ BAD_FILES = [
     pytest.param(bad(tables(deploy="profile = true")), ["profile = True"], id="profile"),
     pytest.param(bad(tables(deploy='stack_name = ["a"]')), ["stack_name = ['a']"], id="stack"),
     pytest.param(bad(overrides("3")), ["parameter_overrides = 3", "not int"], id="number"),
-    pytest.param(bad(overrides('"nonsense"')), ["'nonsense'", "Name=value"], id="no pair"),
+    pytest.param(
+        bad(overrides('"nonsense"')), ["parameter_overrides is not of", "Name=value"], id="no pair"
+    ),
     pytest.param(bad(overrides("[4]")), ["parameter_overrides = 4"], id="number in a list"),
     pytest.param(
         bad(overrides("{FunctionName = {a = 1}}")),
@@ -274,6 +277,9 @@ def test_a_file_that_cannot_be_used(
     for part in [str(path), *said]:
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+    # One traceback, not three: what was raised below adds nothing to the message.
+    assert type(caught.value.__cause__) in (type(None), OSError)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 @pytest.fixture
@@ -298,6 +304,23 @@ def test_a_file_that_may_not_be_read(unprivileged: Path) -> None:
     with pytest.raises(SamConfigError, match=r"cannot be read: Permission denied") as caught:
         resolve(samconfig=unprivileged, environ={})
     assert isinstance(caught.value.__cause__, PermissionError)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file somebody else's")
+def test_a_strangers_file_is_not_found(clean_surroundings: Path) -> None:
+    """A file of another user's met on the way up, in /tmp say, does not name our function."""
+    path = write(clean_surroundings, OURS)
+    os.chown(path, 1234, 1234)
+    assert find_samconfig(clean_surroundings, {}) is None
+    assert resolve(samconfig=path, environ={}).samconfig == str(path)  # unless it is named
+
+
+def test_a_secret_among_the_parameters_is_not_quoted(clean_surroundings: Path) -> None:
+    """Errors go into Covalent's database: they name the key, not what it holds."""
+    write(clean_surroundings, tables(**{"global": 'parameter_overrides = "DbPassword hunter2"'}))
+    with pytest.raises(SamConfigError) as caught:
+        resolve(samconfig=clean_surroundings / "samconfig.toml", environ={})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_variable_names_a_file_that_does_not_exist(clean_surroundings: Path) -> None:
@@ -360,6 +383,51 @@ def test_another_sam_project_above_is_passed_over(
     settings = resolve(environ={}, start=clean_surroundings, cloudformation=no_stack)
     assert {name: getattr(settings, name) for name in DEFAULTS} == dict(DEFAULTS)
     assert settings.samconfig == ""
+    assert (
+        f"found {clean_surroundings}/samconfig.toml, but it " in settings.sources["function_name"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "template", "reason"),
+    [
+        (STACK_ONLY, "", "but it has no FunctionName or BucketName"),
+        (
+            overrides('"FunctionName=api"'),
+            "Resources: {Api: {}}",
+            "but it has no BucketName, and its template.yaml has no ElectronFunction",
+        ),
+        ("a = ]", "Resources: {Api: {}}", "samconfig.toml is not valid TOML"),
+    ],
+)
+def test_a_file_that_was_passed_over_says_why(
+    clean_surroundings: Path, text: str, template: str, reason: str
+) -> None:
+    """Nearest first: the file that was met, and why it was not taken."""
+    path = write(clean_surroundings, text)
+    if template:
+        write(clean_surroundings, template, "template.yaml")
+    inside = clean_surroundings / "src"
+    inside.mkdir()
+    assert passed_over(inside).startswith(f"found {path}, but it ")
+    assert reason in passed_over(inside)
+
+
+def test_nothing_was_passed_over(clean_surroundings: Path) -> None:
+    """Neither a project of this kind nor an empty folder is a reason for a remark."""
+    assert passed_over(clean_surroundings) == ""
+    write(clean_surroundings, OURS)
+    assert passed_over(clean_surroundings) == ""
+
+
+def test_only_the_functions_name_tells_of_the_search(clean_surroundings: Path) -> None:
+    """Where was searched, and what to run, is said once; the other defaults stay short."""
+    sources = dict(resolve(environ={}, start=clean_surroundings).sources)
+    said = sources.pop("function_name")
+    assert said.startswith("the documented default: no samconfig.toml of this project's kind in ")
+    assert str(clean_surroundings) in said
+    assert "python -m covalent_awslambda_plugin configure" in said
+    assert set(sources.values()) == {"the documented default"}
 
 
 def test_the_search_goes_on_past_another_project(clean_surroundings: Path) -> None:
@@ -400,6 +468,9 @@ def test_a_broken_file_found_does_not_stop_who_has_names(
 def test_an_environment_asked_for_without_a_file(clean_surroundings: Path) -> None:
     """config_env= with no file to read is an error: the defaults would be another function."""
     with pytest.raises(SamConfigError, match=r"config_env='prod' .* no samconfig\.toml"):
+        resolve(config_env="prod", environ={}, start=clean_surroundings)
+    write(clean_surroundings, OTHER_PROJECT)
+    with pytest.raises(SamConfigError, match=r"\(found .*, but it has no FunctionName or Bucket"):
         resolve(config_env="prod", environ={}, start=clean_surroundings)
 
 
@@ -446,7 +517,7 @@ def test_an_argument_wins(clean_surroundings: Path, name: str) -> None:
     arguments: dict[str, Any] = {name: "given"}
     settings = resolve(**arguments, conf=CONF, environ={}, start=clean_surroundings)
     assert getattr(settings, name) == "given"
-    assert settings.origin(name) == f"'given' (from the argument {name}=)"
+    assert settings.sources[name] == f"the argument {name}="
 
 
 @pytest.mark.parametrize(
@@ -485,7 +556,7 @@ def test_an_unset_value_in_covalent_conf(
     conf = {name: DEFAULTS[name] if value == "the default" else value}
     settings = resolve(conf=conf, environ={}, start=clean_surroundings)
     assert getattr(settings, name) == DEFAULTS[name]
-    assert settings.sources[name].startswith("the documented default, as there is no samconfig")
+    assert settings.sources[name].startswith("the documented default")
 
 
 @pytest.mark.parametrize("name", sorted(DEFAULTS))
@@ -645,6 +716,18 @@ def test_no_credentials(clean_surroundings: Path) -> None:
     path = write(clean_surroundings, STACK_ONLY)
     with pytest.raises(SamConfigError, match=r"'my-stack' .*credentials.*function_name="):
         resolve(samconfig=path, environ={})
+
+
+def test_a_misspelt_parameter_is_said_before_what_the_stack_says(clean_surroundings: Path) -> None:
+    """A name missing from the file is the cause; that the stack cannot be read comes second."""
+    text = STACK_ONLY + 'parameter_overrides = ["FuctionName=f", "BucketName=b"]\n'
+    path = write(clean_surroundings, text)
+    with pytest.raises(SamConfigError) as caught:
+        resolve(environ={}, start=clean_surroundings)
+    assert str(caught.value).startswith(
+        f"{path} [default] lacks FunctionName in parameter_overrides, so the stack was asked. "
+        "The outputs of stack 'my-stack' could not be read"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sandbox import __main__ as commands
-from sandbox import environment, journey, server, state
+import sandbox
+from sandbox import commands, deploying, environment, journey, processes, server, state
+from sandbox import engine as docker
 from sandbox.aws import Aws
 from sandbox.errors import SandboxError
 from sandbox.processes import Child
 from sandbox.server import Server
 
+pytestmark = pytest.mark.timeout(60)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 GONE = Child(name="gone", pid=2**22 + 1, started=0.0, log="")
 
 
 @pytest.fixture(autouse=True)
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep what the commands make out of this repository."""
+    """Keep what the commands make out of this repository, and a busy Docker engine out of this."""
     folder = tmp_path / "build"
     monkeypatch.setattr(journey, "BUILD", folder)
     monkeypatch.setattr(commands, "BUILD", folder)
     monkeypatch.setattr(commands, "ENV_FILE", folder / "demo.env")
+    monkeypatch.setattr(docker, "find", lambda: None)
+    monkeypatch.setattr(deploying, "sam_command", lambda: "/opt/sam's/bin/sam")
     return folder
 
 
@@ -59,24 +70,55 @@ def test_covalent_keeps_everything_in_its_home(tmp_path: Path) -> None:
     assert all(path.startswith(str(tmp_path)) for path in paths)
 
 
-def test_the_environment_file_survives_awkward_paths(tmp_path: Path) -> None:
-    """A shell that reads demo.env gets the values unchanged, quotes and blanks included."""
+@pytest.fixture
+def demo_env(tmp_path: Path) -> Path:
+    """Write a demo.env for a home with quotes, blanks and a dollar in its name."""
     home = tmp_path / "it's a $HOME"
     aws = Aws(port=4566, home=home, child=GONE, engine=None)
     covalent = Server(port=48123, home=home, child=GONE)
-    path = tmp_path / "demo.env"
-    journey.write_environment(path, aws, covalent, home / "project")
-    script = (
-        f". '{path}' && printf '%s\\n' \"$COVALENT_LAMBDA_SAMCONFIG\" \"${{AWS_PROFILE-none}}\""
-    )
-    done = subprocess.run(
-        ["sh", "-c", script],
-        env={"AWS_PROFILE": "work", "PATH": "/usr/bin:/bin"},
+    journey.write_environment(tmp_path / "demo.env", aws, covalent, home / "project")
+    return tmp_path / "demo.env"
+
+
+def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in sh with these variables and no others."""
+    return subprocess.run(
+        ["sh", "-euc", script],
+        env={"PATH": "/usr/bin:/bin", **env},
         capture_output=True,
         text=True,
+        timeout=30,
         check=True,
     )
-    assert done.stdout.splitlines() == [str(home / "project" / "samconfig.toml"), "none"]
+
+
+def test_the_environment_file_survives_awkward_paths(tmp_path: Path, demo_env: Path) -> None:
+    """A shell that reads demo.env gets the values unchanged, is told so, and has sam."""
+    script = (
+        f". '{demo_env}' && printf '%s\\n' \"$COVALENT_LAMBDA_SAMCONFIG\" "
+        '"${AWS_PROFILE-none}" "$NO_PROXY" "$PATH"'
+    )
+    done = shell(script, AWS_PROFILE="work", NO_PROXY="a.example")
+    assert done.stdout.splitlines() == [
+        str(tmp_path / "it's a $HOME" / "project" / "samconfig.toml"),
+        "none",
+        "a.example,127.0.0.1,localhost",
+        "/usr/bin:/bin:/opt/sam's/bin",
+    ]
+    assert done.stderr.count("\n") == 1
+    assert "this shell now uses the sandbox" in done.stderr
+
+
+def test_sandbox_off_gives_a_shell_its_own_settings_back(demo_env: Path) -> None:
+    """Also when it was sourced twice: set, empty and missing variables are as before."""
+    script = f"set > before; . '{demo_env}'; . '{demo_env}'; sandbox_off; set > after; env"
+    outer = {"AWS_PROFILE": 'it\'s "mine" $x', "AWS_REGION": "", "NO_PROXY": "a.example"}
+    done = shell(script, **outer)
+    after = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    for name in ("PWD", "OLDPWD", "_", "SHLVL"):
+        after.pop(name, None)
+    assert after == {"PATH": "/usr/bin:/bin", **outer}
+    assert not [line for line in Path("after").read_text().splitlines() if "SANDBOX" in line]
 
 
 def test_what_runs_is_remembered(tmp_path: Path) -> None:
@@ -117,6 +159,101 @@ def test_errors_are_one_line(build: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (build / "demo").exists()
 
 
+@pytest.mark.parametrize("text", ["80808", "0", "-1", "abc", "8 8", "٤٢"])
+@pytest.mark.parametrize("setting", ["PORT", "AWS_PORT"])
+def test_what_is_no_port_is_refused(
+    build: Path, capsys: pytest.CaptureFixture[str], setting: str, text: str
+) -> None:
+    """One sentence on standard error and exit code 1, before anything is made."""
+    option = f"--{setting.lower().replace('_', '-')}={text}"
+    assert commands.main(["demo", option]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"sandbox demo: {setting}={text} is not a port: say a number from 1 to 65535"
+    ]
+    assert not (build / "demo").exists()
+
+
+def test_a_port_in_use_is_refused_at_once(
+    build: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after a project was scaffolded and the first server started."""
+    monkeypatch.setattr(journey, "plugin_version", lambda: "1.0")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert commands.main(["demo", f"--port={port}"]) == 1
+    captured = capsys.readouterr()
+    assert f"PORT={port}, is in use: the Covalent server needs" in captured.err
+    assert captured.out == ""
+
+
+def test_one_port_for_two_servers_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """PORT and AWS_PORT must differ."""
+    assert commands.main(["demo", "--port=4000", "--aws-port=4000"]) == 1
+    assert "PORT and AWS_PORT are both 4000" in capsys.readouterr().err
+
+
+def test_up_says_which_port_it_ignored(
+    build: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second `make up` cannot move what runs; a port that is in use by it is no remark."""
+    monkeypatch.setattr(state.Running, "is_whole", lambda _self: True)
+    state.Running(path=build / "up" / "state.json", aws_port=4001, covalent_port=4000).save()
+    assert commands.main(["up", "--port=5000", "--aws-port=4001"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "already up; end it with `make down` first: PORT=5000 had no effect"
+    assert commands.main(["up"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "already up; end it with `make down`"
+
+
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path) -> None:
+    """No traceback in the half second before the commands can be run at all."""
+    (tmp_path / "psutil.py").write_text("import time; print('importing', flush=True)\n")
+    with (tmp_path / "psutil.py").open("a") as module:
+        module.write("time.sleep(30)\n")
+    program = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "down"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "importing\n"
+        program.send_signal(signal.SIGINT)
+        assert program.communicate(timeout=20)[1] == "\ninterrupted\n"
+    assert program.returncode == 130
+
+
+def test_the_names_of_the_library_are_all_there() -> None:
+    """What the package lists can be imported from it, though it imports nothing itself."""
+    for name in sandbox.__all__:
+        assert callable(getattr(sandbox, name))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        sandbox.nonsense  # noqa: B018  (the access is the test)
+
+
+def test_the_project_is_configured_in_the_sandbox(
+    tmp_path: Path, build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`configure` runs in the project, with the sandbox's covalent.conf and nothing of ours."""
+    monkeypatch.setenv("COVALENT_CONFIG_DIR", "/ours")
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(
+        processes, "run", lambda _name, command, **rest: seen.update(rest, c=command)
+    )
+    aws = Aws(port=4566, home=tmp_path, child=GONE, engine=None)
+    covalent = Server(port=48123, home=tmp_path, child=GONE)
+    project = tmp_path / "project"
+    up = journey.Journey("up", mode="auto", port=None, aws_port=None)
+    journey.configure(up, aws, covalent, project)
+    assert seen["c"][1:] == ["-m", "covalent_awslambda_plugin", "configure"]
+    assert seen["cwd"] == project
+    assert seen["env"]["COVALENT_CONFIG_DIR"] == str(tmp_path / "config")
+
+
 def test_down_with_nothing_up(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ending nothing is no error."""
     assert commands.main(["down"]) == 0
@@ -125,9 +262,13 @@ def test_down_with_nothing_up(build: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_down_after_a_reboot(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """State of processes that are gone is cleared away."""
-    state.Running(path=build / "up" / "state.json", aws=GONE, covalent=GONE).save()
+    path = build / "up" / "state.json"
+    state.Running(path=path, aws=GONE, covalent=GONE, image="mine:latest").save()
     (build / "demo.env").write_text("")
     assert commands.main(["down"]) == 0
-    assert capsys.readouterr().out == "ended\n"
+    image, ended, shells = capsys.readouterr().out.splitlines()
+    assert "`docker image rm mine:latest && docker image prune` removes it" in image
+    assert ended == "ended"
+    assert "run sandbox_off, or open a new shell" in shells
     assert not (build / "up").exists()
     assert not (build / "demo.env").exists()

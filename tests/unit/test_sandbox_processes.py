@@ -17,6 +17,8 @@ from sandbox import processes
 from sandbox.errors import SandboxError
 from sandbox.processes import Child
 
+pytestmark = pytest.mark.timeout(60)
+
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:

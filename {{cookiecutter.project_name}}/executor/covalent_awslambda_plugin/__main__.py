@@ -11,9 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from .samconfig import PATH_VARIABLE, ExecutorSettings, SamConfigError, resolve
+from .samconfig import PATH_VARIABLE, ExecutorSettings, SamConfigError, passed_over, resolve
 
 PROGRAM = "python -m covalent_awslambda_plugin"
 
@@ -75,9 +76,11 @@ def _configure(options: argparse.Namespace) -> None:
         samconfig=options.samconfig, config_env=options.config_env, environ=os.environ
     )
     if not settings.samconfig:
+        found = passed_over(Path.cwd())
         raise CommandError(
             f"there is no samconfig.toml of an executor project in {os.getcwd()} or any folder "
-            "above. Run this in the project's folder, or give --samconfig PATH."
+            f"above{f' ({found})' if found else ''}. Run this in the project's folder, or give "
+            "--samconfig PATH."
         )
     values = {name: getattr(settings, name) for name in CONFIGURED}
     print(_report(settings, _write_covalent_conf(values)))

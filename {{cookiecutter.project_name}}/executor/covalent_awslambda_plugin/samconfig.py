@@ -41,6 +41,7 @@ __all__ = [
     "find_samconfig",
     "forget",
     "names_from_stack",
+    "passed_over",
     "read_samconfig",
     "resolve",
 ]
@@ -69,6 +70,9 @@ PLAIN_KEYS = ("region", "profile", "stack_name")
 
 #: A template beside the file that holds this logical id is one of ours.
 TEMPLATE_MARK = "ElectronFunction"
+
+#: What gives `executor="awslambda"` its names in a server that runs outside of the project.
+CONFIGURE = "python -m covalent_awslambda_plugin configure"
 
 #: Seconds for which a stack's outputs are remembered: many executors, one request.
 STACK_MEMORY_S = 60.0
@@ -119,11 +123,6 @@ class ExecutorSettings:
     samconfig: str = ""
     config_env: str = ""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-    def origin(self, name: str) -> str:
-        """Say a field's value and where it came from, for error messages."""
-        value = getattr(self, name)
-        return f"{value!r} (from {self.sources[name]})" if name in self.sources else repr(value)
 
 
 # ── the public door ──────────────────────────────────────────────────────────────────────────
@@ -182,12 +181,24 @@ def find_samconfig(start: Path | None, environ: Mapping[str, str]) -> Path | Non
     """Say which samconfig.toml applies: COVALENT_LAMBDA_SAMCONFIG, else the nearest one upward.
 
     The variable's file is returned unchecked: reading it says what is wrong with it. A file met on
-    the way up counts only when it belongs to a project of this kind (see ``_is_ours``).
+    the way up counts only when it belongs to a project of this kind (see ``_why_not_ours``).
     """
     named = environ.get(PATH_VARIABLE)
     if named:
         return _absolute(named, start)
-    return next((path for path in _upward(start) if _is_ours(path)), None)
+    return next((path for path in _upward(start) if not _why_not_ours(path)), None)
+
+
+def passed_over(start: Path | None) -> str:
+    """Say which samconfig.toml the search met first and did not take, and why; "" if none."""
+    path = next(_upward(start), None)
+    if path is None:
+        return ""
+    try:
+        reason = _why_not_ours(path)
+    except SamConfigError as error:
+        reason = f"it cannot be used: {error}"
+    return f"found {path}, but {reason}" if reason else ""
 
 
 def read_samconfig(
@@ -279,10 +290,11 @@ def _project(asked: _Asked, *, start: Path | None, needed: bool) -> SamProject |
         log.warning("Passed over, as both names are given: %s", error)
         return None
     if asked.config_env:
+        found = passed_over(start)
         raise SamConfigError(
             f"config_env={asked.config_env!r} was asked for, but there is no {FILE_NAME} of this "
-            f"kind of project in {start} or any folder above. Run from inside the project, or "
-            f"give its path as samconfig= or in {PATH_VARIABLE}."
+            f"kind of project in {start} or any folder above{f' ({found})' if found else ''}. Run "
+            f"from inside the project, or give its path as samconfig= or in {PATH_VARIABLE}."
         )
     return None
 
@@ -303,12 +315,24 @@ def _upward(start: Path | None) -> Iterator[Path]:
         return
     for folder in (start, *start.parents):
         path = folder / FILE_NAME
-        if os.path.isfile(path):  # False, not an error, in folders we may not enter
+        if os.path.isfile(path) and _is_trusted(path):  # False in folders we may not enter
             yield path
 
 
-def _is_ours(path: Path) -> bool:
-    """Tell whether a samconfig.toml met on the way up belongs to a project of this kind.
+def _is_trusted(path: Path) -> bool:
+    """Whether this user or root owns a file that nobody named.
+
+    Somebody else's, /tmp/samconfig.toml say, could name a function of theirs, and electrons and
+    their data would go there.
+    """
+    if not hasattr(os, "geteuid") or path.stat().st_uid in (0, os.geteuid()):
+        return True
+    log.warning("Passed over %s: it belongs to another user", path)
+    return False
+
+
+def _why_not_ours(path: Path) -> str:
+    """Say why a samconfig.toml met on the way up is of another kind of project; "" if it is not.
 
     Many people keep other SAM projects in the folders above. Taking one for ours would invoke a
     stranger's function; failing on one would break a workflow that has nothing to do with it. So:
@@ -318,17 +342,18 @@ def _is_ours(path: Path) -> bool:
     """
     marked = _template_is_ours(path.with_name("template.yaml"))
     if marked:
-        return True
+        return ""
     try:
         held = _names_held(_load(path, "the search"))
-    except SamConfigError:
+    except SamConfigError as error:
         if marked is None:
             raise
-        held = set()
-    ours = len(held) == len(PARAMETERS) or (marked is None and bool(held))
-    if not ours:
-        log.debug("Passed over %s: it belongs to another kind of project", path)
-    return ours
+        return f"it cannot be used: {error}"
+    if len(held) == len(PARAMETERS) or (marked is None and held):
+        return ""
+    lacking = " or ".join(name for name in PARAMETERS.values() if name not in held)
+    beside = "" if marked is None else f", and its template.yaml has no {TEMPLATE_MARK}"
+    return f"it has no {lacking}{beside}"
 
 
 def _template_is_ours(template: Path) -> bool | None:
@@ -363,11 +388,11 @@ def _load(path: Path, asked_by: str) -> Mapping[str, Any]:
             )
         status = path.stat()
         return _parse(path, status.st_mtime_ns, status.st_size)
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         raise SamConfigError(
             f"{path} (from {asked_by}) does not exist. Correct the path, or leave it out: "
             f"{FILE_NAME} is then searched upward from the working directory."
-        ) from error
+        ) from None
     except OSError as error:
         raise SamConfigError(
             f"{path} (from {asked_by}) cannot be read: {error.strerror or error}. "
@@ -384,12 +409,12 @@ def _parse(path: Path, mtime_ns: int, size: int) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise SamConfigError(
             f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8."
-        ) from error
+        ) from None
     except tomllib.TOMLDecodeError as error:
         hint = "Correct that line."
         if path.suffix.lower() in {".yaml", ".yml", ".json"}:
             hint = f"Only {FILE_NAME} is read: keep the settings in that form."
-        raise SamConfigError(f"{path} is not valid TOML: {error}. {hint}") from error
+        raise SamConfigError(f"{path} is not valid TOML: {error}. {hint}") from None
 
 
 def _command_tables(
@@ -463,7 +488,8 @@ def _overrides(value: Any, where: str) -> dict[str, str]:
         return {}
     pairs = list(_PAIR.finditer(text))
     if not pairs:
-        raise SamConfigError(f'{where} = {text!r} is not of the form "Name=value Other=value".')
+        # What it holds instead may be a secret.
+        raise SamConfigError(f'{where} is not of the form "Name=value Other=value".')
     return {_unquote(pair["legacy"] or pair["key"]): _unquote(pair["value"]) for pair in pairs}
 
 
@@ -507,10 +533,13 @@ def _environ_layer(environ: Mapping[str, str]) -> dict[str, Value]:
 
 
 def _default_layer(project: SamProject | None, start: Path | None) -> dict[str, Value]:
-    where = "the documented default"
+    layer = {name: Value(text, "the documented default") for name, text in DEFAULTS.items()}
     if project is None:
-        where += f", as there is no {FILE_NAME} of this kind of project in {start} or above"
-    return {name: Value(text, where) for name, text in DEFAULTS.items()}
+        found = passed_over(start)
+        why = found or f"no {FILE_NAME} of this project's kind in {start} or above"
+        where = f"the documented default: {why}; `{CONFIGURE}` in the project's folder sets it"
+        layer["function_name"] = Value(DEFAULTS["function_name"], where)
+    return layer
 
 
 def _missing_names(
@@ -525,7 +554,14 @@ def _missing_names(
     missing = [n for n in PARAMETERS if n not in arguments and n not in project.values]
     if missing and "stack_name" in project.values:
         settings = _freeze(merged, project)
-        outputs = _remembered_stack(settings, missing, cloudformation)
+        try:
+            outputs = _remembered_stack(settings, missing, cloudformation)
+        except SamConfigError as error:
+            unsaid = " and ".join(PARAMETERS[n] for n in missing)
+            raise SamConfigError(
+                f"{project.path} [{project.config_env}] lacks {unsaid} in parameter_overrides, "
+                f"so the stack was asked. {error}"
+            ) from error.__cause__
         where = f"the outputs of stack {settings.stack_name!r} in {settings.region}"
         return {name: Value(outputs[PARAMETERS[name]], where) for name in missing}
     lacking = [PARAMETERS[n] for n in missing if merged[n].text == DEFAULTS[n]]
