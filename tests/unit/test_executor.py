@@ -345,6 +345,17 @@ def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
             CannotAnswerError,
             "Runtime.ImportModuleError: no app",
         ),
+        (
+            Answer(
+                payload={
+                    "errorType": "Function.ResponseSizeTooLarge",
+                    "errorMessage": "Response payload size exceeded maximum",
+                },
+                error="Unhandled",
+            ),
+            ResourceLimitError,
+            "is larger than Lambda's 6 MB",
+        ),
         (Answer(payload="text"), CannotAnswerError, "does not understand"),
         (Answer(payload=b"<html>"), CannotAnswerError, "b'<html>'"),
         (Answer(payload={"covalent_lambda": 9}), CannotAnswerError, "speaks protocol 9"),
