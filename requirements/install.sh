@@ -27,7 +27,7 @@ log=build/logs/install$(basename "$stamp").log
 
 fail() {
     printf '%s\n' "$1" >&2
-    grep -v '^WARNING' "$log" 2>/dev/null | tail -n 15 | sed 's/^/    /' >&2
+    grep -v '^WARNING' "$log" 2>/dev/null | tail -n 15 | cut -c1-300 | sed 's/^/    /' >&2
     [ -n "${made:-}" ] && rm -rf "$venv"
     exit 1
 }

@@ -533,6 +533,23 @@ def test_cancelled_while_it_waits_for_its_turn(aws: AWS) -> None:
     assert not aws.objects
 
 
+def test_cancelled_where_no_mark_can_be_put(aws: AWS) -> None:
+    """If S3 refuses the mark, the node ends CANCELLED all the same, and at once."""
+    aws.denied = {"PUT"}
+    release = threading.Event()
+
+    def script(event: dict[str, Any]) -> Answer:
+        release.wait(10)
+        return good("ran on")
+
+    aws.script = script
+    try:
+        result, took = cancel_soon(aws)
+    finally:
+        release.set()
+    assert str(result[3]) == "CANCELLED" and took < 5
+
+
 def test_cancelled_in_the_moment_of_a_refusal(aws: AWS) -> None:
     """Cancelled while a request is under way that is then refused: it is not sent again."""
     cancelled = threading.Event()

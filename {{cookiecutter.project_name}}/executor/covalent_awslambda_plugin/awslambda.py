@@ -507,8 +507,7 @@ class _Task:
         try:
             either: set[asyncio.Future[Any]] = {job, cancelled}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not job.done() and attempt and attempt.sent:
-                await attempt.cancel()
+            if not job.done() and attempt and attempt.sent and await self._told(attempt):
                 await asyncio.wait({job}, timeout=_STOPPING)
             if job.done() and not (self.cancelled.is_set() and job.exception()):
                 return job.result()
@@ -521,6 +520,15 @@ class _Task:
         finally:
             job.cancel()
             cancelled.cancel()
+
+    async def _told(self, attempt: Attempt) -> bool:
+        """Whether the function could be told to stop; else it runs on, and the log says so."""
+        try:
+            await attempt.cancel()
+        except AWSLambdaExecutorError as error:
+            app_log.warning(f"{self.name} is cancelled, but its function runs on: {error}")
+            return False
+        return True
 
 
 # Functions found to run Covalent's stock image.
