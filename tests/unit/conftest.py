@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ _HOME = tempfile.mkdtemp(prefix="covalent-lambda-unit-")
 def _ambient() -> list[str]:
     return [name for name in os.environ if name.startswith(AMBIENT)]
 
+
+# A shell without job control starts its background commands with SIGINT ignored, and children
+# inherit that: then no Ctrl-C in a test would reach anything.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for _name in _ambient():
     del os.environ[_name]

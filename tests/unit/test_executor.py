@@ -629,10 +629,14 @@ def test_process_that_ends_leaves_marks(aws: AWS, number: int) -> None:
         "loop.run_until_complete(main())\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, "30"])
-    while not aws.requests:
-        time.sleep(0.02)
-    child.send_signal(number)
-    child.wait(20)
+    try:
+        while not aws.requests:
+            time.sleep(0.02)
+        child.send_signal(number)
+        child.wait(20)
+    finally:
+        child.kill()
+        child.wait()
     assert [key for key in aws.objects if key.endswith("/cancel")]
 
 
