@@ -223,6 +223,7 @@ def cancelling_stops(account: Account) -> None:
     """A cancelled electron stops within seconds, and what it had printed is there."""
     answer = account.run("cancelled").json
     assert answer["status"] == "CANCELLED", answer["stderr"]
+    assert "runs on" not in answer["stderr"], answer["stderr"]
     assert answer["stdout"] == "started\n"
     assert answer["seconds"] < 15
 

@@ -534,7 +534,7 @@ def test_cancelled_while_it_waits_for_its_turn(aws: AWS) -> None:
 
 
 def test_cancelled_where_no_mark_can_be_put(aws: AWS) -> None:
-    """If S3 refuses the mark, the node ends CANCELLED all the same, and at once."""
+    """If S3 refuses the mark, the node ends CANCELLED at once; its stderr says what runs on."""
     aws.denied = {"PUT"}
     release = threading.Event()
 
@@ -548,6 +548,7 @@ def test_cancelled_where_no_mark_can_be_put(aws: AWS) -> None:
     finally:
         release.set()
     assert str(result[3]) == "CANCELLED" and took < 5
+    assert "the function runs on: Access denied: s3:PutObject" in result[2]
 
 
 def test_cancelled_in_the_moment_of_a_refusal(aws: AWS) -> None:

@@ -522,11 +522,13 @@ class _Task:
             cancelled.cancel()
 
     async def _told(self, attempt: Attempt) -> bool:
-        """Whether the function could be told to stop; else it runs on, and the log says so."""
+        """Whether the function could be told to stop; else it runs on, and stderr says so."""
         try:
             await attempt.cancel()
         except AWSLambdaExecutorError as error:
             app_log.warning(f"{self.name} is cancelled, but its function runs on: {error}")
+            if self._executor.task_stderr is not None:
+                self._executor.task_stderr.write(f"Cancelled, but the function runs on: {error}\n")
             return False
         return True
 
