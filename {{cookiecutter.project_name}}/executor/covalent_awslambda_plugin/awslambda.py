@@ -208,7 +208,7 @@ class AWSLambdaExecutor(RemoteExecutor):
 
     async def _repeated(self, task: "_Task", electron: Electron) -> Any:
         """Run the electron, again if it fails and `retries` asks for it."""
-        for retries_left in range(max(0, self.retries), -1, -1):
+        for retries_left in range(self.retries, -1, -1):
             try:
                 return await self._once(task, electron)
             except (ConfigurationError, TaskRejectedError):

@@ -84,7 +84,7 @@ def _hint(failure: wire.Failure, usage: wire.Usage) -> str:
     return ""
 
 
-def _more_memory(memory_mb: int | str) -> str:
+def _more_memory(memory_mb: int) -> str:
     return (
         f"The function has {memory_mb} MB: raise MemorySize in samconfig.toml (Lambda allows "
         "10240) and run `sam deploy`."
