@@ -6,20 +6,24 @@
                                       +-> Refused: one sentence, exit 1, nothing generated
 
 Every question is followed by its check, so a wrong answer is refused before the next question
-is asked. A value that passes is made only of characters that mean nothing special in YAML, TOML,
-a Dockerfile or a shell, so the templates need no quoting tricks. A filter is used rather than a
-hook because packaged versions of SAM CLI refuse templates with Python hooks.
+is asked. A value that passes is made only of characters that mean nothing special inside a quoted
+YAML or TOML string, in a Dockerfile or in a shell. An answer that is itself a Jinja template is
+refused before cookiecutter runs it. A filter is used rather than a hook because packaged versions
+of SAM CLI refuse templates with Python hooks.
 
 Standard library only, besides cookiecutter and Jinja: neither depends on ``packaging``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import ipaddress
+import json
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,7 +31,7 @@ from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-Given = Mapping[str, str]
+Given = MutableMapping[str, str]
 
 # Covalent 0.240 lists 3.10 to 3.12; 3.8 is what Covalent's published base image was built for.
 PYTHON_VERSIONS = ("3.8", "3.10", "3.11", "3.12")
@@ -44,10 +48,25 @@ BUCKET_NAME_LIMIT = 63 - LONGEST_SUFFIX
 # CloudFormation derives role and repository names from the stack's: 128 would be its own limit.
 PROJECT_NAME_LIMIT = 50
 RANDOM_BYTES = 4
+PROJECT_FOLDER = "{{cookiecutter.project_name}}"
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MEMORY_MB = (128, 10240)
 TIMEOUT_SECONDS = (1, 900)
+
+# https://docs.aws.amazon.com/general/latest/gr/rande.html; all other regions are in "aws".
+OTHER_PARTITIONS = {
+    "cn-": ("aws-cn", "amazonaws.com.cn"),
+    "us-gov-": ("aws-us-gov", "amazonaws.com"),
+    "us-iso-": ("aws-iso", "c2s.ic.gov"),
+    "us-isob-": ("aws-iso-b", "sc2s.sgov.gov"),
+    "us-isof-": ("aws-iso-f", "csp.hci.ic.gov"),
+    "eu-isoe-": ("aws-iso-e", "cloud.adc-e.uk"),
+    "eusc-": ("aws-eusc", "amazonaws.eu"),
+}
+
+RESERVED_BUCKET_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
+RESERVED_BUCKET_SUFFIXES = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
 
 WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 SHOWN_LENGTH = 60
@@ -59,10 +78,13 @@ class Refused(FailedHookException):  # type: ignore[misc]  # cookiecutter publis
 
 def refuse(what: str, value: object, cause: str, remedy: str) -> NoReturn:
     """Raise Refused with the one sentence every refusal is made of."""
-    shown = ascii(str(value))
-    if len(shown) > SHOWN_LENGTH:
-        shown = f"{shown[:SHOWN_LENGTH]}...'"
-    raise Refused(f"{what} {shown} {cause}; {remedy}.")
+    raise Refused(f"{what} {shown(value)} {cause}; {remedy}.")
+
+
+def shown(value: object) -> str:
+    """The value in quotes, cut, on one line, in ASCII, which every terminal can show."""
+    text = ascii(str(value)).replace("\\\\", "\\")  # a Windows path as it was typed
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}...'"
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -84,9 +106,28 @@ def check_project_name(value: str, _answers: Given) -> str:
 
 
 def check_region(value: str, _answers: Given) -> str:
-    if not re.fullmatch(r"[a-z]{2,4}(?:-[a-z]+){1,2}-[1-9][0-9]?", value):
+    """Any region with a name like AWS's: new ones come several times a year."""
+    direction = "central|(?:north|south)(?:east|west)?|east|west"
+    if not re.fullmatch(rf"[a-z]{{2,4}}(?:-[a-z]{{2,4}})?-(?:{direction})-[1-9][0-9]?", value):
         refuse("region", value, "is not the name of an AWS region", "use one such as us-east-1")
     return value
+
+
+def partition(region: str) -> str:
+    """What ARNs in this region start with, after ``arn:``."""
+    return _partition_and_suffix(region)[0]
+
+
+def dns_suffix(region: str) -> str:
+    """What the names of AWS's services in this region end with."""
+    return _partition_and_suffix(region)[1]
+
+
+def _partition_and_suffix(region: str) -> tuple[str, str]:
+    for prefix, names in OTHER_PARTITIONS.items():
+        if region.startswith(prefix):
+            return names
+    return "aws", "amazonaws.com"
 
 
 def check_function_name(value: str, _answers: Given) -> str:
@@ -114,9 +155,7 @@ def check_bucket_name(value: str, _answers: Given) -> str:
     if not 3 <= len(value) <= BUCKET_NAME_LIMIT:
         cause = f"has {len(value)} characters, and S3 allows 3 to 63 with '-prod' appended"
         refuse("bucket_name", value, cause, remedy)
-    if value.startswith(("xn--", "sthree-", "amzn-s3-demo-")) or value.endswith(
-        ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
-    ):
+    if value.startswith(RESERVED_BUCKET_PREFIXES) or value.endswith(RESERVED_BUCKET_SUFFIXES):
         refuse("bucket_name", value, "starts or ends with letters reserved by S3", remedy)
     return value
 
@@ -133,8 +172,10 @@ def unique_bucket_name(project_name: str) -> str:
     """A bucket name nobody else has: bucket names are shared by all AWS accounts."""
     random_part = secrets.token_hex(RANDOM_BYTES)
     room = BUCKET_NAME_LIMIT - len(random_part) - 1
-    slug = re.sub(r"[^a-z0-9]+", "-", project_name.lower())[:room].strip("-")
-    return f"{slug}-{random_part}"
+    slug = re.sub(r"[^a-z0-9]+", "-", project_name.lower())
+    if slug.startswith(RESERVED_BUCKET_PREFIXES):
+        slug = f"covalent-{slug}"
+    return f"{slug[:room].strip('-')}-{random_part}"
 
 
 # --- numbers and choices ---------------------------------------------------------------------
@@ -187,6 +228,8 @@ IMAGE = re.compile(
 IMAGE_LENGTH_LIMIT = 255
 PLAIN_PYTHON = (
     "python",
+    "library/python",
+    "docker.io/python",
     "docker.io/library/python",
     "public.ecr.aws/docker/library/python",
 )
@@ -199,8 +242,8 @@ def check_base_image(value: str, answers: Given) -> str:
         if python != PUBLISHED_PYTHON:
             return value
         value = f"{PUBLISHED_BASE}:{PUBLISHED_TAG}"
-    match = IMAGE.fullmatch(value)
-    if not match or len(value) > IMAGE_LENGTH_LIMIT:
+    match = IMAGE.fullmatch(value) if len(value) <= IMAGE_LENGTH_LIMIT else None
+    if not match:
         cause = "is not an image reference"
         refuse("base_image", value, cause, "use auto or one such as public.ecr.aws/name:tag")
     repository, tag = match["repository"], match["tag"] or ""
@@ -278,6 +321,11 @@ AT, SEMICOLON, OPENING, CLOSING, AND_OR, SPACE, GAP = (
 )
 BARE_VERSION = re.compile(r"v?[0-9]+(?:\.[0-9]+)*")
 
+# The readers of pip and of the project's own tests recurse.
+DEEPEST_MARKER = 20
+# First line of a requirements file that was read once and is kept among the answers.
+REMEMBERED = "# requirements file"
+
 PACKAGES_REMEDY = (
     "give requirements such as numpy pandas>=2 'name @ https://...', separated by spaces or "
     "commas, or the path of a requirements file that ends in .txt"
@@ -313,8 +361,8 @@ class Scanner:
         return self.take(pattern) or self.fail(f"needs {what}")
 
     def fail(self, cause: str) -> NoReturn:
-        rest = self.text[self.position :].strip()[:SHOWN_LENGTH]
-        refuse("packages", self.text, f"{cause} at {rest!a}", PACKAGES_REMEDY)
+        rest = shown(self.text[self.position :].strip())
+        refuse("packages", self.text, f"{cause} at {rest}", PACKAGES_REMEDY)
 
     def skip_gap(self) -> bool:
         """Move over blanks and commas; False when a next word follows without either."""
@@ -345,7 +393,8 @@ def _requirement(scanner: Scanner) -> str:
         return bare_url + _marker(scanner)
     name = scanner.need(NAME, "the name of a package")
     if BARE_VERSION.fullmatch(name):
-        refuse("packages", scanner.text, f"has the bare version {name}", "write name==version")
+        cause = f"has the bare version {shown(name)}"
+        refuse("packages", scanner.text, cause, "write name==version")
     head = name + re.sub(r"\s", "", scanner.take(EXTRAS))
     if scanner.take(AT):
         address = _url(scanner) or scanner.fail("needs an http(s) address")
@@ -371,43 +420,59 @@ def _marker(scanner: Scanner) -> str:
 
 
 def _conditions(scanner: Scanner) -> None:
+    depth = 0
     while True:
-        if scanner.take(OPENING):
-            _conditions(scanner)
-            scanner.need(CLOSING, "a closing parenthesis")
-        else:
-            scanner.need(CONDITION, "a marker such as python_version < '3.12'")
+        while scanner.take(OPENING):
+            depth += 1
+        if depth > DEEPEST_MARKER:
+            scanner.fail("has a marker of too many parentheses")
+        scanner.need(CONDITION, "a marker such as python_version < '3.12'")
+        while depth and scanner.take(CLOSING):
+            depth -= 1
         if not scanner.take(AND_OR):
-            return
+            break
+    if depth:
+        scanner.fail("needs a closing parenthesis")
 
 
-def check_packages(value: str, _answers: Given) -> str:
+def check_packages(value: str, answers: Given) -> str:
     """Return the lines for requirements.txt from a list of requirements or from a file."""
-    if "{{" in value or "{%" in value or "{#" in value:
+    value = value.strip()
+    if is_jinja(value):
         refuse("packages", value, "has braces that belong to no requirement", PACKAGES_REMEDY)
-    if re.match(r"(?:\S+\s*@\s*)?(?:git|hg|svn|bzr)\+", value.strip()):
+    if re.match(r"(?:\S+\s*@\s*)?(?:git|hg|svn|bzr)\+", value):
         cause = "is a version-control address, and the image has no client for it"
         refuse("packages", value, cause, "give the address of an archive (https://....zip)")
-    if value.strip().lower().endswith(".txt") and "://" not in value:
-        return "\n".join(_requirements_file(value.strip()))
+    if "\n" not in value and value.lower().endswith(".txt") and "://" not in value:
+        lines = list(_checked_lines(_read(value), Path(value).name))
+        # What is kept for a replay or for `cruft update` must do without the file, which may
+        # have changed by then, or be on another machine.
+        answers["packages"] = "\n".join([REMEMBERED, *lines])
+        return "\n".join(lines)
+    if value.startswith(REMEMBERED):
+        return "\n".join(_checked_lines(value.removeprefix(REMEMBERED)[1:], "remembered file"))
     return "\n".join(requirements(value))
 
 
-def _requirements_file(name: str) -> Iterator[str]:
+def _read(name: str) -> str:
     try:
-        text = Path(name).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError, ValueError) as error:
+        return Path(name).expanduser().read_text(encoding="utf-8-sig")
+    # RuntimeError: the home of a user who does not exist.
+    except (OSError, UnicodeError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         refuse("packages", name, f"cannot be read ({reason})", "give the path of a text file")
+
+
+def _checked_lines(text: str, source: str) -> Iterator[str]:
     for number, line in enumerate(CONTINUATION.sub(" ", text).splitlines(), 1):
-        yield _checked_line(line.rstrip(), f"{name}, entry {number}")
+        yield _checked_line(line.rstrip(), f"{shown(source)}, entry {number}")
 
 
 def _checked_line(line: str, where: str) -> str:
     """Return a line of a requirements file unchanged if pip can use it inside the image."""
     line = line.expandtabs(1)
     content = re.sub(r"(?:^|\s)#.*", "", line).strip()
-    if not line.isprintable() or any(mark in line for mark in ("{{", "{%", "{#")):
+    if not line.isprintable() or is_jinja(line):
         refuse("packages", line, f"({where}) has characters no requirement has", "remove them")
     if not content or FILE_OPTION.fullmatch(content):
         return line
@@ -440,9 +505,17 @@ CHECKS: dict[str, Callable[[str, Given], str]] = {
 
 def checked(answers: Given, name: str) -> str:
     """The filter: the answer to one question in its plain form, or Refused."""
+    # cookiecutter asks for JSON objects last, so that one is not there yet.
+    if name not in answers:
+        refuse(name, "{...}", "is a JSON object, not a text", "give one value")
     value = str(answers[name])
     # The folder is named by the answer itself, so blanks around it are not forgiven.
     return CHECKS[name](value if name == "project_name" else value.strip(), answers)
+
+
+def is_jinja(text: str) -> bool:
+    """Whether Jinja would see more than plain text in it."""
+    return any(mark in text for mark in ("{{", "{%", "{#"))
 
 
 class Answers(Extension):
@@ -450,6 +523,32 @@ class Answers(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        environment.filters["checked"] = checked
+        forget_this_module()
+        entries = json.loads(Path(__file__).with_name("cookiecutter.json").read_text("utf-8"))
+        self.own = {PROJECT_FOLDER, *(text for text in entries.values() if isinstance(text, str))}
+        environment.filters.update(checked=checked, partition=partition, dns_suffix=dns_suffix)
         environment.globals["running_python"] = running_python
         environment.globals["unique_bucket_name"] = unique_bucket_name
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Refuse an answer that is a Jinja template: cookiecutter would run it.
+
+        It renders each answer that was not typed in; Jinja calls this before. Files of the
+        template have a name; nameless are the answers, the questions' own defaults, and paths.
+        """
+        if name is None and is_jinja(source) and source not in self.own:
+            cause = "holds a Jinja template, which no question takes"
+            refuse("answer", source, cause, "leave out {{, {% and {#")
+        return source
+
+
+def forget_this_module() -> None:
+    """Let the next import read this file anew.
+
+    ``cruft update`` generates the project's version and a later one in one process and from one
+    folder; the module of the first would check the answers of the second. The compiled file goes
+    too: Python tells whether it is old by times in whole seconds.
+    """
+    sys.modules.pop(__name__, None)
+    with contextlib.suppress(OSError):
+        Path(importlib.util.cache_from_source(__file__)).unlink()

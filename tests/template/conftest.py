@@ -7,19 +7,22 @@ import shutil
 from pathlib import Path
 
 import pytest
-from baking import TEMPLATE, Bake
+from baking import FIRST, PROJECT, TEMPLATE, Bake, commit, git
 from cookiecutter.main import cookiecutter
 
 
 @pytest.fixture(autouse=True)
 def no_ambient_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A developer's cookiecutter defaults, AWS settings and HOME do not reach a test."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "COOKIECUTTER_"))]:
+    """A developer's cookiecutter defaults, AWS and git settings and HOME do not reach a test."""
+    ambient = ("AWS_", "COOKIECUTTER_", "GIT_")
+    for name in [name for name in os.environ if name.startswith(ambient)]:
         monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SAM_CLI_TELEMETRY", "0")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_TERMINAL_PROMPT", "0")
     monkeypatch.syspath_prepend(str(TEMPLATE))
 
 
@@ -30,9 +33,25 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left_by_tools = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info", ".aws-sam")
     for name in ("cookiecutter.json", "local_extensions.py"):
         shutil.copy(TEMPLATE / name, clone)
-    project = "{{cookiecutter.project_name}}"
-    shutil.copytree(TEMPLATE / project, clone / project, ignore=left_by_tools)
+    shutil.copytree(TEMPLATE / PROJECT, clone / PROJECT, ignore=left_by_tools)
     return clone
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This working copy, as its next commit would have it, in a repository of its own at v1."""
+    folder = tmp_path_factory.mktemp("published") / "cookiecutter-covalent-lambda"
+    folder.mkdir()
+    listed = git(TEMPLATE, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in listed.split("\0"):
+        # Of a file that was removed, git knows until the next commit.
+        if name and (TEMPLATE / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TEMPLATE / name, folder / name)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    commit(folder, "first")
+    git(folder, "tag", FIRST)
+    return folder
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
 import pytest
 from baking import TEMPLATE, Bake
 from cookiecutter.exceptions import FailedHookException
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement, Requirement
+from reading import read_requirements
 
 sys.path.insert(0, str(TEMPLATE))  # cookiecutter puts it there too, when it loads the extension
 import local_extensions
@@ -27,6 +29,9 @@ ACCEPTED = [
     ("region", "eu-central-1"),
     ("region", "us-gov-west-1"),
     ("region", "ap-southeast-7"),
+    ("region", "cn-north-1"),
+    ("region", "us-isob-east-1"),
+    ("region", "eusc-de-east-1"),
     ("python_version", "3.10"),
     ("architecture", "arm64"),
     ("memory_size", "128"),
@@ -54,6 +59,8 @@ REFUSED = [
     ("project_name", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"),
     ("project_name", "x" * 51),
     ("region", "europe"),
+    ("region", "us-eats-1"),
+    ("region", "us-east-0"),
     ("region", "us-east-1\nfoo: bar"),
     ("region", "us-east-1\N{ARABIC-INDIC DIGIT ONE}"),
     ("python_version", "3.9"),
@@ -81,12 +88,15 @@ REFUSED = [
     ("bucket_name", "192.168.5.4"),
     ("bucket_name", "xn--abc"),
     ("bucket_name", "abc-s3alias"),
+    ("bucket_name", "sthree-abc"),
     ("base_image", ""),
     ("base_image", "Upper/case:1"),
     ("base_image", "a b"),
     ("base_image", "x:1\nRUN true"),
     ("base_image", "x@sha256:12"),
+    ("base_image", "a/" * 200 + "a"),
     ("base_image", "python:3.11-slim"),
+    ("base_image", "docker.io/python:3.11-slim"),
     ("base_image", f"{AWS_PYTHON}:3.12"),
     ("base_image", f"{AWS_PYTHON}:3.11-arm64"),
     ("base_image", PUBLISHED),
@@ -101,6 +111,7 @@ PACKAGES = [
     ("foo >= 1 , bar", ["foo>=1", "bar"]),
     ("requests [security, socks] == 2.8.*", ["requests[security,socks]==2.8.*"]),
     ("torch==2.1.0+cpu\nx~=1.4.2", ["torch==2.1.0+cpu", "x~=1.4.2"]),
+    ("a\u2028b", ["a", "b"]),
     ("a @ https://x.org/a-1.zip#sha256=ab, b", ["a @ https://x.org/a-1.zip#sha256=ab", "b"]),
     ("https://x.org/a-1-py3-none-any.whl", ["https://x.org/a-1-py3-none-any.whl"]),
     (
@@ -130,7 +141,21 @@ REFUSED_PACKAGES = [
     "a~=1",
     "\N{GREEK SMALL LETTER PI}",
     "missing-file.txt",
+    "~nobody-has-this-name/requirements.txt",
+    "C:\\Users\\me\\requirements.txt",
+    '"C:\\Users\\me\\requirements.txt"',
+    "C:\\Users\\me\\requirements.in",
+    "numpy\\",
+    "`id`",
+    "a\u202eb",
+    "a\x00b",
+    "a ; (" + "(" * 2000,
+    "a ; " + "(" * 2000 + "os_name == 'x'" + ")" * 2000,
+    "1." * 5000 + "1",
 ]
+
+# What cookiecutter would run before any check sees it, or end in a traceback for.
+JINJA = ["{{", "{% x", "{# x", "{{ 1/0 }}", "{{ nope }}", "{{ 7*7 }}", "{% for x in y %}"]
 
 
 @pytest.mark.parametrize(("name", "value"), ACCEPTED)
@@ -170,12 +195,63 @@ def test_packages(bake: Bake, text: str, lines: list[str]) -> None:
     assert [line for line in written.splitlines() if not line.startswith("#")] == lines
 
 
-@pytest.mark.parametrize("text", REFUSED_PACKAGES)
+@pytest.mark.parametrize("text", REFUSED_PACKAGES, ids=lambda text: ascii(text)[:40])
 def test_refused_packages(bake: Bake, output: Path, text: str) -> None:
-    """What pip inside the build could not install, or might read as an option, is refused."""
-    with pytest.raises(FailedHookException, match=r"^packages .*; .*\.$"):
+    """What pip inside the build could not install, or might read as an option, is refused, in a
+    sentence of bearable length."""
+    with pytest.raises(FailedHookException, match=r"^packages .*; .*\.$") as refusal:
         bake(packages=text)
+    assert len(str(refusal.value)) < 500
     assert list(output.iterdir()) == []
+
+
+def test_windows_path_is_shown_as_typed(bake: Bake) -> None:
+    """A file that is not there is named without doubled backslashes."""
+    with pytest.raises(FailedHookException) as refusal:
+        bake(packages=r"C:\Users\me\requirements.txt")
+    assert r"'C:\Users\me\requirements.txt' cannot be read" in str(refusal.value)
+
+
+def test_nested_marker(bake: Bake) -> None:
+    """A marker of as many parentheses as anybody may need is taken."""
+    marker = "(" * 20 + "os_name == 'x'" + ")" * 20
+    assert read_requirements(bake(packages=f"a ; {marker}")) == [f"a ; {marker}"]
+
+
+@pytest.mark.parametrize("name", sorted(local_extensions.CHECKS))
+@pytest.mark.parametrize("text", JINJA)
+def test_jinja_is_refused(bake: Bake, output: Path, name: str, text: str) -> None:
+    """An answer that is a template is refused before it is run, whether it would run or not."""
+    with pytest.raises(FailedHookException, match=r"^answer '.*' holds a Jinja template, .*\.$"):
+        bake(**{name: text})
+    assert list(output.iterdir()) == []
+
+
+def test_json_object(bake: Bake, output: Path) -> None:
+    """`sam init --extra-context` can give an object, which no question takes."""
+    with pytest.raises(FailedHookException, match=r"^timeout .* JSON object"):
+        bake(timeout={"seconds": 900})
+    assert list(output.iterdir()) == []
+
+
+def test_partitions() -> None:
+    """ARNs and service names of each region are those that AWS's own SDK knows."""
+    session = botocore.session.Session()
+    data = session.get_component("data_loader").load_data("partitions")
+    for each in data["partitions"]:
+        for region in each["regions"]:
+            if "global" in region:
+                continue
+            assert local_extensions.check_region(region, {}) == region
+            assert local_extensions.partition(region) == each["id"], region
+            assert local_extensions.dns_suffix(region) == each["outputs"]["dnsSuffix"], region
+
+
+def test_regions_outside_the_usual_partition(bake: Bake) -> None:
+    """What is shown for a region of China can be pasted there."""
+    project = bake(region="cn-north-1")
+    assert "arn:aws-cn:kms:cn-north-1:" in (project / "samconfig.toml").read_text("utf-8")
+    assert "logs.cn-north-1.amazonaws.com.cn" in (project / "README.md").read_text("utf-8")
 
 
 def test_requirements_file(bake: Bake, tmp_path: Path) -> None:
@@ -209,12 +285,22 @@ def test_refused_requirements_file(bake: Bake, output: Path, tmp_path: Path, lin
     assert list(output.iterdir()) == []
 
 
-def test_unique_bucket_names(bake: Bake) -> None:
-    """The default bucket name is a valid one even for the longest project, and never the same."""
+def test_unique_bucket_names() -> None:
+    """The default bucket name is never the same."""
     names = {local_extensions.unique_bucket_name("My_" + "x" * 47) for _ in range(50)}
     assert len(names) == 50
-    for name in names:
-        assert local_extensions.check_bucket_name(name, {}) == name
+
+
+@given(st.from_regex(r"[A-Za-z](?:[A-Za-z0-9_-]{0,48}[A-Za-z0-9])?", fullmatch=True))
+@example("sthree-study")
+@example("amzn-s3-demo-x")
+@example("xn--x")
+def test_default_bucket_name(project_name: str) -> None:
+    """The default bucket name is a valid one whatever the project's name is."""
+    assume(not local_extensions.WINDOWS_DEVICES.fullmatch(project_name))
+    assert local_extensions.check_project_name(project_name, {}) == project_name
+    name = local_extensions.unique_bucket_name(project_name)
+    assert local_extensions.check_bucket_name(name, {}) == name
 
 
 def test_command_line_refusal(template: Path, tmp_path: Path) -> None:

@@ -11,13 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from baking import Bake, run, tool
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from reading import read_samconfig, read_template
 
 ANSWERS: dict[str, dict[str, str]] = {
     "default": {},
@@ -52,34 +47,6 @@ FILLED_IN = {
 def project(request: pytest.FixtureRequest, bake: Bake) -> Path:
     """A project generated from each set of answers."""
     return bake(**ANSWERS[request.param])
-
-
-class CloudFormationLoader(yaml.SafeLoader):
-    """Reads !Ref and the like as plain values."""
-
-
-def _plain(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    assert isinstance(node, yaml.ScalarNode)
-    return loader.construct_scalar(node)
-
-
-CloudFormationLoader.add_multi_constructor("!", _plain)
-
-
-def read_template(project: Path) -> dict[str, Any]:
-    text = (project / "template.yaml").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = yaml.load(text, Loader=CloudFormationLoader)
-    return loaded
-
-
-def read_samconfig(project: Path) -> dict[str, Any]:
-    loaded = tomllib.loads((project / "samconfig.toml").read_text(encoding="utf-8"))
-    assert loaded.pop("version") == 0.1
-    return loaded
 
 
 def test_no_jinja_is_left(project: Path) -> None:
@@ -280,6 +247,16 @@ def test_readme_lists_every_parameter(project: Path) -> None:
     assert set(listed) == set(parameters)
     for name in ("MemorySize", "Timeout", "EphemeralStorage", "LogRetentionDays", "Tracing"):
         assert str(parameters[name]["Default"]) in listed[name], name
+
+
+def test_python_38_is_said_to_suit_no_server(bake: Bake, output: Path) -> None:
+    """The README of a project for Python 3.8 says who cannot use it; others speak of a server."""
+    text = (bake(python_version="3.8") / "README.md").read_text(encoding="utf-8")
+    assert "no Covalent server" in text and "server must run Python" not in text
+    assert "run the Covalent server with Python 3.8" not in text
+    shutil.rmtree(output / "covalent-lambda")
+    text = (bake(python_version="3.12") / "README.md").read_text(encoding="utf-8")
+    assert "server must run Python 3.12" in text and "3.8" not in text
 
 
 def test_base_images(bake: Bake, output: Path) -> None:

@@ -14,6 +14,8 @@ from template_paths import REPOSITORY
 pytestmark = pytest.mark.timeout(60)
 
 VENVS = ("build/venv", "build/venv-sam")
+# Made for the tests only.
+CHECKOV_VENV = "build/venv-checkov"
 
 
 @pytest.fixture
@@ -45,11 +47,11 @@ def python(path: Path, version: str) -> None:
 
 
 def finished(folder: Path, version: str) -> None:
-    """Make both venvs of this version, with their stamps newer than everything."""
-    for venv in VENVS:
+    """Make all venvs of this version, with their stamps newer than everything."""
+    for venv in (*VENVS, CHECKOV_VENV):
         python(folder / venv / "bin" / "python", version)
         (folder / venv / "bin" / "pip").touch()
-    for stamp in ("venv/.sandbox", "venv/.executor", "venv-sam/.sam"):
+    for stamp in ("venv/.sandbox", "venv/.executor", "venv/.test", "venv-sam/.sam"):
         (folder / "build" / stamp).touch()
 
 
@@ -100,7 +102,7 @@ def test_the_venvs_are_kept_when_no_python_is_asked_for(checkout: Path) -> None:
 
 
 def test_another_python_means_other_venvs(checkout: Path) -> None:
-    """They are made anew, and Ctrl-C meanwhile is one line and leaves none."""
+    """They are made anew, the tests' own too; Ctrl-C meanwhile is one line and leaves none."""
     finished(checkout, "3.11.7")
     with make(checkout, "venvs", "PYTHON=./3.12.1") as program:
         begun = venvs_begun(program)
@@ -109,7 +111,19 @@ def test_another_python_means_other_venvs(checkout: Path) -> None:
     assert begun == [f"making {venv} (Python 3.12.1; about a minute)\n" for venv in VENVS]
     own = [line for line in error.splitlines() if line and not line.startswith("make")]
     assert own == ["interrupted; nothing was kept"]
-    assert not any((checkout / venv).exists() for venv in VENVS)
+    assert not any((checkout / venv).exists() for venv in (*VENVS, CHECKOV_VENV))
+
+
+def test_checkov_has_a_venv_of_its_own(checkout: Path) -> None:
+    """It is made for the tests, with the Python of the others, once these are there."""
+    finished(checkout, "3.11.7")
+    shutil.rmtree(checkout / CHECKOV_VENV)
+    with make(checkout, "test-venvs") as program:
+        assert program.stdout is not None
+        begun = program.stdout.readline()
+        os.killpg(program.pid, signal.SIGKILL)
+        program.communicate(timeout=30)
+    assert begun == f"making {CHECKOV_VENV} (Python 3.11.7; about a minute)\n"
 
 
 def test_a_venv_whose_python_is_gone_is_made_anew(
