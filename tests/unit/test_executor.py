@@ -21,7 +21,7 @@ from covalent._shared_files.exceptions import TaskCancelledError
 from covalent._workflow.transportable_object import TransportableObject
 from covalent.executor import AWSLambdaExecutor
 from covalent.executor.utils.wrappers import wrapper_fn
-from covalent_awslambda_plugin import awslambda, blobs, direct, transport
+from covalent_awslambda_plugin import awslambda, blobs, clients, direct
 from covalent_awslambda_plugin.errors import (
     AWSLambdaExecutorError,
     CannotAnswerError,
@@ -43,12 +43,12 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        transport._client.cache_clear()
+        clients.forget_clients()
         awslambda._STOCK.clear()
         blobs._held.clear()
         yield server
         blobs._held.clear()  # what lingers would be deleted from a server that is gone
-        transport._client.cache_clear()
+        clients.forget_clients()
 
 
 def made(**arguments: Any) -> AWSLambdaExecutor:

@@ -4,6 +4,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import task_streams as streams
 
@@ -61,6 +63,28 @@ def test_handler_of_one_task_still_writes_in_the_next() -> None:
     finally:
         logger.removeHandler(handler)
     assert captured.stderr == "still here\n"
+
+
+def test_one_thread_serves_all_tasks() -> None:
+    """The second and later captures start no thread."""
+    with streams.Capture():
+        pass
+    before = threading.active_count()
+    with streams.Capture() as captured:
+        print("heard")
+        assert threading.active_count() == before
+    assert captured.stdout == "heard\n"
+
+
+def test_descriptor_closed_by_the_task_costs_no_time() -> None:
+    """A pipe that nobody can write to any more is let go, not asked again and again."""
+    with streams.Capture() as captured:
+        os.write(1, b"last words\n")
+        os.close(1)
+        began = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - began < 0.1
+    assert captured.stdout == "last words\n"
 
 
 def test_stream_closed_by_the_task_is_no_error() -> None:

@@ -1,5 +1,6 @@
 """Transport: each refusal of AWS's becomes the error that says what to do."""
 
+import asyncio
 import base64
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,19 +9,15 @@ from typing import Any
 import aws_server
 import pytest
 from aws_server import AWS, Answer
-from covalent_awslambda_plugin import transport, wire
+from covalent_awslambda_plugin import clients, transport, wire
+from covalent_awslambda_plugin.clients import Account
 from covalent_awslambda_plugin.errors import (
     AWSLambdaExecutorError,
     ConfigurationError,
     ResourceLimitError,
 )
-from covalent_awslambda_plugin.transport import (
-    Account,
-    ConnectionLost,
-    Throttled,
-    Transport,
-    Unreachable,
-)
+from covalent_awslambda_plugin.invoke import ConnectionLost, Unreachable
+from covalent_awslambda_plugin.transport import Reply, Throttled, Transport
 
 
 @pytest.fixture
@@ -29,10 +26,10 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        transport._client.cache_clear()
+        clients.forget_clients()
         transport._without_log_tail.clear()
         yield server
-        transport._client.cache_clear()
+        clients.forget_clients()
 
 
 def made(**account: str) -> Transport:
@@ -44,6 +41,10 @@ def made(**account: str) -> Transport:
     )
 
 
+def invoked(transport: Transport) -> Reply:
+    return asyncio.run(transport.invoke(b"{}"))
+
+
 def test_invocation_brings_payload_and_log(aws: AWS) -> None:
     """One synchronous request brings the answer, its error and the log's tail."""
     seen: list[Any] = []
@@ -53,7 +54,7 @@ def test_invocation_brings_payload_and_log(aws: AWS) -> None:
         return Answer(payload={"ok": 1}, log="REPORT …", error="Unhandled")
 
     aws.script = script
-    reply = made().invoke(b'{"x":1}')
+    reply = asyncio.run(made().invoke(b'{"x":1}'))
     assert (reply.payload, reply.function_error) == (b'{"ok": 1}', "Unhandled")
     assert reply.log_tail == "REPORT …"
     assert seen[0]["payload"] == b'{"x":1}'
@@ -74,8 +75,8 @@ def test_endpoint_without_log_tails_is_asked_once(aws: AWS) -> None:
     aws.script = script
     monkey = made()
     # SAM names the header in its message; the server here puts the code into the message.
-    assert monkey.invoke(b"{}").payload == b"1"
-    assert monkey.invoke(b"{}").payload == b"1"
+    assert invoked(monkey).payload == b"1"
+    assert invoked(monkey).payload == b"1"
     assert tails == [True, False, False]
 
 
@@ -111,7 +112,7 @@ def test_refused_invocation(
     once only."""
     aws.script = lambda event: Answer(status=status, code=code)
     with pytest.raises(kind, match=said.replace("(", r"\(").replace(")", r"\)")):
-        made().invoke(b"{}")
+        invoked(made())
     assert len(aws.requests) == 1
 
 
@@ -119,14 +120,14 @@ def test_lost_connection_is_not_repeated(aws: AWS) -> None:
     """A connection that breaks after the request may have run the electron: no second try."""
     aws.script = lambda event: Answer(hang_up=True)
     with pytest.raises(ConnectionLost):
-        made().invoke(b"{}")
+        invoked(made())
     assert len(aws.requests) == 1
 
 
 def test_refused_connection(monkeypatch: pytest.MonkeyPatch, aws: AWS) -> None:
     """Nobody listening is told apart from a lost connection."""
     with pytest.raises(Unreachable, match="Could not connect"):
-        made(endpoint_url="http://127.0.0.1:9").invoke(b"{}")
+        invoked(made(endpoint_url="http://127.0.0.1:9"))
 
 
 def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, aws: AWS) -> None:
@@ -134,7 +135,7 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, aws: AWS) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(ConfigurationError, match=r"credentials_file=.*Covalent's server runs"):
-        made().invoke(b"{}")
+        invoked(made())
 
 
 def test_local_endpoint_needs_no_credentials(monkeypatch: pytest.MonkeyPatch, aws: AWS) -> None:
@@ -142,13 +143,13 @@ def test_local_endpoint_needs_no_credentials(monkeypatch: pytest.MonkeyPatch, aw
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     aws.script = lambda event: Answer(payload=1)
-    assert made(endpoint_url=aws.url).invoke(b"{}").payload == b"1"
+    assert invoked(made(endpoint_url=aws.url)).payload == b"1"
 
 
 def test_unknown_profile(aws: AWS) -> None:
     """A profile that does not exist is named."""
     with pytest.raises(ConfigurationError, match="profile 'nobody' is not in"):
-        made(profile="nobody").invoke(b"{}")
+        invoked(made(profile="nobody"))
 
 
 def test_credentials_file_and_profile_are_used(aws: AWS, tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_credentials_file_and_profile_are_used(aws: AWS, tmp_path: Path) -> None
         return Answer(payload=1)
 
     aws.script = script
-    made(profile="lab", credentials_file=str(path)).invoke(b"{}")
+    invoked(made(profile="lab", credentials_file=str(path)))
     assert "Credential=LABKEY/" in signed[0]
     assert dict(os.environ) == before
 
@@ -187,38 +188,22 @@ def test_renewed_credentials_are_read(aws: AWS, tmp_path: Path) -> None:
     aws.script = script
     write("OLDKEY")
     with pytest.raises(ConfigurationError, match="Renew"):
-        made(profile="lab", credentials_file=str(path)).invoke(b"{}")
+        invoked(made(profile="lab", credentials_file=str(path)))
     write("NEWKEY")
-    assert made(profile="lab", credentials_file=str(path)).invoke(b"{}").payload == b"1"
-
-
-def test_damaged_tls_may_have_run() -> None:
-    """A TLS error is no refused connection: only a certificate that is not accepted is."""
-    import ssl
-
-    from botocore.exceptions import SSLError
-
-    def met(cause: Exception) -> SSLError:
-        return SSLError(endpoint_url="https://x", error=cause)
-
-    assert SSLError not in transport._never_sent(__import__("botocore.exceptions").exceptions)
-    assert not transport._refuses_certificate(met(ssl.SSLError("record layer failure")))
-    assert transport._refuses_certificate(met(ssl.SSLCertVerificationError("self-signed")))
+    assert invoked(made(profile="lab", credentials_file=str(path))).payload == b"1"
 
 
 @pytest.mark.parametrize("url", ["http://", "not a url"])
 def test_nonsense_endpoint(aws: AWS, url: str) -> None:
     """An endpoint that is no address is a matter of configuration."""
     with pytest.raises(ConfigurationError, match="could not be made"):
-        made(endpoint_url=url).invoke(b"{}")
+        invoked(made(endpoint_url=url))
 
 
 def test_clients_are_shared(aws: AWS) -> None:
     """Executors of the same account use one client; another profile has its own."""
-    assert transport.client(Account(region="r"), "s3") is transport.client(
-        Account(region="r"), "s3"
-    )
-    assert transport.client(Account(region="r"), "s3") is not transport.client(
+    assert clients.client(Account(region="r"), "s3") is transport.client(Account(region="r"), "s3")
+    assert clients.client(Account(region="r"), "s3") is not transport.client(
         Account(region="q"), "s3"
     )
 
@@ -231,7 +216,8 @@ def test_objects(aws: AWS) -> None:
     assert bucket.get(blob.key) is None
     bucket.put(blob.key, b"data")
     assert bucket.exists(blob.key)
-    assert bucket.get(blob.key) == bucket.fetch(blob) == b"data"
+    assert bucket.get(blob.key) == b"data"
+    assert wire.decode(bucket.fetch(blob)) == b"data"
     aws.objects[f"/bucket/{blob.key}"] = b"dat4"
     with pytest.raises(wire.DigestMismatch):
         bucket.fetch(blob)
@@ -270,6 +256,6 @@ def test_secret_is_in_no_message(aws: AWS) -> None:
     """Errors quote AWS's words, never the key."""
     aws.script = lambda event: Answer(status=403, code="InvalidSignatureException")
     with pytest.raises(ConfigurationError) as refusal:
-        made().invoke(b"{}")
+        invoked(made())
     assert "secret" not in str(refusal.value)
     assert base64.b64encode(b"secret").decode() not in str(refusal.value)

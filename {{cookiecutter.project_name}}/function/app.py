@@ -17,9 +17,7 @@ import logging
 import os
 import platform
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from types import FrameType, TracebackType
@@ -29,14 +27,13 @@ import cloudpickle
 
 import task_guard as guard
 import wire
-from task_storage import Storage
+from task_storage import WORK, Storage
 from task_streams import Capture, Clipped
 
 _SHOWN = 100_000  # characters of a value's text that are kept for Covalent's UI
 _SAID = 100_000  # bytes of an exception's message, and of its traceback
 _FILES = "files"  # Covalent's keyword for transferred files: always a list
-_WORK = tempfile.gettempdir()  # /tmp on Lambda, where nothing else is writable
-_PIP_TARGET = os.path.join(_WORK, "covalent-packages")
+_PIP_TARGET = os.path.join(WORK, "covalent-packages")
 
 _cold = True
 _storage: Optional[Storage] = None
@@ -96,6 +93,7 @@ class _Invocation:
         guard.start()
         with _environment_kept(), self.streams, _logging_as_at_home():
             produced = self._run()
+        self.storage.settle()
         try:
             fields = self._fitted(produced) if isinstance(produced, _Output) else {}
         except _Failed as failed:
@@ -205,8 +203,8 @@ class _Parts:
                 values.setdefault(keyword, []).append(value)
         importlib.invalidate_caches()  # a hook may have installed packages
         function = _load(self._function, "the electron's function")
-        args = [_load(x, f"argument {i}") for i, x in enumerate(self._args)]
-        kwargs = {k: _load(x, f"argument {k!r}") for k, x in self._kwargs.items()}
+        args = [_load(x, f"argument {i}") for i, x in enumerate(_drained(self._args))]
+        kwargs = {k: _load(self._kwargs.pop(k), f"argument {k!r}") for k in list(self._kwargs)}
         # A list only where several hooks fill the same keyword, and for files always.
         kwargs.update({k: v if len(v) > 1 or k == _FILES else v[0] for k, v in values.items()})
         with _failing_as(wire.EXCEPTION):
@@ -244,6 +242,12 @@ class _Parts:
                 f"The function cannot read {part.key} of bucket {self._storage.bucket}: {error}"
             )
             raise _Failed(wire.Failure(kind=kind, message=message)) from error
+
+
+def _drained(parts: List[bytes]) -> Iterator[bytes]:
+    """Each part, and no longer kept: the task may need the memory."""
+    while parts:
+        yield parts.pop(0)
 
 
 def _decoded(part: str) -> bytes:
@@ -334,8 +338,8 @@ def _clean(text: str) -> str:
 
 
 def _prepare_environment() -> None:
-    os.environ["HOME"] = _WORK
-    os.chdir(_WORK)
+    os.environ["HOME"] = WORK
+    os.chdir(WORK)
     # What DepsPip installs must land where one may write, and be importable.
     os.environ.update(PIP_TARGET=_PIP_TARGET, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     os.makedirs(_PIP_TARGET, exist_ok=True)  # Python remembers that a folder was missing
@@ -394,8 +398,7 @@ def _failing_as(kind: str) -> Iterator[None]:
         message = f"The electron called sys.exit({_exit_code(error)})."
         raise _Failed(_failure(wire.EXIT, error, message)) from error
     except BaseException as error:
-        if isinstance(error, subprocess.CalledProcessError):
-            _show_output(error)
+        _show_output_of_command(error)
         raise _Failed(_failure(kind, error, _exception_text(error))) from error
 
 
@@ -406,8 +409,12 @@ def _exit_code(error: SystemExit) -> str:
         return object.__repr__(error.code)
 
 
-def _show_output(error: "subprocess.CalledProcessError[Any]") -> None:
+def _show_output_of_command(error: BaseException) -> None:
     """Print what a failed command said: Covalent's DepsPip captures it and lets it go."""
+    import subprocess  # here, as few tasks need it and a cold start is billed
+
+    if not isinstance(error, subprocess.CalledProcessError):
+        return
     for output in (error.stdout, error.stderr):
         if output:
             text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
@@ -458,12 +465,13 @@ def _text(output: Any) -> str:
     """`str(output)`, as Covalent shows it. Sublattices travel as this text of a string, so that
     is never cut; the text of other large values is not worth its own megabytes."""
     try:
-        text = str(output)
+        # Bytes take up to four characters each: 200 MB would take 800 only to be cut.
+        text = str(output[:_SHOWN] if isinstance(output, (bytes, bytearray)) else output)
     except Exception:
         text = object.__repr__(output)
     if isinstance(output, str) or len(text) <= _SHOWN:
         return text
-    return f"{text[:_SHOWN]} [... {len(text) - _SHOWN} characters cut ...]"
+    return f"{text[:_SHOWN]} [... the rest is cut ...]"
 
 
 _KINDS: Mapping[str, str] = {

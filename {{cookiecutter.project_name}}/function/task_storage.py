@@ -1,13 +1,14 @@
 """The function's S3 client, and its cache of blobs in /tmp."""
 
 import os
-import shutil
-import tempfile
-from typing import Any
+import threading
+from typing import Any, List
 
 import wire
 
-_CACHE = os.path.join(tempfile.gettempdir(), "covalent-blobs")
+# What tempfile.gettempdir() finds: the only place where one may write on Lambda.
+WORK = os.environ.get("TMPDIR") or "/tmp"
+_CACHE = os.path.join(WORK, "covalent-blobs")
 
 
 def client(connect_timeout: float = 5, read_timeout: float = 30, attempts: int = 3) -> Any:
@@ -38,6 +39,7 @@ class Storage:
     def __init__(self, bucket: str, kept: Any = None) -> None:
         self.bucket = bucket
         self._client = kept
+        self._remembering: List[threading.Thread] = []
 
     @property
     def client(self) -> Any:
@@ -61,8 +63,16 @@ class Storage:
             pass
         answer = self.client.get_object(Bucket=self.bucket, Key=blob.key)
         data = blob.verified(answer["Body"].read())
-        _remember(path, data)
+        # Meanwhile the task may begin.
+        remembering = threading.Thread(target=_remember, args=(path, data))
+        remembering.start()
+        self._remembering.append(remembering)
         return data
+
+    def settle(self) -> None:
+        """Wait until the cache is written: Lambda freezes the environment after its answer."""
+        while self._remembering:
+            self._remembering.pop().join()
 
     def store(self, key: str, data: bytes) -> wire.Blob:
         """Put `data` under `key` and describe it."""
@@ -77,6 +87,9 @@ class Storage:
 
 def _remember(path: str, data: bytes) -> None:
     """Cache `data` unless it would take more than a quarter of what /tmp has left."""
+    import shutil  # here, as few tasks need them and a cold start is billed
+    import tempfile
+
     try:
         os.makedirs(_CACHE, mode=0o700, exist_ok=True)
         if 4 * len(data) > shutil.disk_usage(_CACHE).free:

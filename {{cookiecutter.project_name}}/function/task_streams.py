@@ -4,13 +4,13 @@
                  ├── pump thread ──┤
     fd 2 ──pipe──┘                 └──► the log (CloudWatch), whole
 
-Capturing at the level of descriptors also takes what C extensions and subprocesses write.
+Capturing at the level of descriptors also takes what C extensions and subprocesses write. One
+thread serves all tasks, and sleeps through those that write nothing.
 """
 
-import fcntl
 import io
 import os
-import select
+import selectors
 import sys
 import threading
 from types import TracebackType
@@ -72,6 +72,35 @@ def _own_writers() -> List[TextIO]:
     return [_WRITERS[1], _WRITERS[2]]
 
 
+class _Pump:
+    """A thread that empties pipes, for the life of the process: to start and to join one for each
+    task would take longer than all else that is done around a short one."""
+
+    def __init__(self) -> None:
+        # Unlike poll's, what these wait for may be changed while another thread waits.
+        self.pipes = selectors.DefaultSelector()
+        self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
+        self._thread.start()
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self.pipes.select():
+                key.data(key.fd)
+
+
+_pump: Optional[_Pump] = None
+
+
+def _running_pump() -> _Pump:
+    global _pump
+    if _pump is None or not _pump.alive():  # a task that forks leaves its child without one
+        _pump = _Pump()
+    return _pump
+
+
 class Capture:
     """Context manager: takes over descriptors 1 and 2 and gives them back.
 
@@ -80,7 +109,9 @@ class Capture:
 
     def __init__(self) -> None:
         self._kept = {1: Clipped(), 2: Clipped()}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is kept
+        self._reading = threading.Lock()  # of the pipes' reading ends
+        self._readers: Dict[int, Clipped] = {}
         self._saved: Dict[int, int] = {}
         self._python: List[TextIO] = []
 
@@ -97,18 +128,16 @@ class Capture:
     def __enter__(self) -> "Capture":
         self._python = [sys.stdout, sys.stderr]
         _flush(*self._python)
-        readers = {}
+        self._pump = _running_pump()
         for fd in (1, 2):
             reader, writer = os.pipe()
+            os.set_blocking(reader, False)
             self._saved[fd] = os.dup(fd)
             os.dup2(writer, fd)
             os.close(writer)
-            readers[reader] = self._kept[fd]
-        wake, self._wake = os.pipe()
-        self._pump = threading.Thread(
-            target=self._copy, args=(readers, wake), name="streams", daemon=True
-        )
-        self._pump.start()
+            self._readers[reader] = self._kept[fd]
+        for reader in self._readers:
+            self._pump.pipes.register(reader, selectors.EVENT_READ, self._pumped)
         sys.stdout, sys.stderr = _own_writers()
         return self
 
@@ -120,10 +149,18 @@ class Capture:
     ) -> None:
         _flush(sys.stdout, sys.stderr, *_WRITERS.values())
         sys.stdout, sys.stderr = self._python
-        for fd in (1, 2):
-            os.dup2(self._saved[fd], fd)
-        os.close(self._wake)
-        self._pump.join()
+        with self._reading:
+            for reader in self._readers:
+                self._forget(reader)
+            for fd in (1, 2):
+                os.dup2(self._saved[fd], fd)
+            # A process that the task left behind may hold the other end for ever: take what is
+            # there, and no more.
+            for reader in self._readers:
+                while self._take(reader):
+                    pass
+                os.close(reader)
+            self._readers.clear()
         for fd in self._saved.values():
             os.close(fd)
 
@@ -131,35 +168,33 @@ class Capture:
         with self._lock:
             return self._kept[fd].text()
 
-    def _copy(self, readers: Dict[int, Clipped], wake: int) -> None:
-        open_ends = set(readers)
-        while open_ends:
-            ready, _, _ = select.select([wake, *open_ends], [], [])
-            if wake in ready:
-                break
-            for fd in ready:
-                if not self._take(fd, readers[fd]):
-                    open_ends.discard(fd)
-        for fd in open_ends:
-            # A process that the task left behind may hold the other end for ever: take what is
-            # there, and no more.
-            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
-            while self._take(fd, readers[fd]):
-                pass
-        for fd in [wake, *readers]:
-            os.close(fd)
+    def _pumped(self, reader: int) -> None:
+        """Called in the pump's thread, when there is something to read."""
+        with self._reading:
+            if reader in self._readers:  # else the task ended meanwhile
+                self._take(reader)
 
-    def _take(self, fd: int, kept: Clipped) -> bool:
+    def _take(self, reader: int) -> bool:
+        """Copy one chunk; whether there was one."""
         try:
-            chunk = os.read(fd, _CHUNK)
+            chunk = os.read(reader, _CHUNK)
         except BlockingIOError:
             return False
+        if not chunk:
+            self._forget(reader)  # every writer has closed it: it would be ready for ever
+            return False
         with self._lock:
-            kept.add(chunk)
+            self._readers[reader].add(chunk)
         # Both streams go to the log: that is where Lambda sends both, and descriptor 1 may be
         # the channel by which a local worker answers.
         _write_all(self._saved[2], chunk)
-        return bool(chunk)
+        return True
+
+    def _forget(self, reader: int) -> None:
+        try:
+            self._pump.pipes.unregister(reader)
+        except KeyError:
+            pass  # done before
 
 
 def _flush(*files: Optional[TextIO]) -> None:

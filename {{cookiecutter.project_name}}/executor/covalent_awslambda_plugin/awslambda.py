@@ -30,11 +30,12 @@ from covalent.executor.schemas import TaskUpdate
 from . import failures, stock, wire
 from . import samconfig as names
 from . import usage as accounts
+from .clients import Account, caller_identity, session
 from .direct import Attempt, StockImage, mark_cancelled
 from .electron import Electron, is_covalents
 from .errors import AWSLambdaExecutorError, ConfigurationError, TaskRejectedError
 from .threads import in_thread
-from .transport import Account, Transport, caller_identity, session
+from .transport import Transport
 from .wire import Response
 
 app_log = logger.app_log
@@ -195,7 +196,7 @@ class AWSLambdaExecutor(RemoteExecutor):
                         return await self._stock(task, function, args, kwargs)
                     except stock.NoStockImage:
                         _STOCK.discard(function_key)
-                electron = await in_thread(Electron.of, function, args, kwargs)
+                electron = await _taken_apart(function, args, kwargs)
                 try:
                     return await self._repeated(task, electron)
                 except StockImage:
@@ -229,7 +230,7 @@ class AWSLambdaExecutor(RemoteExecutor):
             response = await task.unless_cancelled(attempt, attempt.run(electron))
             self._keep_streams(response)
             self._account_for(task, attempt, response)
-            if task.cancelled.is_set():
+            if task.cancelled.done():
                 raise TaskCancelledError(f"{task.name} was cancelled")
             return await self._result(attempt, electron, response)
         finally:
@@ -255,9 +256,9 @@ class AWSLambdaExecutor(RemoteExecutor):
             raise failures.of_answer(b"", self.function_name, error)
         result, text = response.result, response.text
         if not isinstance(result, str):
-            result = wire.encode(await attempt.fetch(result))
+            result = await attempt.fetch(result)
         if not isinstance(text, str):
-            text = (await attempt.fetch(text)).decode()
+            text = wire.decode(await attempt.fetch(text)).decode()
         return electron.result(response, result, text)
 
     async def _stock(
@@ -470,8 +471,8 @@ class _Task:
         self._executor = executor
         self.dispatch_id, self.node_id = self._key = _key(metadata)
         self.name = f"electron {self.node_id} of dispatch {self.dispatch_id}"
-        self.cancelled = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self.cancelled: asyncio.Future[None] = self._loop.create_future()
 
     @contextmanager
     def registered(self) -> Iterator[None]:
@@ -494,7 +495,11 @@ class _Task:
 
     def cancel(self) -> None:
         """May be called from any thread."""
-        self._loop.call_soon_threadsafe(self.cancelled.set)
+        self._loop.call_soon_threadsafe(self._note_cancelled)
+
+    def _note_cancelled(self) -> None:
+        if not self.cancelled.done():
+            self.cancelled.set_result(None)
 
     async def unless_cancelled(self, attempt: Attempt | None, running: Awaitable[T]) -> T:
         """Await `running`; once cancelled, have the function stop, and keep its last answer.
@@ -503,13 +508,12 @@ class _Task:
             TaskCancelledError: if it was cancelled and no answer came.
         """
         job: asyncio.Future[T] = asyncio.ensure_future(running)
-        cancelled = asyncio.ensure_future(self.cancelled.wait())
         try:
-            either: set[asyncio.Future[Any]] = {job, cancelled}
+            either: set[asyncio.Future[Any]] = {job, self.cancelled}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not job.done() and attempt and attempt.sent and await self._told(attempt):
                 await asyncio.wait({job}, timeout=_STOPPING)
-            if job.done() and not (self.cancelled.is_set() and job.exception()):
+            if job.done() and not (self.cancelled.done() and job.exception()):
                 return job.result()
             raise TaskCancelledError(f"{self.name} was cancelled")
         except asyncio.CancelledError:  # the server is stopping
@@ -519,7 +523,6 @@ class _Task:
             raise
         finally:
             job.cancel()
-            cancelled.cancel()
 
     async def _told(self, attempt: Attempt) -> bool:
         """Whether the function could be told to stop; else it runs on, and stderr says so."""
@@ -531,6 +534,14 @@ class _Task:
                 self._executor.task_stderr.write(f"Cancelled, but the function runs on: {error}\n")
             return False
         return True
+
+
+async def _taken_apart(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Electron:
+    if is_covalents(function):
+        return Electron.of(function, args, kwargs)
+    return await in_thread(Electron.of, function, args, kwargs)  # it has to be pickled first
 
 
 # Functions found to run Covalent's stock image.

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from . import wire
+from .base64_files import Decoded
 from .errors import ConfigurationError
 from .threads import in_thread
 from .transport import Transport
@@ -41,8 +42,10 @@ _removals: set["asyncio.Future[None]"] = set()
 @contextlib.asynccontextmanager
 async def stored(
     transport: Transport, parts: Iterable[str], *, again: bool = False
-) -> AsyncIterator[Mapping[str, wire.Blob]]:
-    """Keep `parts` (base64 text) in the bucket while the body runs; yields part -> blob.
+) -> AsyncIterator[Mapping[int, wire.Blob]]:
+    """Keep `parts` (base64 text) in the bucket while the body runs.
+
+    Yields their blobs by the parts' `id`: to hash a large text takes longer than to decode it.
 
     Args:
         again: store them even if the bucket seems to hold them.
@@ -56,20 +59,20 @@ async def stored(
             held = await _held_for(transport, part, again=again)
             stack.callback(_let_go, held)
             await asyncio.shield(held.stored)  # others may wait for the same upload
-            blobs[part] = held.blob
+            blobs[id(part)] = held.blob
         yield blobs
 
 
 async def _held_for(transport: Transport, part: str, *, again: bool) -> _Held:
-    # Here, so that the raw bytes are let go when the upload ends, not when the electron does.
     if not transport.bucket:
         raise ConfigurationError(
             f"The electron needs a bucket: an argument of {len(part) * 3 // 4} bytes does not fit "
             "into an invocation. Name one with s3_bucket_name=, or run where the project's "
             "samconfig.toml is found."
         )
-    data = await in_thread(wire.decode, part)
-    blob = await in_thread(wire.blob, data)
+    data = Decoded(part)
+    sha256 = await in_thread(data.sha256)
+    blob = wire.Blob(key=wire.BLOB_PREFIX + sha256, size=data.size, sha256=sha256)
     return _hold(transport, blob, data, again=again)
 
 
@@ -77,7 +80,7 @@ def _key(held: _Held) -> _Key:
     return held.stored.get_loop(), held.transport.bucket, held.blob.sha256
 
 
-def _hold(transport: Transport, blob: wire.Blob, data: bytes, *, again: bool) -> _Held:
+def _hold(transport: Transport, blob: wire.Blob, data: Decoded, *, again: bool) -> _Held:
     key = asyncio.get_running_loop(), transport.bucket, blob.sha256
     held = _held.get(key)
     if held is None or _failed(held.stored) or (again and held.stored.done()):
@@ -96,9 +99,9 @@ def _failed(upload: "asyncio.Future[None]") -> bool:
     return upload.done() and (upload.cancelled() or upload.exception() is not None)
 
 
-async def _upload(transport: Transport, blob: wire.Blob, data: bytes, *, again: bool) -> None:
+async def _upload(transport: Transport, blob: wire.Blob, data: Decoded, *, again: bool) -> None:
     if again or not await in_thread(transport.exists, blob.key):
-        await in_thread(transport.put, blob.key, data)
+        await in_thread(transport.upload, blob.key, data, data.size)
 
 
 def _let_go(held: _Held) -> None:

@@ -9,6 +9,7 @@ parts too large ─► S3      envelope ─► gate ─► Lambda ─► Respons
 import asyncio
 import contextlib
 import json
+import math
 import random
 import secrets
 import time
@@ -23,8 +24,9 @@ from . import blobs, failures, shutdown, wire
 from .electron import Electron
 from .errors import AWSLambdaExecutorError
 from .gate import Gate
+from .invoke import ConnectionLost, Unreachable
 from .threads import in_thread
-from .transport import ConnectionLost, Reply, Throttled, Transport, Unreachable
+from .transport import Reply, Throttled, Transport
 
 app_log = logger.app_log
 
@@ -77,7 +79,7 @@ class Attempt:
             AWSLambdaExecutorError: if no response comes; its class says what can be done.
             StockImage: if the function does not speak this protocol, before anything ran.
         """
-        large = await in_thread(electron.too_large)
+        large = electron.too_large()
         response = await self._send(electron, large)
         if response.failure and response.failure.kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED):
             # Deleted, expired or overwritten meanwhile, and noticed before anything ran.
@@ -92,16 +94,14 @@ class Attempt:
         self._objects.add(wire.CANCEL)
         await in_thread(mark_cancelled, self._transport, self.task_id)
 
-    async def fetch(self, part: wire.Part) -> bytes:
-        """The bytes of a part of the response.
+    async def fetch(self, blob: wire.Blob) -> str:
+        """A part of the response that it did not carry itself, as base64 text.
 
         Raises:
             AWSLambdaExecutorError: if they cannot be had, or are not those that were stored.
         """
-        if isinstance(part, str):
-            return part.encode()
         try:
-            return await in_thread(self._transport.fetch, part)
+            return await in_thread(self._transport.fetch, blob)
         except wire.DigestMismatch as error:
             raise AWSLambdaExecutorError(
                 f"The electron ran, but its result is lost: {error}"
@@ -171,40 +171,46 @@ class Attempt:
     async def _invoke(self, payload: bytes) -> wire.Response:
         """Invoke once, and take whichever comes first: the answer, or the outcome in S3."""
         self.sent = True
-        invocation = asyncio.ensure_future(in_thread(self._transport.invoke, payload))
-        outcome = asyncio.ensure_future(self._outcome())
+        jobs: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._reply(payload))}
         try:
             with shutdown.stopping(partial(mark_cancelled, self._transport, self.task_id)):
-                return await self._first(invocation, outcome)
+                return await self._first(jobs)
         except (Throttled, Unreachable):
             self.sent = False
             raise
         finally:
-            for job in (invocation, outcome):
+            for job in jobs:
                 job.cancel()
                 job.add_done_callback(_retrieve)
 
-    async def _first(
-        self, invocation: "asyncio.Future[Reply]", outcome: "asyncio.Future[wire.Response]"
-    ) -> wire.Response:
-        waiting: set[asyncio.Future[Any]] = {invocation, outcome}
+    async def _reply(self, payload: bytes) -> wire.Response:
+        return await self._read(await self._transport.invoke(payload))
+
+    async def _first(self, jobs: set["asyncio.Future[Any]"]) -> wire.Response:
+        """The first answer; the search for the outcome joins `jobs` when it is due."""
         end = time.monotonic() + self._limit() + _GRACE
+        waiting, seconds, looking = set(jobs), _LOOK_AFTER, False
         while True:
-            seconds = end - time.monotonic()
+            seconds = min(seconds, end - time.monotonic())
             done, waiting = await asyncio.wait(
                 waiting, timeout=max(0, seconds), return_when=asyncio.FIRST_COMPLETED
             )
-            if outcome in done:
-                return outcome.result()
-            if not done:
+            for job in done:
+                try:
+                    answer: wire.Response = job.result()
+                    return answer
+                except ConnectionLost as lost:
+                    self._lost = lost
+            if not looking:
+                looking, seconds = True, math.inf
+                search = asyncio.ensure_future(self._outcome())
+                jobs.add(search)
+                waiting.add(search)
+            elif time.monotonic() >= end:
                 cause = self._lost or "the function did not end the task in time either"
                 raise failures.unknown(
                     self._transport.function, self._limit() + _GRACE, cause
                 ) from self._lost
-            try:
-                return await self._read(invocation.result())
-            except ConnectionLost as lost:
-                self._lost = lost
 
     async def _read(self, reply: Reply) -> wire.Response:
         self.log_tail = reply.log_tail
@@ -226,7 +232,6 @@ class Attempt:
 
     async def _outcome(self) -> wire.Response:
         """Wait until the handler's outcome is in S3."""
-        await asyncio.sleep(_LOOK_AFTER)
         while True:
             words = await in_thread(self._last_words)
             if words is not None:

@@ -73,8 +73,7 @@ class Electron:
             if excess <= 0:
                 break
             excess -= len(part)
-            if part not in leaving:
-                leaving.append(part)
+            leaving.append(part)
         return leaving
 
     def request(
@@ -84,12 +83,12 @@ class Electron:
         key: str,
         bucket: str,
         limit: float,
-        blobs: Mapping[str, wire.Blob],
+        blobs: Mapping[int, wire.Blob],
     ) -> wire.Request:
-        """The envelope, with those parts that `blobs` holds replaced by their blobs."""
+        """The envelope, with those parts replaced whose `id` `blobs` holds."""
 
         def place(part: str) -> wire.Part:
-            return blobs.get(part, part) if blobs else part
+            return blobs.get(id(part), part)
 
         def hooks(of: Hooks) -> list[wire.Hook]:
             return [(place(f), place(a), place(k), name) for f, a, k, name in of]

@@ -31,8 +31,9 @@ from .errors import (
     OutcomeUnknownError,
     TaskFailedError,
 )
+from .invoke import ConnectionLost, Unreachable
 from .threads import in_thread
-from .transport import ConnectionLost, Reply, Throttled, Transport, Unreachable
+from .transport import Reply, Throttled, Transport
 
 FUNC_FILENAME = "func-{dispatch_id}-{node_id}.pkl"
 RESULT_FILENAME = "result-{dispatch_id}-{node_id}.pkl"
@@ -130,7 +131,7 @@ class StockRun:
         # What an earlier run of the same electron left must not be taken for this one's.
         await in_thread(self._transport.delete, self._result, self._exception)
         data = await in_thread(dump, function, args, kwargs)
-        await in_thread(self._transport.put, self._func, data)
+        await in_thread(self._transport.upload, self._func, io.BytesIO(data), len(data))
         try:
             await self._invoke()
             result = await self._collect()
@@ -172,7 +173,7 @@ class StockRun:
         pause = _FIRST_POLL
         while True:
             try:
-                return await in_thread(self._transport.invoke, payload)
+                return await self._transport.invoke(payload)
             except Throttled:  # nothing ran
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, self._poll_freq)
@@ -237,7 +238,7 @@ def _transportable(
 def upload_file(transport: Transport, workdir: str, filename: str) -> None:
     """Put a file of `workdir` into the bucket under its own name."""
     with open(os.path.join(workdir, filename), "rb") as file:
-        transport.put(filename, file.read())
+        transport.upload(filename, file, os.fstat(file.fileno()).st_size)
 
 
 def download_file(transport: Transport, workdir: str, filename: str) -> bytes:

@@ -1,57 +1,23 @@
-"""Requests to Lambda and S3: clients, errors translated at this border. Knows no pickle.
-
-Each session's clients are made once for the whole process: a new one costs 50-80 ms of CPU, and
-its connections could not be reused.
-"""
+"""Requests to Lambda and S3, with errors translated at this border. Knows no pickle."""
 
 import base64
 import io
-import os
-import ssl
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from . import wire
+from .base64_files import Encoded
+from .clients import Account, client, forget_clients
 from .errors import AWSLambdaExecutorError, ConfigurationError, ResourceLimitError
-from .gate import WIDEST
+from .invoke import Answer, ConnectionLost, NotMade, forget_senders, invoke
 
-# Lambda's longest timeout is 900 s; the answer may need some more to travel.
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-READ_TIMEOUT = 960
 # Bytes below which an object is stored in one request.
 _ONE_REQUEST = 8 * 1024 * 1024
 
 
 class Throttled(Exception):
     """Lambda refused for lack of capacity: the electron certainly did not run."""
-
-
-class Unreachable(Exception):
-    """No connection came about: the electron certainly did not run."""
-
-
-class ConnectionLost(Exception):
-    """The connection broke after the request was sent: the electron may have run."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """Whose credentials, and where; the key of the process-wide clients.
-
-    Args:
-        region, profile: as in AWS's own configuration; empty: botocore's default chain.
-        credentials_file: path of a shared credentials file; empty: the default one.
-        endpoint_url: where Lambda's API is, if not at AWS (`sam local start-lambda`).
-    """
-
-    region: str = ""
-    profile: str = ""
-    credentials_file: str = ""
-    endpoint_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,90 +35,8 @@ class Reply:
     log_tail: str = ""
 
 
-_lock = threading.Lock()
-
-
-def session(account: Account) -> Any:
-    """A new boto3 session for `account`.
-
-    Raises:
-        ConfigurationError: if the profile does not exist.
-    """
-    import boto3
-    import botocore.session
-    from botocore.exceptions import ProfileNotFound
-
-    core = botocore.session.Session(profile=account.profile or None)
-    if account.credentials_file:
-        path = os.path.expanduser(account.credentials_file)
-        core.set_config_variable("credentials_file", path)
-    try:
-        return boto3.Session(botocore_session=core, region_name=account.region or None)
-    except ProfileNotFound as error:
-        raise ConfigurationError(
-            f"The AWS profile {account.profile!r} is not in the credentials or config file"
-            f"{' ' + account.credentials_file if account.credentials_file else ''}: {error}. "
-            "Correct profile= or the file. (Covalent's server reads them as its own user.)"
-        ) from error
-
-
-def client(account: Account, service: str) -> Any:
-    """The process's client for `service` (`lambda` or `s3`).
-
-    Raises:
-        ConfigurationError: if there is no such profile.
-    """
-    if service != "lambda":
-        account = replace(account, endpoint_url="")
-    with _lock:  # making clients is not thread-safe in boto3; using them is
-        return _client(account, service)
-
-
-@lru_cache(maxsize=64)
-def _client(account: Account, service: str) -> Any:
-    from botocore import UNSIGNED
-    from botocore.config import Config
-
-    made = session(account)
-    config = Config(max_pool_connections=WIDEST, connect_timeout=10, tcp_keepalive=True)
-    if service == "lambda":
-        # A retried synchronous invocation runs the electron twice: retries are ours to decide.
-        config = config.merge(Config(read_timeout=READ_TIMEOUT, retries={"total_max_attempts": 1}))
-        if _is_loopback(account.endpoint_url) and made.get_credentials() is None:
-            config = config.merge(Config(signature_version=UNSIGNED))
-    elif os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-        # An endpoint of one's own is seldom reachable as bucket.endpoint.
-        config = config.merge(Config(s3={"addressing_style": "path"}))
-    return made.client(service, endpoint_url=account.endpoint_url or None, config=config)
-
-
-def forget_clients() -> None:
-    """Have the next request read the credentials again."""
-    with _lock:
-        _client.cache_clear()
-
-
-def caller_identity(account: Account) -> dict[str, Any]:
-    """Who the credentials belong to, as AWS STS says.
-
-    Raises:
-        ConfigurationError: if they are missing or not accepted.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        identity: dict[str, Any] = client(account, "sts").get_caller_identity()
-    except (BotoCoreError, ClientError) as error:
-        raise ConfigurationError(f"AWS does not accept the credentials: {error}") from error
-    return identity
-
-
-def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-
-
 class Transport:
-    """Invocations of one function and the objects of one bucket; every method blocks.
+    """Invocations of one function and the objects of one bucket; all about objects blocks.
 
     Args:
         account: whose credentials, and where.
@@ -168,7 +52,7 @@ class Transport:
 
     # -- Lambda ----------------------------------------------------------------------------------
 
-    def invoke(self, payload: bytes) -> Reply:
+    async def invoke(self, payload: bytes) -> Reply:
         """Invoke the function synchronously, once.
 
         Raises:
@@ -176,30 +60,27 @@ class Transport:
             ConnectionLost: it may have run.
             ConfigurationError, ResourceLimitError: it may not be invoked, or not like this.
         """
-        from botocore import exceptions
-
-        arguments: dict[str, Any] = {"FunctionName": self.function, "Payload": payload}
-        if self.account not in _without_log_tail:
-            arguments["LogType"] = "Tail"
-        try:
-            answer = client(self.account, "lambda").invoke(**arguments)
-            return Reply(
-                payload=answer["Payload"].read(),
-                function_error=answer.get("FunctionError", ""),
-                log_tail=base64.b64decode(answer.get("LogResult", "")).decode("utf-8", "replace"),
-            )
-        except exceptions.ClientError as error:
-            if "LogType" in arguments and _refuses_log_tail(error):
+        tail = self.account not in _without_log_tail
+        answer = await self._answer(payload, {"X-Amz-Log-Type": "Tail"} if tail else {})
+        if answer.status >= 300:
+            error = answer.error()
+            if tail and _refuses_log_tail(error):
                 _without_log_tail.add(self.account)
-                return self.invoke(payload)
+                return await self.invoke(payload)
             raise self._invocation_error(error) from error
-        except _never_sent(exceptions) as error:
-            raise Unreachable(str(error)) from error
-        except exceptions.HTTPClientError as error:
-            if _refuses_certificate(error):
-                raise self._not_made(error) from error
-            raise ConnectionLost(str(error)) from error
-        except (exceptions.BotoCoreError, ValueError) as error:
+        log = base64.b64decode(answer.headers.get("x-amz-log-result", ""))
+        return Reply(
+            payload=answer.body,
+            function_error=answer.headers.get("x-amz-function-error", ""),
+            log_tail=log.decode("utf-8", "replace"),
+        )
+
+    async def _answer(self, payload: bytes, headers: dict[str, str]) -> Answer:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            return await invoke(self.account, self.function, payload, headers)
+        except (NotMade, BotoCoreError, ValueError) as error:
             raise self._not_made(error) from error
 
     def invoke_event(self, payload: bytes) -> dict[str, Any]:
@@ -253,13 +134,20 @@ class Transport:
         return self._unless_missing("s3:GetObject", look) is not None
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`, in parallel parts if it is large."""
+        """Store `data` under `key`; also works while the interpreter is shutting down."""
 
         def store(s3: Any) -> None:
-            if len(data) < _ONE_REQUEST:  # also works while the interpreter is shutting down
-                s3.put_object(Bucket=self.bucket, Key=key, Body=data)
-            else:
-                s3.upload_fileobj(io.BytesIO(data), self.bucket, key)
+            s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+        self._guard("s3:PutObject", store)
+
+    def upload(self, key: str, file: BinaryIO | io.RawIOBase, size: int) -> None:
+        """Store the `size` bytes of `file` under `key`, in parallel parts if they are many."""
+        if size < _ONE_REQUEST:
+            return self.put(key, file.read() or b"")
+
+        def store(s3: Any) -> None:
+            s3.upload_fileobj(file, self.bucket, key)
 
         self._guard("s3:PutObject", store)
 
@@ -277,22 +165,31 @@ class Transport:
         found: bytes | None = self._unless_missing("s3:GetObject", read)
         return found
 
-    def fetch(self, blob: wire.Blob) -> bytes:
-        """The verified bytes of a blob, in parallel parts if it is large.
+    def fetch(self, blob: wire.Blob) -> str:
+        """The verified bytes of a blob as base64 text, in parallel parts if they are many.
 
         Raises:
             wire.DigestMismatch: if they are not those that were stored.
             ConfigurationError: if S3 refuses them.
         """
-        buffer = io.BytesIO()
+        file = Encoded(limit=blob.size)
 
         def load(s3: Any) -> None:
-            size = s3.head_object(Bucket=self.bucket, Key=blob.key)["ContentLength"]
-            blob.check_size(size)  # before it fills the memory
-            s3.download_fileobj(self.bucket, blob.key, buffer)
+            if blob.size < _ONE_REQUEST:
+                answer = s3.get_object(Bucket=self.bucket, Key=blob.key)
+                blob.check_size(answer["ContentLength"])  # before it fills the memory
+                file.write(answer["Body"].read())
+            else:
+                s3.download_fileobj(self.bucket, blob.key, file)
 
-        self._guard("s3:GetObject", load)
-        return blob.verified(buffer.getvalue())
+        try:
+            self._guard("s3:GetObject", load)
+        except ValueError:
+            blob.check_size(blob.size + 1)  # more than there should be
+            raise
+        blob.check_size(file.size)
+        blob.check_digest(file.sha256())
+        return file.text()
 
     def delete(self, *keys: str) -> None:
         """Delete objects; those that do not exist are no error."""
@@ -354,6 +251,7 @@ class Transport:
         code, status = _code(error), _status(error)
         if code in _EXPIRED or code in _INVALID:
             forget_clients()  # they keep the credentials that they began with
+            forget_senders()
             return ConfigurationError(
                 f"AWS does not accept the credentials ({code}: {_message(error)}). "
                 f"{'Renew them' if code in _EXPIRED else 'Check them'}"
@@ -410,25 +308,6 @@ _INVALID = frozenset(
         "InvalidToken",
     ]
 )
-
-
-def _never_sent(exceptions: Any) -> tuple[type[Exception], ...]:
-    # Not SSLError: it may also come from a damaged answer to a request that was served.
-    return (
-        exceptions.EndpointConnectionError,
-        exceptions.ConnectTimeoutError,
-        exceptions.ProxyConnectionError,
-    )
-
-
-def _refuses_certificate(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        # urllib3 and botocore keep what they met as an argument, not always as the cause.
-        inner = [x for x in (*error.args, getattr(error, "kwargs", {}).get("error")) if x]
-        error = next((x for x in inner if isinstance(x, BaseException)), error.__cause__)
-    return False
 
 
 def _refuses_log_tail(error: Any) -> bool:

@@ -58,7 +58,7 @@ class Blob:
     sha256: str
 
     def check_size(self, size: int) -> None:
-        """Raise DigestMismatch if `size` is not that of what was stored under this blob."""
+        """Raise DigestMismatch if `size` bytes are not what was stored under this blob."""
         if size != self.size:
             raise DigestMismatch(
                 f"S3 object {self.key} has {size} bytes, expected {self.size}. Nothing of it was "
@@ -72,13 +72,16 @@ class Blob:
             DigestMismatch: if it is not, naming the key and both digests.
         """
         self.check_size(len(data))
-        found = digest(data)
-        if found != self.sha256:
+        self.check_digest(digest(data))
+        return data
+
+    def check_digest(self, sha256: str) -> None:
+        """Raise DigestMismatch if `sha256` is not that of what was stored under this blob."""
+        if sha256 != self.sha256:
             raise DigestMismatch(
-                f"S3 object {self.key} has the sha256 {found}, expected {self.sha256}. Nothing "
+                f"S3 object {self.key} has the sha256 {sha256}, expected {self.sha256}. Nothing "
                 "of it was unpickled. Somebody changed the object, or the upload was damaged."
             )
-        return data
 
 
 Part = Union[str, Blob]

@@ -1,0 +1,190 @@
+"""Invoke: one signed request on the event loop, over connections that are kept and closed."""
+
+import asyncio
+import gc
+import socket
+import ssl
+import subprocess
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aws_server
+import pytest
+from aws_server import AWS, Answer
+from covalent_awslambda_plugin import clients, invoke
+from covalent_awslambda_plugin.clients import Account
+
+ACCOUNT = Account(region="eu-west-1")
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
+    with aws_server.running() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        clients.forget_clients()
+        yield server
+        clients.forget_clients()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 with its key, signed by nobody else, made for this test."""
+    path = tmp_path / "server.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", str(tmp_path / "key.pem"), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.read_text() + (tmp_path / "key.pem").read_text())
+    return path
+
+
+def call(function: str = "fn", payload: bytes = b"{}", account: Account = ACCOUNT) -> Any:
+    return asyncio.run(invoke.invoke(account, function, payload, {}))
+
+
+def test_connections_are_kept_and_closed(aws: AWS) -> None:
+    """Invocations of one loop share connections; none is left open when the loop ends."""
+    ports: set[int] = set()
+
+    async def several() -> None:
+        for _ in range(5):
+            await invoke.invoke(ACCOUNT, "fn", b"{}", {})
+            sender = await invoke._sender(ACCOUNT)
+            for connections in sender._session.connector._conns.values():  # type: ignore[union-attr]
+                for protocol, _ in connections:
+                    assert protocol.transport is not None
+                    ports.add(protocol.transport.get_extra_info("sockname")[1])
+
+    aws.script = lambda event: Answer(payload=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        asyncio.run(several())
+        gc.collect()
+    assert len(ports) == 1
+
+
+def test_silent_connections_are_kept_alive() -> None:
+    """Sockets send signs of life before a NAT gateway drops them (350 s)."""
+    family, kind = socket.AF_INET, socket.SOCK_STREAM
+    with invoke._socket((family, kind, 0, "", ("127.0.0.1", 0))) as made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 350
+
+
+def test_arn_names_a_function(aws: AWS) -> None:
+    """A function's ARN goes into the path with its colons quoted, as it was signed."""
+    paths: list[str] = []
+    aws.script = lambda event: Answer(payload=1)
+    arn = "arn:aws:lambda:eu-west-1:123456789012:function:fn"
+    assert call(arn).status == 200
+    paths = [request.split("/functions/")[1] for request in aws.requests]
+    assert paths == [f"{arn}/invocations"]
+
+
+def test_large_payload_arrives_whole(aws: AWS) -> None:
+    """Six megabytes are sent as they are."""
+    sizes: list[int] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        sizes.append(len(event["payload"]))
+        return Answer(payload=1)
+
+    aws.script = script
+    payload = b'"' + 6_000_000 * b"x" + b'"'
+    assert call(payload=payload).body == b"1"
+    assert sizes == [len(payload)]
+
+
+def test_credentials_are_renewed_in_a_thread(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renewing credentials asks another service: the event loop does not wait for it."""
+    where: list[bool] = []
+    made = clients.signing(ACCOUNT)
+
+    class Expiring:
+        def refresh_needed(self) -> bool:
+            return True
+
+        def get_frozen_credentials(self) -> Any:
+            where.append(threading.current_thread() is threading.main_thread())
+            return made.credentials.get_frozen_credentials()
+
+    expiring = clients.Signing(**{**vars(made), "credentials": Expiring()})
+    monkeypatch.setattr(invoke, "signing", lambda account: expiring)
+    aws.script = lambda event: Answer(payload=1)
+    assert call().status == 200
+    assert where == [False]
+
+
+def test_proxy_of_the_environment_is_used(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY and NO_PROXY count, as they do for botocore."""
+    monkeypatch.setenv("HTTP_PROXY", aws.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://lambda.invalid")
+    aws.script = lambda event: Answer(payload=1)
+    assert call().status == 200
+    clients.forget_clients()
+    monkeypatch.setenv("NO_PROXY", "lambda.invalid")
+    with pytest.raises(invoke.Unreachable, match=r"lambda\.invalid"):
+        call()
+
+
+def test_many_at_once_make_one_sender(aws: AWS) -> None:
+    """However many electrons begin at a time, credentials and connections are made once."""
+    aws.script = lambda event: Answer(payload=1)
+
+    async def many() -> set[int]:
+        senders = await asyncio.gather(*[invoke._sender(ACCOUNT) for _ in range(50)])
+        return {id(sender) for sender in senders}
+
+    assert len(asyncio.run(many())) == 1
+
+
+def test_certificate_has_to_be_accepted(
+    monkeypatch: pytest.MonkeyPatch, aws: AWS, certificate: Path
+) -> None:
+    """A certificate that nobody vouches for is a matter of configuration; AWS_CA_BUNDLE is one
+    way to vouch."""
+    with tls_server(certificate) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(invoke.NotMade, match="certificate"):
+            call()
+        clients.forget_clients()
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        with pytest.raises(invoke.ConnectionLost):  # it hangs up once the request has come
+            call()
+
+
+class tls_server:
+    """Accepts TLS connections, reads a request and hangs up."""
+
+    def __init__(self, certificate: Path) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+
+    def __enter__(self) -> str:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __exit__(self, *exception: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    with self._context.wrap_socket(connection, server_side=True) as secure:
+                        secure.recv(65536)
+                except OSError:
+                    pass
