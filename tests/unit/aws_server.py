@@ -24,6 +24,7 @@ class Answer:
         error: `FunctionError`, if the function failed.
         log: text of the log's tail.
         status, code: an error of the API's own, with its type.
+        location: where the answer sends the client instead.
         hang_up: close the connection instead of answering.
     """
 
@@ -32,6 +33,7 @@ class Answer:
     log: str = ""
     status: int = 200
     code: str = ""
+    location: str = ""
     hang_up: bool = False
 
 
@@ -89,6 +91,8 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
                     answer.status, fault.encode(), {"x-amzn-ErrorType": answer.code}
                 )
             headers = {"X-Amz-Function-Error": answer.error} if answer.error else {}
+            if answer.location:
+                headers["Location"] = answer.location
             if answer.log:
                 headers["X-Amz-Log-Result"] = base64.b64encode(answer.log.encode()).decode()
             payload = answer.payload

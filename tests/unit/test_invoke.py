@@ -100,6 +100,13 @@ def test_large_payload_arrives_whole(aws: AWS) -> None:
     assert sizes == [len(payload)]
 
 
+def test_redirections_are_not_followed(aws: AWS) -> None:
+    """An answer that points elsewhere sends nothing there: no credentials, and no second run."""
+    aws.script = lambda event: Answer(status=307, location=f"{aws.url}/elsewhere/invocations")
+    assert call().status == 307
+    assert len(aws.requests) == 1
+
+
 def test_credentials_are_renewed_in_a_thread(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
     """Renewing credentials asks another service: the event loop does not wait for it."""
     where: list[bool] = []

@@ -120,7 +120,11 @@ class _Sender:
         body = payload if len(payload) < _LARGE else io.BytesIO(payload)
         try:
             async with self._session.post(
-                URL(url, encoded=True), data=body, headers=signed, proxy=self._signing.proxy
+                URL(url, encoded=True),
+                data=body,
+                headers=signed,
+                proxy=self._signing.proxy,
+                allow_redirects=False,  # they would be a second request, signed for the first
             ) as response:
                 named = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, named, await response.read())
