@@ -1,7 +1,12 @@
 """Fixtures of the end-to-end tests. Each starts one real thing, once for all, and takes it down.
 
     docker ─► project ─► built ─┬─► deployed ─► workbench ─► endings
-                      aws ──────┘      covalent ─┘
+                      aws ──────┤      covalent ─┤
+                       └─► user ┴────────────────┘
+
+IAM policies are enforced. The account's root user deploys, and looks on for the tests; the
+function runs under its generated role; Covalent's server and the workflows' scripts run as `user`,
+an IAM user who holds the generated ExecutorPolicy and nothing else.
 
 A machine that lacks something skips the tests, and says what; with COVALENT_LAMBDA_REQUIRE_E2E=1
 they fail instead. The folders of a failed run stay where pytest says.
@@ -15,8 +20,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import harness
+import iam
 import pytest
 from harness import PROJECT, PYTHON, Deployed, Outcome, Project, Workbench
+from iam import User
 
 from sandbox import engine as docker_engine
 from sandbox import journey, processes
@@ -81,14 +88,23 @@ def built(project: Project) -> harness.Command:
 
 @pytest.fixture(scope="session")
 def aws(docker: Engine, work: Path) -> Iterator[Aws]:
-    """The embedded AWS."""
-    with running_aws(work / "aws") as running:
+    """The embedded AWS, with IAM policies enforced; its own keys are the account's root user."""
+    with running_aws(work / "aws", auth=True) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def deployed(project: Project, built: harness.Command, aws: Aws, work: Path) -> Iterator[Deployed]:
-    """The project, deployed by `sam deploy` with no flags, its image pushed."""
+def user(aws: Aws) -> User:
+    """Who runs Covalent's server and the scripts; what `deployed` attaches is all it may do."""
+    return iam.create_user(aws, "scientist")
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    project: Project, built: harness.Command, aws: Aws, user: User, work: Path
+) -> Iterator[Deployed]:
+    """The project, deployed by `sam deploy` with no flags, its image pushed; the user holds its
+    ExecutorPolicy."""
     steps = Deploying(project.folder, aws, work, print)
     problem = harness.why_no_push(steps.region)
     if problem:
@@ -108,17 +124,20 @@ def deployed(project: Project, built: harness.Command, aws: Aws, work: Path) -> 
     finally:
         processes.stop(forward)
     assert command.code == 0, str(command)
-    yield Deployed(project, aws, command, steps.region, steps.outputs())
+    outputs = steps.outputs()
+    with user.holding(outputs["ExecutorPolicyArn"]):
+        iam.allow_plain_http(user, steps.region, outputs["BucketName"])
+        yield Deployed(project, aws, user, command, steps.region, outputs)
 
 
 @pytest.fixture(scope="session")
-def covalent(aws: Aws, work: Path) -> Iterator[Server]:
-    """A Covalent server with a HOME of its own, that reaches only the embedded AWS."""
+def covalent(user: User, work: Path) -> Iterator[Server]:
+    """A Covalent server with a HOME of its own, that reaches only the embedded AWS, as `user`."""
     try:
         journey.plugin_version()
     except SandboxError as error:
         lacking(str(error))
-    with running_covalent(work / "covalent", aws.env) as server:
+    with running_covalent(work / "covalent", user.env) as server:
         yield server
 
 

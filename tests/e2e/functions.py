@@ -44,6 +44,9 @@ def another_function(
 ) -> Iterator[str]:
     """Deploy one more function for the time of a `with` block; yields its name.
 
+    The generated policy names the deployed function alone: this one's own policy lets the user
+    invoke it.
+
     Args:
         deployed: whose role it gets, and whose image if `image` is None.
         name: the end of its name.
@@ -62,6 +65,12 @@ def another_function(
         Timeout=timeout,
     )
     try:
+        client.add_permission(
+            FunctionName=name,
+            StatementId="user",
+            Action="lambda:InvokeFunction",
+            Principal=deployed.user.arn,
+        )
         if concurrency is not None:
             client.put_function_concurrency(
                 FunctionName=name, ReservedConcurrentExecutions=concurrency
@@ -69,6 +78,29 @@ def another_function(
         yield name
     finally:
         client.delete_function(FunctionName=name)
+
+
+def bucket_by_hand(deployed: Deployed, name: str) -> str:
+    """Make a bucket beside the deployed one, for the stock protocol, whose objects lie at a
+    bucket's root; its name.
+
+    The generated policies name the deployed bucket alone: this one's own policy lets in the user
+    and the function's role.
+    """
+    s3, bucket = deployed.client("s3"), f"{deployed.outputs['BucketName']}-{name}"
+    s3.create_bucket(Bucket=bucket)
+    principals = [deployed.user.arn, deployed.outputs["FunctionRoleArn"]]
+    arn = f"arn:aws:s3:::{bucket}"
+    statements = [
+        {"Effect": "Allow", "Principal": {"AWS": principals}, "Action": actions, "Resource": on}
+        for actions, on in (
+            (["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], f"{arn}/*"),
+            (["s3:ListBucket"], arn),
+        )
+    ]
+    policy = {"Version": "2012-10-17", "Statement": statements}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    return bucket
 
 
 def deployed_image(deployed: Deployed) -> str:
@@ -172,10 +204,10 @@ def marks(deployed: Deployed, name: str) -> int:
     return len(objects(deployed, f"{MARKS}/{name}/"))
 
 
-def objects(deployed: Deployed, prefix: str = "") -> list[str]:
-    """The keys in the project's bucket."""
+def objects(deployed: Deployed, prefix: str = "", bucket: str = "") -> list[str]:
+    """The keys in a bucket; in the project's if none is named."""
     pages = deployed.client("s3").get_paginator("list_objects_v2")
-    bucket = deployed.outputs["BucketName"]
+    bucket = bucket or deployed.outputs["BucketName"]
     return [
         item["Key"]
         for page in pages.paginate(Bucket=bucket, Prefix=prefix)

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iam import User
+
 from sandbox import environment
 from sandbox.aws import ACCOUNT, Aws
 from sandbox.deploying import Deploying, client, image_functions, read_template, sam_command
@@ -178,20 +180,25 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A project on the machine's own AWS."""
+    """A project on the machine's own AWS.
+
+    Attributes:
+        user: who holds the generated ExecutorPolicy, and nothing else.
+    """
 
     project: Project
     aws: Aws
+    user: User
     command: Command
     region: str
     outputs: Mapping[str, str]
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the account that the project is deployed to."""
+        """A boto3 client of the root user of the account that the project is deployed to."""
         return client(self.aws, service, self.region)
 
     def invoke(self, event: Any) -> dict[str, Any]:
-        """Invoke the function with an event and return its answer."""
+        """Invoke the function with an event, as root, and return its answer."""
         answer = self.client("lambda").invoke(
             FunctionName=self.outputs["FunctionName"], Payload=json.dumps(event).encode()
         )
@@ -210,11 +217,11 @@ class Workbench:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of a user's script."""
+        """The environment of a script that the user runs."""
         env = environment.clean(
             os.environ, home=self.deployed.project.work / "user", python=Path(sys.executable)
         )
-        env.update(self.deployed.aws.env)
+        env.update(self.deployed.user.env)
         env.update(self.server.env)
         return env
 

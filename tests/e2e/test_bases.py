@@ -18,6 +18,7 @@ from typing import Any
 import harness
 import pytest
 from harness import PYTHON, Outcome, Project
+from iam import User
 
 from sandbox.aws import Aws
 from sandbox.deploying import Deployment, base_images, deploy, sam_command, scaffold
@@ -235,21 +236,26 @@ def test_no_lambda_runtime(make: Make, docker: Engine, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def science(make: Make, aws: Aws, docker: Engine) -> tuple[Project, Deployment]:
-    """A project with numpy, pandas and scipy, deployed."""
+def science(
+    make: Make, aws: Aws, user: User, docker: Engine
+) -> Iterator[tuple[Project, Deployment]]:
+    """A project with numpy, pandas and scipy, deployed; the user holds its ExecutorPolicy too."""
     project = make("bases-science", python_version=PYTHON, packages="numpy pandas scipy")
     for image in base_images((project.folder / "function" / "Dockerfile").read_text("utf-8")):
         needs(docker, image, project.work / "pull.log")
-    return project, deploy(project.folder, aws, "image", push=False, work=project.work / "deploy")
+    work = project.work / "deploy"
+    deployed = deploy(project.folder, aws, "image", push=False, work=work)
+    with user.holding(deployed.outputs["ExecutorPolicyArn"]):
+        yield project, deployed
 
 
 def test_compiled_packages(
-    science: tuple[Project, Deployment], covalent: Server, aws: Aws
+    science: tuple[Project, Deployment], covalent: Server, user: User
 ) -> None:
     """numpy, pandas and scipy compute in the deployed image, used by an electron through
     Covalent's server, which has none of them."""
     project, deployed = science
-    env = {**project.sam_env(), **aws.env, **covalent.env}
+    env = {**project.sam_env(), **user.env, **covalent.env}
     names = [deployed.outputs[name] for name in ("FunctionName", "BucketName", "Region")]
     answer = project.python(str(harness.WORKFLOWS / "science.py"), *names, env=env).json
     assert answer.pop("here") == []

@@ -14,7 +14,6 @@ import pytest
 from functions import another_function
 from harness import Deployed, Outcome, Workbench
 
-from sandbox.aws import Aws
 from sandbox.server import running_covalent
 
 # Seconds from the request to the function's end, and what a busy machine may add.
@@ -22,13 +21,7 @@ SOON = 5.0
 BUSY = 2.0
 
 RUNNING = ("sleeps", "loops", "holds_the_lock", "ignores_signals")
-FIRST_WORDS = {
-    "sleeps": "about to sleep",
-    "loops": "about to loop",
-    "holds_the_lock": "about to hold the lock",
-    "ignores_signals": "about to ignore",
-    "goes": "about to go",
-}
+FIRST_WORDS = "begun: {}".format
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +55,7 @@ def test_dispatch(cancelled: Mapping[str, Outcome], electron: str) -> None:
 @pytest.mark.parametrize("electron", [*RUNNING, "goes"])
 def test_function_stops(workbench: Workbench, answers: dict[str, Any], electron: str) -> None:
     """The function's own log ends within 5 s of the request, whatever the electron was doing."""
-    invocation = functions.invocation(workbench.deployed, FIRST_WORDS[electron])
+    invocation = functions.invocation(workbench.deployed, FIRST_WORDS(electron))
     took = invocation.ended - answers[electron]["requested"]
     assert 0 < took < SOON + BUSY, f"{took:.1f} s:\n{invocation.text}"
 
@@ -79,14 +72,14 @@ def test_heart_stops(answers: dict[str, Any], cancelled: Mapping[str, Outcome]) 
 @pytest.mark.parametrize("electron", ["holds_the_lock", "ignores_signals"])
 def test_what_resists_is_killed(workbench: Workbench, electron: str) -> None:
     """What cannot be interrupted ends with its process, and the log says why."""
-    invocation = functions.invocation(workbench.deployed, FIRST_WORDS[electron])
+    invocation = functions.invocation(workbench.deployed, FIRST_WORDS(electron))
     assert "the watchdog killed this process, its task being cancelled" in invocation.text
 
 
 @pytest.mark.parametrize("electron", ["sleeps", "loops", "ignores_signals", "goes"])
 def test_streams_are_kept(cancelled: Mapping[str, Outcome], electron: str) -> None:
     """What it printed before is kept, unless a C call held the interpreter's lock."""
-    assert cancelled[electron].only(electron).stdout.startswith(FIRST_WORDS[electron])
+    assert cancelled[electron].only(electron).stdout.startswith(FIRST_WORDS(electron))
 
 
 def test_single_task(workbench: Workbench, cancelled: Mapping[str, Outcome]) -> None:
@@ -128,11 +121,9 @@ def test_nothing_stays_in_the_bucket(
 
 
 @pytest.fixture(scope="module")
-def left_running(
-    deployed: Deployed, aws: Aws, work: Path
-) -> Iterator[tuple[dict[str, Any], float]]:
+def left_running(deployed: Deployed, work: Path) -> Iterator[tuple[dict[str, Any], float]]:
     """Electrons whose server was stopped: when they ran, and when it had stopped."""
-    with running_covalent(work / "stopped", aws.env) as server:
+    with running_covalent(work / "stopped", deployed.user.env) as server:
         bench = Workbench(deployed, server)
         command = bench.run("-m", "covalent_awslambda_plugin", "configure")
         assert command.code == 0, str(command)
@@ -151,6 +142,6 @@ def test_server_stops(
 ) -> None:
     """When Covalent's server is stopped, so are the electrons that nobody waits for any more."""
     _, stopping = left_running
-    invocation = functions.invocation(deployed, f"left alone: {electron}", seconds=30)
+    invocation = functions.invocation(deployed, FIRST_WORDS(electron), seconds=30)
     took = invocation.ended - stopping
     assert 0 < took < SOON + BUSY, f"{took:.1f} s:\n{invocation.text}"

@@ -1,8 +1,8 @@
 """Credentials as the public plugin's documentation gives them: in the environment, or by file and
 profile.
 
-The machine's own AWS takes a key of twelve digits for an account of that number: that tells whose
-key signed a request.
+The machine's own AWS takes a key of twelve digits for the root user of an account of that number:
+that tells whose key signed a request.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import harness
 import pytest
 from harness import Outcome, Workbench
 
-from sandbox.aws import ACCOUNT
+from sandbox.aws import SECRET_KEY
 
-STRANGER = "111111111111"
+STRANGER = {"AWS_ACCESS_KEY_ID": "111111111111", "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def answered(workbench: Workbench, work: Path) -> Mapping[str, Outcome]:
     folder = work / "away"
     folder.mkdir()
     region = workbench.deployed.region
-    file = folder / "credentials"
+    file, keys = folder / "credentials", workbench.deployed.user.keys
     file.write_text(
-        _profile("default", ACCOUNT)
-        + _profile("scientist", ACCOUNT, region)
+        _profile("default", keys)
+        + _profile("scientist", keys, region)
         + _profile("stranger", STRANGER),
         encoding="utf-8",
     )
@@ -80,7 +80,7 @@ def test_unknown_profile(answered: Mapping[str, Outcome], case: str, word: str) 
     assert "credentials_file" in complaint or "credentials or config file" in complaint
 
 
-def _profile(name: str, key: str, region: str = "") -> str:
-    lines = [f"[{name}]", f"aws_access_key_id = {key}", "aws_secret_access_key = test"]
+def _profile(name: str, keys: Mapping[str, str], region: str = "") -> str:
+    lines = [f"[{name}]", *(f"{key.lower()} = {value}" for key, value in keys.items())]
     lines += [f"region = {region}"] if region else []
     return "\n".join(lines) + "\n\n"

@@ -66,5 +66,5 @@ def test_start_lambda(project: Project, start_lambda: str) -> None:
     script = str(harness.WORKFLOWS / "without_a_server.py")
     answer = project.python(script, start_lambda, env=project.sam_env()).json
     assert answer["status"] == "COMPLETED", json.dumps(answer, indent=1)
-    assert answer["output"]["sum"] == 42
+    assert answer["value"]["sum"] == 42
     assert answer["stdout"] == "adding on the laptop\n"

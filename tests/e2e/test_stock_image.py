@@ -25,9 +25,16 @@ def stock_function(workbench: Workbench, work: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def served(workbench: Workbench, stock_function: str) -> Mapping[str, Outcome]:
+def stock_bucket(workbench: Workbench) -> str:
+    """The bucket that its objects go through."""
+    return functions.bucket_by_hand(workbench.deployed, "stock")
+
+
+@pytest.fixture(scope="module")
+def served(workbench: Workbench, stock_function: str, stock_bucket: str) -> Mapping[str, Outcome]:
     """What became of each dispatch of workflows/stock_image.py."""
-    command = workbench.run(harness.WORKFLOWS / "stock_image.py", stock_function)
+    script = harness.WORKFLOWS / "stock_image.py"
+    command = workbench.run(script, stock_function, stock_bucket)
     return functions.outcomes(command.json)
 
 
@@ -80,8 +87,8 @@ def test_image_is_recognised_once(
     assert len(refused) == 1
 
 
-def test_nothing_stays_in_the_bucket(workbench: Workbench, served: Mapping[str, Outcome]) -> None:
+def test_nothing_stays_in_the_bucket(
+    workbench: Workbench, served: Mapping[str, Outcome], stock_bucket: str
+) -> None:
     """The pickles of the protocol are removed, however the electron ended."""
-    ids = [outcome.dispatch_id for outcome in served.values()]
-    left = functions.objects(workbench.deployed)
-    assert [key for key in left if any(number in key for number in ids)] == []
+    assert functions.objects(workbench.deployed, bucket=stock_bucket) == []

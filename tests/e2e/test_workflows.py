@@ -146,12 +146,14 @@ def test_endless_print(endings: Mapping[str, Outcome]) -> None:
     assert "in prints_without_end" in node.complaint  # where it stood
 
 
-def test_function_that_does_not_exist(endings: Mapping[str, Outcome]) -> None:
-    """A wrong function name is named, with the region and what to do."""
+def test_function_that_is_not_the_users(endings: Mapping[str, Outcome]) -> None:
+    """A function that the user's policy does not name is named, with what to do. (Whether there
+    is one, AWS does not tell.)"""
     node = _failed(endings, "runs_nowhere")
     assert node.stdout == ""
     assert "covalent-no-such-function" in node.complaint
-    assert "sam deploy" in node.complaint
+    assert "Access denied: lambda:InvokeFunction" in node.complaint
+    assert "ExecutorPolicyArn" in node.complaint
 
 
 def _failed(endings: Mapping[str, Outcome], name: str) -> Node:

@@ -40,6 +40,7 @@ FILLED_IN = {
     "key/<id>": "key/0c6f2f6a-0000-4000-8000-3f0d5a5c1d11",
     "subnet-<id>": "subnet-0123456789abcdef0",
     "sg-<id>": "sg-0123456789abcdef0",
+    "<queue>": "dead-letters",
 }
 
 
@@ -95,6 +96,7 @@ def test_contract_names(bake: Bake) -> None:
         "KmsKeyArn",
         "SubnetIds",
         "SecurityGroupIds",
+        "DeadLetterQueueArn",
     }
     assert set(template["Outputs"]) == {
         "FunctionName",

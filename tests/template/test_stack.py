@@ -25,6 +25,7 @@ ON = {
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/0c6f2f6a-0000-4000-8000-3f0d5a5c1d11",
     "SubnetIds": "subnet-0123456789abcdef0,subnet-0fedcba9876543210",
     "SecurityGroupIds": "sg-0123456789abcdef0",
+    "DeadLetterQueueArn": "arn:aws:sqs:us-east-1:123456789012:dead-letters",
 }
 VARIANTS = {"default": OFF, "everything_on": ON}
 
@@ -168,6 +169,7 @@ def test_each_addition_alone(bake: Bake) -> None:
             "tracing": Stack(project, {"Tracing": "Active"}),
             "key": Stack(project, {"KmsKeyArn": ON["KmsKeyArn"]}),
             "network": Stack(project, network),
+            "queue": Stack(project, {"DeadLetterQueueArn": ON["DeadLetterQueueArn"]}),
         }.items()
     }
     key = {"kms:Decrypt", "kms:GenerateDataKey"}
@@ -182,6 +184,7 @@ def test_each_addition_alone(bake: Bake) -> None:
         "tracing": {"FunctionRole": traces, "ExecutorPolicy": set()},
         "key": {"FunctionRole": key, "ExecutorPolicy": key},
         "network": {"FunctionRole": interfaces, "ExecutorPolicy": set()},
+        "queue": {"FunctionRole": {"sqs:SendMessage"}, "ExecutorPolicy": set()},
     }
 
 
@@ -197,6 +200,12 @@ def test_settings_reach_the_resources(bake: Bake) -> None:
     assert function["VpcConfig"] == {
         name: ON[name].split(",") for name in ("SubnetIds", "SecurityGroupIds")
     }
+    asynchronous = "ElectronFunctionEventInvokeConfig"
+    for stack in (off, on):
+        assert stack.properties(asynchronous)["MaximumRetryAttempts"] == 0
+    assert "DestinationConfig" not in off.properties(asynchronous)
+    destination = on.properties(asynchronous)["DestinationConfig"]
+    assert destination == {"OnFailure": {"Destination": ON["DeadLetterQueueArn"]}}
     assert "KmsKeyId" not in off.properties("FunctionLogGroup")
     assert on.properties("FunctionLogGroup")["KmsKeyId"] == ON["KmsKeyArn"]
     for stack, algorithm in ((off, "AES256"), (on, "aws:kms")):

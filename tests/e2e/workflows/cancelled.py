@@ -11,46 +11,24 @@ from typing import Any
 
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
+from endless import begin, bucket, deployed, loops, region, sleeps
 from marks import leave, wait_for
 from report import report
 
-BEAT = 0.25  # seconds
 LONG = 10**12  # additions: more than an hour
 
-deployed = AWSLambdaExecutor()
-bucket, region = deployed.s3_bucket_name, deployed.region
 throttled = AWSLambdaExecutor(function_name=sys.argv[1], s3_bucket_name=bucket, region=region)
 
 
 @ct.electron(executor=deployed)
-def sleeps(name: str) -> None:
-    print("about to sleep:", name)
-    leave(bucket, name)
-    time.sleep(600)
-
-
-@ct.electron(executor=deployed)
-def loops(name: str) -> None:
-    print("about to loop:", name)
-    leave(bucket, name)
-    beat = 0.0
-    while True:
-        if time.time() > beat + BEAT:
-            beat = time.time()
-            print("beat", beat)
-
-
-@ct.electron(executor=deployed)
 def holds_the_lock(name: str) -> int:
-    print("about to hold the lock:", name)
-    leave(bucket, name)
+    begin(name)
     return sum(range(LONG))
 
 
 @ct.electron(executor=deployed)
 def ignores_signals(name: str) -> None:
-    print("about to ignore:", name)
-    leave(bucket, name)
+    begin(name)
     while True:
         try:
             time.sleep(600)
@@ -72,8 +50,7 @@ def stays(name: str) -> str:
 
 @ct.electron(executor=deployed)
 def goes(name: str) -> None:
-    print("about to go:", name)
-    leave(bucket, name)
+    begin(name)
     time.sleep(600)
 
 

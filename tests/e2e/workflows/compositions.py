@@ -7,7 +7,7 @@ from typing import Any
 
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
-from report import report
+from report import report_lattices
 
 deployed = AWSLambdaExecutor()
 
@@ -111,8 +111,4 @@ WORKFLOWS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 if __name__ == "__main__":
-    dispatched = {
-        name: ct.dispatch(workflow)(*arguments)
-        for name, (workflow, arguments) in WORKFLOWS.items()
-    }
-    print(json.dumps({name: report(number) for name, number in dispatched.items()}))
+    print(json.dumps(report_lattices(WORKFLOWS)))

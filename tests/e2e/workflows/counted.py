@@ -8,7 +8,7 @@ import time
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
 from marks import count, leave
-from report import report
+from report import report_electrons
 
 TIMEOUT = 3  # seconds
 
@@ -65,12 +65,11 @@ AT_ONCE = 4  # each needs a container of its own, and a short timeout does not w
 
 
 if __name__ == "__main__":
-    answers, names = {}, list(CASES)
-    for first in range(0, len(names), AT_ONCE):
-        dispatched = {}
-        for name in names[first : first + AT_ONCE]:
-            function, executor = CASES[name]
-            electron = ct.electron(function, executor=executor)
-            dispatched[name] = ct.dispatch(ct.lattice(electron))(name)
-        answers.update({name: report(number) for name, number in dispatched.items()})
+    electrons = [
+        (name, (ct.electron(function, executor=executor), (name,)))
+        for name, (function, executor) in CASES.items()
+    ]
+    answers = {}
+    for first in range(0, len(electrons), AT_ONCE):
+        answers.update(report_electrons(dict(electrons[first : first + AT_ONCE])))
     print(json.dumps(answers))

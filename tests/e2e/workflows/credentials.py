@@ -9,57 +9,31 @@ import os
 import sys
 
 import covalent as ct
-from report import report
+from covalent.executor import AWSLambdaExecutor
+from report import report_electrons
 
 function_name, bucket, region, credentials_file = sys.argv[1:]
 
+names = {"function_name": function_name, "s3_bucket_name": bucket}
+in_file = {**names, "credentials_file": credentials_file}
+
 # As in the public plugin's documentation.
 EXECUTORS = {
-    "environment": ct.executor.AWSLambdaExecutor(
-        function_name=function_name,
-        s3_bucket_name=bucket,
-        region=region,
-    ),
-    "profile": ct.executor.AWSLambdaExecutor(
-        function_name=function_name,
-        s3_bucket_name=bucket,
-        credentials_file=credentials_file,
+    "environment": AWSLambdaExecutor(**names, region=region),
+    "profile": AWSLambdaExecutor(
+        **in_file,
         profile="scientist",
         region=region,
         execution_role="covalent-lambda-role",
         poll_freq=5,
         timeout=60,
     ),
-    "profile_with_region": ct.executor.AWSLambdaExecutor(
-        function_name=function_name,
-        s3_bucket_name=bucket,
-        credentials_file=credentials_file,
-        profile="scientist",
-    ),
-    "default_profile": ct.executor.AWSLambdaExecutor(
-        function_name=function_name,
-        s3_bucket_name=bucket,
-        credentials_file=credentials_file,
-        profile="default",
-        region=region,
-    ),
-    "other_account": ct.executor.AWSLambdaExecutor(
-        function_name=function_name,
-        s3_bucket_name=bucket,
-        credentials_file=credentials_file,
-        profile="stranger",
-        region=region,
-    ),
-    "no_such_profile": ct.executor.AWSLambdaExecutor(
-        function_name=function_name,
-        s3_bucket_name=bucket,
-        credentials_file=credentials_file,
-        profile="nobody",
-        region=region,
-    ),
-    "no_such_file": ct.executor.AWSLambdaExecutor(
-        function_name=function_name,
-        s3_bucket_name=bucket,
+    "profile_with_region": AWSLambdaExecutor(**in_file, profile="scientist"),
+    "default_profile": AWSLambdaExecutor(**in_file, profile="default", region=region),
+    "other_account": AWSLambdaExecutor(**in_file, profile="stranger", region=region),
+    "no_such_profile": AWSLambdaExecutor(**in_file, profile="nobody", region=region),
+    "no_such_file": AWSLambdaExecutor(
+        **names,
         credentials_file=f"{credentials_file}-missing",
         profile="scientist",
         region=region,
@@ -75,10 +49,8 @@ SIZES = {"environment": 5 * 1024 * 1024, "profile": 5 * 1024 * 1024}  # too larg
 
 
 if __name__ == "__main__":
-    dispatched = {
-        name: ct.dispatch(ct.lattice(ct.electron(carry, executor=executor)))(
-            os.urandom(SIZES.get(name, 1))
-        )
+    electrons = {
+        name: (ct.electron(carry, executor=executor), (os.urandom(SIZES.get(name, 1)),))
         for name, executor in EXECUTORS.items()
     }
-    print(json.dumps({name: report(number) for name, number in dispatched.items()}))
+    print(json.dumps(report_electrons(electrons)))

@@ -13,13 +13,15 @@ from typing import Any
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
 from marks import s3
-from report import report
+from report import report_electrons
 
 deployed = AWSLambdaExecutor()
 bucket, region = deployed.s3_bucket_name, deployed.region
 wheel = Path(sys.argv[1])
 
-FOLDER = "tasks/e2e-files"
+# Where the user may write and the function read, and the other way round.
+SOURCE = "blobs/e2e-files/in.txt"
+TARGET = "tasks/e2e-files/result"
 # An S3 client of Covalent's own asks for bucket.endpoint, a name that this machine lacks.
 BY_PATH = [
     "mkdir -p ~/.aws",
@@ -117,11 +119,11 @@ def copies_a_file(files: list[Any] | None = None) -> list[Any]:
     deps_bash=ct.DepsBash(BY_PATH),
     files=[
         ct.fs.FileTransfer(
-            f"s3://{bucket}/{FOLDER}/in.txt", "file:///tmp/in.txt", strategy=ct.fs_strategies.S3()
+            f"s3://{bucket}/{SOURCE}", "file:///tmp/in.txt", strategy=ct.fs_strategies.S3()
         ),
         ct.fs.FileTransfer(
             "file:///tmp/out.txt",
-            f"s3://{bucket}/{FOLDER}/out.txt",
+            f"s3://{bucket}/{TARGET}",
             order=ct.fs.Order.AFTER,
             strategy=ct.fs_strategies.S3(),
         ),
@@ -148,11 +150,8 @@ ELECTRONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 if __name__ == "__main__":
     client = s3(region)
-    client.put_object(Bucket=bucket, Key=f"{FOLDER}/in.txt", Body=b"hello")
-    dispatched = {
-        name: ct.dispatch(ct.lattice(electron))(*arguments)
-        for name, (electron, arguments) in ELECTRONS.items()
-    }
-    answers = {name: report(number) for name, number in dispatched.items()}
-    stored = client.get_object(Bucket=bucket, Key=f"{FOLDER}/out.txt")["Body"].read().decode()
+    client.put_object(Bucket=bucket, Key=SOURCE, Body=b"hello")
+    answers = report_electrons(ELECTRONS)
+    stored = client.get_object(Bucket=bucket, Key=TARGET)["Body"].read().decode()
+    client.delete_object(Bucket=bucket, Key=SOURCE)
     print(json.dumps({**answers, "stored": stored}))

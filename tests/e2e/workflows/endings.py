@@ -14,7 +14,7 @@ from typing import Any
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
 from only_here import double
-from report import report
+from report import report_electrons
 
 TIMEOUT = 8  # seconds
 LARGE = 8  # MiB: more than a request or a response of Lambda may be
@@ -116,8 +116,4 @@ ENDINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 if __name__ == "__main__":
-    dispatched = {
-        name: ct.dispatch(ct.lattice(electron))(*arguments)
-        for name, (electron, arguments) in ENDINGS.items()
-    }
-    print(json.dumps({name: report(number) for name, number in dispatched.items()}))
+    print(json.dumps(report_electrons(ENDINGS)))

@@ -13,21 +13,18 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
-import uuid
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from covalent._workflow.transport import TransportableObject
+import alone
 from covalent.executor import AWSLambdaExecutor
-from covalent.executor.base import Signals
-from covalent.executor.utils.wrappers import wrapper_fn
 
 LARGE = 9 * 1024 * 1024  # above boto3's threshold for transfers in parts, too
+LONG_TEXT = 2 * 1024 * 1024  # too long to travel beside the result, which fits
 CANCEL_AFTER = 3.0
 OUTCOME_SECONDS = 20.5  # handlers leave outcomes from 20 s on
+TIMEOUT = 4.0
 
 
 def add(left: int, right: int) -> int:
@@ -46,6 +43,15 @@ def wait(seconds: float) -> str:
     print("started", flush=True)
     time.sleep(seconds)
     return "slept"
+
+
+def resist() -> None:
+    print("started", flush=True)
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            print("not impressed", flush=True)
 
 
 def call_aws(*requests: tuple[str, str, dict[str, Any]]) -> list[str]:
@@ -70,64 +76,27 @@ ELECTRONS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     # New each time: warm environments keep what they have fetched.
     "large_argument": (digest, [os.urandom(LARGE)]),
     "large_result": (large, [LARGE]),
+    "long_text": ("x".__mul__, [LONG_TEXT]),
     "long": (wait, [OUTCOME_SECONDS]),
     "cancelled": (wait, [20.0]),
+    "killed": (resist, []),
 }
 
 
-async def answer_for_a_server(executor: AWSLambdaExecutor) -> None:
-    """Take what the executor tells Covalent's server, and say that nobody cancelled yet."""
-    while True:
-        signal, _ = await executor._send_queue.get()
-        if signal == Signals.EXIT:
-            return
-        executor._recv_queue.put_nowait((True, False if signal == Signals.GET else None))
-
-
-async def cancel_later(executor: AWSLambdaExecutor, dispatch_id: str) -> None:
-    """Cancel as Covalent does, on an instance of its own."""
-    await asyncio.sleep(CANCEL_AFTER)
-    metadata = {"dispatch_id": dispatch_id, "node_id": 0}
-    other = AWSLambdaExecutor(executor.function_name, executor.s3_bucket_name)
-    await other.cancel(metadata, {"task_id": "not needed in the process that runs it"})
-
-
-async def main(kind: str, function: str, bucket: str) -> None:
-    executor = AWSLambdaExecutor(function, bucket)
-    executor._init_runtime()
-    listener = asyncio.create_task(answer_for_a_server(executor))
+def main(kind: str, function: str, bucket: str) -> None:
     if kind in ELECTRONS:
         work, arguments = ELECTRONS[kind]
     else:
         work, arguments = call_aws, json.loads(kind)
-    dispatch_id = str(uuid.uuid4())
-    if kind == "cancelled":
-        cancelling = asyncio.create_task(cancel_later(executor, dispatch_id))
-    started = time.monotonic()
-    make = TransportableObject.make_transportable
-    with tempfile.TemporaryDirectory() as results:
-        output, stdout, stderr, status = await executor._execute(
-            partial(wrapper_fn, make(work), [], []),
-            [make(each) for each in arguments],
-            {},
-            dispatch_id,
-            results,
-            0,
-        )
-    listener.cancel()
-    if kind == "cancelled":
-        await cancelling
-    value = output.get_deserialized() if output else None
-    answer = {
-        "value": digest(value) if isinstance(value, bytes) else value,
-        "sent": [digest(each) for each in arguments if isinstance(each, bytes)],
-        "stdout": stdout,
-        "stderr": stderr,
-        "status": str(status),
-        "seconds": time.monotonic() - started,
-    }
-    print(json.dumps(answer))
+    limit = {"timeout": TIMEOUT} if kind == "killed" else {}
+    executor = AWSLambdaExecutor(function, bucket, **limit)
+    cancel_after = CANCEL_AFTER if kind == "cancelled" else None
+    answer = asyncio.run(alone.run(executor, work, *arguments, cancel_after=cancel_after))
+    if isinstance(answer["value"], bytes):
+        answer["value"] = digest(answer["value"])
+    sent = [digest(each) for each in arguments if isinstance(each, bytes)]
+    print(json.dumps({**answer, "sent": sent}))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 """Marks that electrons leave in the project's bucket: they prove what ran, and how often.
 
-A mark is an object of its own for each run, below `tasks/`, where the function may write. The
-image lacks this module, so it travels with the electrons.
+A mark is an object of its own for each run, named as a task's result: the function may write
+that. The image lacks this module, so it travels with the electrons.
 """
 
 import os
@@ -27,23 +27,21 @@ def s3(region: str | None = None) -> Any:
 
 def leave(bucket: str, name: str) -> None:
     """Leave one more mark of this name."""
-    key = f"{FOLDER}/{name}/{time.time():.3f}-{uuid.uuid4().hex}"
+    key = f"{FOLDER}/{name}/{uuid.uuid4().hex}/result"
     s3().put_object(Bucket=bucket, Key=key, Body=os.environ["AWS_LAMBDA_FUNCTION_NAME"].encode())
 
 
-def count(bucket: str, name: str) -> int:
+def count(bucket: str, name: str, client: Any = None) -> int:
     """How many marks of this name there are."""
-    found = s3().list_objects_v2(Bucket=bucket, Prefix=f"{FOLDER}/{name}/")
+    found = (client or s3()).list_objects_v2(Bucket=bucket, Prefix=f"{FOLDER}/{name}/")
     return int(found["KeyCount"])
 
 
-def wait_for(bucket: str, region: str, name: str, seconds: float = 60.0) -> float:
-    """Wait, on Covalent's side, until there is a mark of this name; when it was left."""
+def wait_for(bucket: str, region: str, name: str, seconds: float = 60.0) -> None:
+    """Wait, on Covalent's side, until there is a mark of this name."""
     client, end = s3(region), time.monotonic() + seconds
     while time.monotonic() < end:
-        found = client.list_objects_v2(Bucket=bucket, Prefix=f"{FOLDER}/{name}/")
-        if found["KeyCount"]:
-            key = found["Contents"][0]["Key"]
-            return float(key.rpartition("/")[2].partition("-")[0])
+        if count(bucket, name, client):
+            return
         time.sleep(0.1)
     raise TimeoutError(f"no mark {name!r} after {seconds} s")

@@ -1,11 +1,27 @@
-"""Tells, as JSON, what became of a dispatch: beside the workflows, on Covalent's side."""
+"""Tells, as JSON, what became of dispatches: beside the workflows, on Covalent's side."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import covalent as ct
 
 LONG = 10_000  # characters
+
+# What to dispatch, by name, with its arguments.
+Works = Mapping[str, tuple[Any, tuple[Any, ...]]]
+
+
+def report_lattices(lattices: Works) -> dict[str, Any]:
+    """Dispatch lattices all at once; the report of each."""
+    dispatched = {name: ct.dispatch(work)(*args) for name, (work, args) in lattices.items()}
+    return {name: report(dispatch_id) for name, dispatch_id in dispatched.items()}
+
+
+def report_electrons(electrons: Works) -> dict[str, Any]:
+    """Dispatch electrons all at once, each as a lattice of its own; the report of each."""
+    lattices = {name: (ct.lattice(work), args) for name, (work, args) in electrons.items()}
+    return report_lattices(lattices)
 
 
 def report(dispatch_id: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Electrons on a function of Covalent's stock image; prints what became of each, as JSON.
 
-Usage: python stock_image.py FUNCTION
+Usage: python stock_image.py FUNCTION BUCKET
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
 from marks import leave
-from report import report
+from report import report_electrons, report_lattices
 
 project = AWSLambdaExecutor()
 bucket = project.s3_bucket_name
 stock = AWSLambdaExecutor(
-    function_name=sys.argv[1], s3_bucket_name=bucket, region=project.region, poll_freq=1
+    function_name=sys.argv[1], s3_bucket_name=sys.argv[2], region=project.region, poll_freq=1
 )
 
 
@@ -72,10 +72,5 @@ OTHERS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 if __name__ == "__main__":
     # One after the other: the first electron finds out which image it is, the next one knows.
-    answers = {"two_in_a_row": report(ct.dispatch(two_in_a_row)())}
-    dispatched = {
-        name: ct.dispatch(ct.lattice(electron))(*arguments)
-        for name, (electron, arguments) in OTHERS.items()
-    }
-    answers.update({name: report(number) for name, number in dispatched.items()})
-    print(json.dumps(answers))
+    answers = report_lattices({"two_in_a_row": (two_in_a_row, ())})
+    print(json.dumps({**answers, **report_electrons(OTHERS)}))
