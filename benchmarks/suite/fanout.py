@@ -1,0 +1,96 @@
+"""1,000 electrons of one second at once: what the client's side takes beyond that second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import lab
+from ..results import BOTO, LITHOPS, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
+
+COUNT = 1000
+SECONDS = 1.0
+REPEATS = 3  # in a process
+ROUNDS = 3
+FEW = 20  # electrons of the public plugin, which takes a second of CPU for each
+
+ALONE = "recorded answers"
+REAL = "handlers run"
+# What is measured, its unit, and the factor from the client's numbers.
+QUANTITIES = {
+    "beyond": ("time beyond the 1 s", "s", 1.0),
+    "cpu": ("client's CPU per electron", "ms", 1e3),
+    "memory": ("client's memory above import", "MB", 1e-6),
+}
+
+
+def run() -> Benchmark:
+    with lab.endpoint() as at:
+        at.prepare("ours", 1)
+        alone = _by_turns(at, f"ours@{1000 * SECONDS:.0f}", ALONE)
+        at.prepare("ours", COUNT)
+        lab.client(at, "ours", "boto", "fanout", "ours", COUNT, SECONDS, 1)  # the first is slower
+        real = _by_turns(at, "ours", REAL)
+    with lab.endpoint() as at:
+        at.prepare("stock", FEW)
+        found = lab.client(at, "public", "plugin", "stock", "fanout", FEW, SECONDS, 1)
+        public = _measures(PUBLIC, REAL, found, f"{FEW} electrons, not {COUNT}")
+    with lab.endpoint() as at:
+        at.prepare("lithops", COUNT)
+        found = lab.client(at, "lithops", "lithops_client", "fanout", COUNT, SECONDS, REPEATS)
+        found["cpu"] = found.pop("cpu_per_electron")
+        lithops = _measures(LITHOPS, REAL, found)
+    rows = [*alone.values(), *real.values(), *public.values(), *lithops.values()]
+    return Benchmark(
+        name="fanout",
+        title=f"{COUNT:,} electrons of {SECONDS:.0f} s at once, client side",
+        setup=(
+            f"{ROUNDS} processes each of ours and of bare boto3 ({COUNT:,} threads), by turns, "
+            f"{REPEATS} fan-outs in each, of which the first makes the connections. "
+            f"“{REAL}”: {COUNT:,} warm environments share this machine's cores with the client. "
+            f"“{ALONE}”: the endpoint gives, after the second, the answer that the handler once "
+            "gave, so that the client is what is measured."
+        ),
+        measures=rows,
+        goals=[*_goals(alone, ALONE), *_goals(real, REAL)],
+    )
+
+
+def _by_turns(at: lab.Endpoint, function: str, how: str) -> dict[str, Measure]:
+    found: dict[str, dict[str, Any]] = {OURS: {}, BOTO: {}}
+    for _ in range(ROUNDS):
+        words = ("fanout", COUNT, SECONDS, REPEATS)
+        _add(found[OURS], lab.client(at, "ours", "plugin", function, *words))
+        words = ("fanout", function, COUNT, SECONDS, REPEATS)
+        _add(found[BOTO], lab.client(at, "ours", "boto", *words))
+    return {**_measures(OURS, how, found[OURS]), **_measures(BOTO, how, found[BOTO])}
+
+
+def _add(to: dict[str, Any], found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        to.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+
+
+def _measures(who: str, how: str, found: dict[str, Any], note: str = "") -> dict[str, Measure]:
+    rows = {}
+    for name, (what, unit, factor) in QUANTITIES.items():
+        values = found[name] if isinstance(found[name], list) else [found[name]]
+        samples = [factor * value for value in values]
+        rows[f"{who} {name}"] = Measure(who, f"{what}, {how}", unit, samples, note)
+    return rows
+
+
+def _goals(rows: dict[str, Measure], how: str) -> list[Goal]:
+    beyond = ratio(rows[f"{OURS} beyond"], rows[f"{BOTO} beyond"])
+    cpu = ratio(rows[f"{OURS} cpu"], rows[f"{BOTO} cpu"])
+    memory = rows[f"{OURS} memory"].median
+    goals = [
+        Goal(f"time beyond the 1 s no more than 1.15 × bare boto3 ({how})", beyond, 1.15),
+        Goal(f"CPU per electron no more than 1.15 × bare boto3 ({how})", cpu, 1.15),
+        Goal(f"memory no more than 150 MB above import ({how})", memory, 150),
+    ]
+    if how == ALONE:
+        goals += [
+            Goal("stretch: half of bare boto3's time beyond the 1 s", beyond, 0.5),
+            Goal("stretch: half of bare boto3's CPU per electron", cpu, 0.5),
+        ]
+    return goals

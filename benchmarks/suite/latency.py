@@ -1,0 +1,65 @@
+"""One trivial electron at a time, through the executor's `_execute`, without a server."""
+
+from __future__ import annotations
+
+from .. import lab
+from ..results import BOTO, LITHOPS, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
+
+ROUNDS = 5
+REPEATS = 100  # in each round
+FEW = 5  # of those that take seconds
+
+
+def run() -> Benchmark:
+    bare, ours = _side_by_side(0.0)
+    slow_bare, slow_ours = _side_by_side(lab.LATENCY_MS)
+    public, lithops = _slow_ones()
+    text = "no more than 1.3 × a bare client.invoke"
+    return Benchmark(
+        name="latency",
+        title="One trivial electron through the executor's `_execute`, no server",
+        setup=(
+            f"{ROUNDS} rounds of {REPEATS} electrons, ours and bare boto3 by turns, each after 20 "
+            f"to warm up; the public plugin and Lithops {FEW} after 1. Warm environments. The "
+            f"endpoint adds nothing, or {lab.LATENCY_MS:.0f} ms to each request."
+        ),
+        measures=[ours, bare, slow_ours, slow_bare, public, lithops],
+        goals=[
+            Goal(f"{text}, nothing added by the endpoint", ratio(ours, bare), 1.3),
+            Goal(f"{text}, {lab.LATENCY_MS:.0f} ms added", ratio(slow_ours, slow_bare), 1.3),
+            Goal(
+                "at least 50 × faster than the public plugin with its defaults",
+                ratio(public, slow_ours),
+                50,
+                at_least=True,
+            ),
+        ],
+    )
+
+
+def _side_by_side(added_ms: float) -> tuple[Measure, Measure]:
+    what = f"one electron, endpoint + {added_ms:.0f} ms"
+    bare: list[float] = []
+    ours: list[float] = []
+    with lab.endpoint(added_ms) as at:
+        at.prepare("ours", 1)
+        for _ in range(ROUNDS):
+            bare += lab.client(at, "ours", "boto", "latency", REPEATS)["seconds"]
+            ours += lab.client(at, "ours", "plugin", "ours", "latency", REPEATS)["seconds"]
+    return (
+        Measure(BOTO, what, "ms", [1000 * x for x in bare]),
+        Measure(OURS, what, "ms", [1000 * x for x in ours]),
+    )
+
+
+def _slow_ones() -> tuple[Measure, Measure]:
+    what = f"one electron, endpoint + {lab.LATENCY_MS:.0f} ms"
+    with lab.endpoint() as at:
+        at.prepare("stock", 1)
+        public = lab.client(at, "public", "plugin", "stock", "latency", FEW)["seconds"]
+        at.prepare("lithops", 1)
+        lithops = lab.client(at, "lithops", "lithops_client", "latency", FEW)["seconds"]
+    return (
+        Measure(PUBLIC, what, "ms", [1000 * x for x in public], "its polling's defaults"),
+        Measure(LITHOPS, what, "ms", [1000 * x for x in lithops]),
+    )

@@ -1,0 +1,56 @@
+"""100 electrons that share one array of 20 MB."""
+
+from __future__ import annotations
+
+from .. import lab
+from ..results import BOTO, LITHOPS, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
+
+COUNT = 100
+SIZE = 20_000_000
+REPEATS = 3
+WALL = "wall time"
+SENT = "bytes sent, in arrays"
+
+
+def run() -> Benchmark:
+    rows = {
+        OURS: _contender(OURS, "ours", "ours", "plugin", "ours", REPEATS),
+        BOTO: _contender(BOTO, "boto", "none", "boto", "", REPEATS),
+        PUBLIC: _contender(PUBLIC, "stock", "public", "plugin", "stock", 1),
+        LITHOPS: _contender(LITHOPS, "lithops", "lithops", "lithops_client", "", 1),
+    }
+    return Benchmark(
+        name="shared",
+        title=f"{COUNT} electrons sharing one {SIZE // 1_000_000} MB array",
+        setup=(
+            f"{COUNT} environments, whose S3 client is imported but which never saw the array; "
+            f"ours and bare boto3 {REPEATS} times, each with environments of its own. With ours "
+            "and the public plugin each electron has a copy of the array of its own, as in "
+            "Covalent's server. Bare boto3 uploads once and downloads in each function. Sent: "
+            "bodies of all requests to Lambda and S3."
+        ),
+        measures=[measure for pair in rows.values() for measure in pair],
+        goals=[
+            Goal("no more than 1.1 arrays sent", rows[OURS][1].median, 1.1),
+            Goal(
+                "at least 10 × faster than the public plugin",
+                ratio(rows[PUBLIC][0], rows[OURS][0]),
+                10,
+                at_least=True,
+            ),
+        ],
+    )
+
+
+def _contender(
+    who: str, function: str, plugin: str, module: str, named: str, repeats: int
+) -> tuple[Measure, Measure]:
+    wall, sent = [], []
+    for _ in range(repeats):
+        with lab.endpoint() as at:
+            at.prepare(function, COUNT)
+            at.clear()
+            words = [named] if named else []
+            wall.append(lab.client(at, plugin, module, *words, "shared", COUNT, SIZE)["wall"])
+            sent.append(at.counts()["received"] / SIZE)
+    return Measure(who, WALL, "s", wall), Measure(who, SENT, "×", sent)

@@ -1,0 +1,55 @@
+"""The handlers' own time for one trivial task in a warm container."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from .. import handlers, images, lab
+from ..handlers import BARE, STOCK
+from ..results import OURS, Benchmark, Goal, Measure
+
+MEMORY = images.MEMORY_OF_ONE_CPU  # MB
+WARM_UPS = 20
+ROUNDS = 10
+TASKS = 50  # in each round
+
+
+def run() -> Benchmark:
+    with lab.endpoint() as at, images.built() as built, ExitStack() as stack:
+        running = [
+            stack.enter_context(handlers.environment(built, one, MEMORY))
+            for one in handlers.all_of(built, at)
+        ]
+        for environment in running:
+            environment.container.start()
+            _tasks(environment, WARM_UPS)
+        times: dict[str, list[float]] = {one.handler.name: [] for one in running}
+        for _ in range(ROUNDS):
+            for environment in running:
+                times[environment.handler.name] += _tasks(environment, TASKS)
+    what = "from event to answer"
+    ours, stock, bare = (Measure(name, what, "ms", times[name]) for name in (OURS, STOCK, BARE))
+    over = ours.median - bare.median
+    return Benchmark(
+        name="warm",
+        title="One trivial task in a warm container",
+        setup=(
+            f"{ROUNDS} rounds of {TASKS} tasks, by turns, after {WARM_UPS} to warm up; each "
+            f"contender in one container with the limits of a function of {MEMORY} MB, one "
+            "processor. From the event's leaving the stand-in for the Runtime API to the answer's "
+            "arrival there. The bare handler returns the same event under the same awslambdaric: "
+            f"the runtime client's own round trip. S3 is the endpoint, {lab.LATENCY_MS:.0f} ms a "
+            "request; only the stock handler needs it."
+        ),
+        measures=[ours, stock, bare],
+        goals=[Goal("at most 1 ms over the runtime client's own round trip (ms)", over, 1.0)],
+        notes=[
+            f"Ours takes {over:.2f} ms over the bare handler: capture of both streams, the "
+            "watchdog's orders, the environment kept, two pickles loaded and one made."
+        ],
+    )
+
+
+def _tasks(environment: handlers.Environment, count: int) -> list[float]:
+    """Milliseconds of each."""
+    return [environment.run().milliseconds for _ in range(count)]

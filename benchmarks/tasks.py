@@ -1,0 +1,35 @@
+"""The electrons of the benchmarks; pickled by value, as those of a user's script are."""
+
+import time
+from typing import Any
+
+
+def nothing(x: int) -> int:
+    return x
+
+
+def wait(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def measure(array: Any) -> int:
+    return int(array.nbytes)
+
+
+def produce(size: int) -> Any:
+    import numpy
+
+    return numpy.random.default_rng(0).integers(0, 255, size, dtype="uint8")
+
+
+def join(first: str, second: str) -> str:
+    return f"{first}, {second}"
+
+
+def exclaim(text: str) -> str:
+    return f"{text}!"
+
+
+def total(values: list[int]) -> int:
+    return sum(values)
