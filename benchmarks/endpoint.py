@@ -99,7 +99,7 @@ class Function:
 
     async def _take(self) -> Environment:
         if self._idle:
-            return self._idle.pop()
+            return self._idle.popleft()  # the one that rested longest: all of them take part
         future: asyncio.Future[Environment] = asyncio.get_running_loop().create_future()
         self._wanted.append(future)
         if len(self._wanted) > self.environments:

@@ -6,7 +6,7 @@
 
 Each environment runs one event at a time, has a temporary folder of its own, and decodes and
 encodes JSON as Lambda's runtime client does. All have what a container that served before has in
-memory: that of the zygote, and what their own events imported.
+memory: boto3 and numpy, that of the zygote, and what their own events imported.
 
 Usage: python -m benchmarks.environment HANDLER SOCKET FOLDER, with the counts on standard input
 """
@@ -113,6 +113,7 @@ HANDLERS: dict[str, Callable[[], Handler]] = {
 
 def main(name: str, address: str, folder: str) -> None:
     own_tmp(Path(folder) / f"{name}-{os.getpid()}")  # modules make folders there when imported
+    importlib.import_module("numpy")  # of the electrons with arrays
     handler = HANDLERS[name]()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     silence = os.open(os.devnull, os.O_RDWR)

@@ -13,8 +13,10 @@ FEW = 5  # of those that take seconds
 def run() -> Benchmark:
     bare, ours = _side_by_side(0.0)
     slow_bare, slow_ours = _side_by_side(lab.LATENCY_MS)
-    public, lithops = _slow_ones()
+    public, lithops = _slow_ones(0.0)
+    slow_public, slow_lithops = _slow_ones(lab.LATENCY_MS)
     text = "no more than 1.3 × a bare client.invoke"
+    faster = "at least 50 × faster than the public plugin with its defaults"
     return Benchmark(
         name="latency",
         title="One trivial electron through the executor's `_execute`, no server",
@@ -23,16 +25,23 @@ def run() -> Benchmark:
             f"to warm up; the public plugin and Lithops {FEW} after 1. Warm environments. The "
             f"endpoint adds nothing, or {lab.LATENCY_MS:.0f} ms to each request."
         ),
-        measures=[ours, bare, slow_ours, slow_bare, public, lithops],
+        measures=[ours, bare, public, lithops, slow_ours, slow_bare, slow_public, slow_lithops],
         goals=[
             Goal(f"{text}, nothing added by the endpoint", ratio(ours, bare), 1.3),
             Goal(f"{text}, {lab.LATENCY_MS:.0f} ms added", ratio(slow_ours, slow_bare), 1.3),
-            Goal(
-                "at least 50 × faster than the public plugin with its defaults",
-                ratio(public, slow_ours),
-                50,
-                at_least=True,
+            *(
+                Goal(f"{faster}, {added_ms:.0f} ms added", ratio(*pair), 50, at_least=True)
+                for added_ms, *pair in (
+                    (0.0, public, ours),
+                    (lab.LATENCY_MS, slow_public, slow_ours),
+                )
             ),
+        ],
+        notes=[
+            "An electron as short as this one has ended before the public plugin looks for its "
+            "result the first time: its time is that of making a client for each request. Of one "
+            "that has not, it sleeps through the rest: see what it takes beyond an electron's "
+            "second in `fanout`.",
         ],
     )
 
@@ -52,9 +61,9 @@ def _side_by_side(added_ms: float) -> tuple[Measure, Measure]:
     )
 
 
-def _slow_ones() -> tuple[Measure, Measure]:
-    what = f"one electron, endpoint + {lab.LATENCY_MS:.0f} ms"
-    with lab.endpoint() as at:
+def _slow_ones(added_ms: float) -> tuple[Measure, Measure]:
+    what = f"one electron, endpoint + {added_ms:.0f} ms"
+    with lab.endpoint(added_ms) as at:
         at.prepare("stock", 1)
         public = lab.client(at, "public", "plugin", "stock", "latency", FEW)["seconds"]
         at.prepare("lithops", 1)

@@ -30,8 +30,7 @@ def run() -> Benchmark:
         title=f"One argument, and one result, of {SIZE // 1_000_000} MB",
         setup=(
             f"{REPEATS} times ours and bare boto3, by turns, the public plugin once; a new "
-            "process and a new environment each time, an electron with an array of one byte "
-            "before. "
+            "process and a new environment each time, which do the same once before it is timed. "
             "Time is that of the whole electron: on both sides, and the invocation. Bare boto3 "
             "uploads, invokes, and downloads at the other end with its multipart transfer, and "
             "pickles and verifies nothing. Memory is the peak above what there was before "

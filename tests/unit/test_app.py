@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import app
 import pytest
@@ -449,15 +449,20 @@ class Bucket:
     def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> None:
         self.objects[Key] = Body
 
+    def upload_fileobj(self, file: BinaryIO, bucket: str, key: str, Config: Any) -> None:
+        self.objects[key] = file.read()
+
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         import io
 
         from botocore.exceptions import ClientError
+        from botocore.response import StreamingBody
 
         self.gets += 1
         if Key not in self.objects:
             raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "gone"}}, "GetObject")
-        return {"Body": io.BytesIO(self.objects[Key])}
+        data = self.objects[Key]
+        return {"Body": StreamingBody(io.BytesIO(data), len(data)), "ContentLength": len(data)}
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ import base64
 import binascii
 import hashlib
 import io
+import itertools
 import random
 
 import pytest
 from covalent_awslambda_plugin import base64_files
-from covalent_awslambda_plugin.base64_files import Decoded, Encoded
+from covalent_awslambda_plugin.base64_files import Decoded, Encoded, Overfull
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +40,23 @@ def test_what_is_no_base64_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 8, 9, 10, 100])
-def test_writes_as_base64(size: int) -> None:
-    """However the bytes are cut, the text is that of all; more than announced is refused."""
+def test_becomes_base64(size: int) -> None:
+    """However the bytes are cut, and in whatever order they come, the text is that of all."""
     data = random.Random(size).randbytes(size)
-    file, place = Encoded(limit=size), 0
-    while place < size:
-        place += file.write(data[place : place + random.randrange(1, 8)])
-    assert file.text() == base64.b64encode(data).decode()
-    assert (file.size, file.sha256()) == (size, hashlib.sha256(data).hexdigest())
-    with pytest.raises(ValueError, match="expected"):
-        file.write(b"x")
+    cuts = sorted({0, size, *(random.randrange(size + 1) for _ in range(10))})
+    pieces = list(itertools.pairwise(cuts))
+    random.shuffle(pieces)
+    file = Encoded(size)
+    for start, end in pieces:
+        assert file.seek(start) == start
+        assert file.write(data[start:end]) == end - start
+    assert file.size == size
+    assert file.finished() == (hashlib.sha256(data).hexdigest(), base64.b64encode(data).decode())
+
+
+def test_more_than_announced_is_refused() -> None:
+    """A file takes no more memory than it was made for."""
+    file = Encoded(3)
+    file.seek(2)
+    with pytest.raises(Overfull, match="4 bytes or more, expected 3"):
+        file.write(b"xy")

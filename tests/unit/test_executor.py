@@ -22,6 +22,7 @@ from covalent._workflow.transportable_object import TransportableObject
 from covalent.executor import AWSLambdaExecutor
 from covalent.executor.utils.wrappers import wrapper_fn
 from covalent_awslambda_plugin import awslambda, blobs, clients, direct
+from covalent_awslambda_plugin.base64_files import Decoded
 from covalent_awslambda_plugin.errors import (
     AWSLambdaExecutorError,
     CannotAnswerError,
@@ -169,8 +170,11 @@ def test_large_arguments_become_blobs_shared_and_deleted(
     aws: AWS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Electrons that share a large argument, at once or one soon after the other, store it once;
-    it is deleted after them."""
+    those that hold it at once hash it once; it is deleted after them."""
     monkeypatch.setattr(blobs, "_LINGER", 0.5)
+    hashed: list[int] = []
+    sha256 = Decoded.sha256
+    monkeypatch.setattr(Decoded, "sha256", lambda self: (hashed.append(1), sha256(self))[1])
     seen: list[Any] = []
     large = "x" * 7_000_000
 
@@ -199,6 +203,7 @@ def test_large_arguments_become_blobs_shared_and_deleted(
 
     asyncio.run(asyncio.wait_for(several(), 20))
     assert len(seen) == 5 and len(set(seen)) == 1
+    assert len(hashed) == 2
     assert len([r for r in aws.requests if r.startswith("PUT")]) == 1
     assert not blobs._held
 

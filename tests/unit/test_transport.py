@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,24 @@ def test_objects(aws: AWS) -> None:
         bucket.fetch(blob)
     bucket.delete(blob.key)
     assert not aws.objects
+
+
+@pytest.mark.parametrize("size", [1, 9_000_000, 20_000_001])
+def test_fetch_verifies(aws: AWS, size: int) -> None:
+    """A blob is had whole, in parts if it is large; any other bytes or size are refused."""
+    data = random.Random(size).randbytes(size)
+    blob, bucket = wire.blob(data), made()
+    path = f"/bucket/{blob.key}"
+    aws.objects[path] = data
+    assert wire.decode(bucket.fetch(blob)) == data
+    for other, said in (
+        (data + b"x", f"has .* bytes, expected {size}"),
+        (data[:-1], f"has {size - 1} bytes, expected {size}"),
+        (bytes([data[0] ^ 1]) + data[1:], "has the sha256"),
+    ):
+        aws.objects[path] = other
+        with pytest.raises(wire.DigestMismatch, match=said):
+            bucket.fetch(blob)
 
 
 @pytest.mark.parametrize("call", ["exists", "get", "put", "delete"])

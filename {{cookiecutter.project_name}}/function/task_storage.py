@@ -8,6 +8,7 @@ import wire
 
 # What tempfile.gettempdir() finds: the only place where one may write on Lambda.
 WORK = os.environ.get("TMPDIR") or "/tmp"
+_PARTS = 5  # under way at a time: more only wait for the interpreter's lock
 _CACHE = os.path.join(WORK, "covalent-blobs")
 
 
@@ -62,12 +63,13 @@ class Storage:
         except (OSError, wire.DigestMismatch):
             pass
         answer = self.client.get_object(Bucket=self.bucket, Key=blob.key)
-        data = blob.verified(answer["Body"].read())
-        # Meanwhile the task may begin.
+        blob.check_size(answer["ContentLength"])  # before it fills the memory
+        data: bytes = answer["Body"].read()
+        # Meanwhile it is verified, and the task may begin.
         remembering = threading.Thread(target=_remember, args=(path, data))
         remembering.start()
         self._remembering.append(remembering)
-        return data
+        return blob.verified(data)
 
     def settle(self) -> None:
         """Wait until the cache is written: Lambda freezes the environment after its answer."""
@@ -75,9 +77,17 @@ class Storage:
             self._remembering.pop().join()
 
     def store(self, key: str, data: bytes) -> wire.Blob:
-        """Put `data` under `key` and describe it."""
-        self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
-        return wire.blob(data, key=key)
+        """Put `data` under `key`, in parallel parts if they are many, and describe it."""
+        import io  # here, as few results are large and a cold start is billed
+
+        from boto3.s3.transfer import TransferConfig
+
+        with wire.Sha256() as digest:
+            digest.update(data)
+            self.client.upload_fileobj(
+                io.BytesIO(data), self.bucket, key, Config=TransferConfig(max_concurrency=_PARTS)
+            )
+        return wire.Blob(key=key, size=len(data), sha256=digest.hexdigest())
 
     def leave(self, key: str, data: bytes) -> None:
         """Put `data` under `key`, or give up soon: the answer must not wait for a copy of it."""

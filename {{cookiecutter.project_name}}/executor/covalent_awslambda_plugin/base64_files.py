@@ -1,15 +1,16 @@
-"""Base64 text as a file of the bytes it stands for, read and written piece by piece.
+"""Base64 text as a file of the bytes it stands for: what S3 transfers read from and write to.
 
-Covalent holds 200 MB as 267 MB of text; were they decoded or encoded whole, they would be there
-twice, and nothing else would run in the meantime.
+Covalent holds 200 MB as 267 MB of text. Arguments are decoded piece by piece, so that they are
+never there twice. What takes long (digests, base64) lets other threads run.
 """
 
-import hashlib
 import io
 from collections.abc import Iterator
 from typing import Any
 
 import pybase64
+
+from .wire import Sha256
 
 # Bytes decoded at a time: within a few milliseconds.
 _PIECE = 3 * 1024 * 1024
@@ -26,14 +27,14 @@ class Decoded(io.RawIOBase):
     """
 
     def __init__(self, text: str) -> None:
-        self._text, self._position = text, 0
+        self.text, self._position = text, 0
         self.size = 3 * (len(text) // 4) - text[-2:].count("=")
 
     def sha256(self) -> str:
         """The digest of all bytes, in hexadecimal."""
-        digest = hashlib.sha256()
-        for piece in self._pieces():
-            digest.update(piece)
+        with Sha256() as digest:
+            for piece in self._pieces():
+                digest.update(piece)
         return digest.hexdigest()
 
     def readable(self) -> bool:
@@ -60,48 +61,56 @@ class Decoded(io.RawIOBase):
         end = self.size if end is None else end
         while start < end:
             first = start // 3  # of the groups of three bytes, four characters each
-            groups = self._text[4 * first : 4 * (first + _PIECE // 3)]
+            groups = self.text[4 * first : 4 * (first + _PIECE // 3)]
             piece = pybase64.b64decode(groups, validate=True)[start - 3 * first : end - 3 * first]
             yield piece
             start += len(piece)
 
 
+class Overfull(Exception):
+    """More was written to a file than it was made for."""
+
+
 class Encoded(io.RawIOBase):
-    """A file that keeps what is written to it as base64 text.
+    """A file in memory, of a known size, whose parts come in any order; then had as base64 text.
 
     Args:
-        limit: bytes beyond which writing fails.
+        size: bytes that there will be.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit, self._digest = limit, hashlib.sha256()
-        self._texts: list[str] = []
-        self._rest = b""  # of a group of three bytes
-        self.size = 0
+    def __init__(self, size: int) -> None:
+        self._bytes, self._position = bytearray(size), 0
+        self.size = 0  # where what was written ends
 
     def writable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("the end is not known while parts are missing")
+        self._position = offset
+        return offset
+
     def write(self, data: Any) -> int:
-        """Append bytes.
+        """Put bytes at the current position.
 
         Raises:
-            ValueError: if they are more than the limit.
+            Overfull: if they go beyond the announced size.
         """
-        self.size += len(data)
-        if self.size > self._limit:
-            raise ValueError(f"{self.size} bytes or more, expected {self._limit}")
-        self._digest.update(data)
-        whole = self._rest + data if self._rest else data
-        end = len(whole) - len(whole) % 3
-        self._texts.append(pybase64.b64encode_as_string(memoryview(whole)[:end]))
-        self._rest = bytes(whole[end:])
+        end = self._position + len(data)
+        self.size = max(self.size, end)
+        if end > len(self._bytes):
+            raise Overfull(f"{end} bytes or more, expected {len(self._bytes)}")
+        self._bytes[self._position : end] = data
+        self._position = end
         return len(data)
 
-    def sha256(self) -> str:
-        """The digest of all bytes, in hexadecimal."""
-        return self._digest.hexdigest()
-
-    def text(self) -> str:
-        """All of it."""
-        return "".join([*self._texts, pybase64.b64encode_as_string(self._rest)])
+    def finished(self) -> tuple[str, str]:
+        """The digest of all bytes, in hexadecimal, and all of them as base64 text."""
+        with Sha256() as digest:
+            digest.update(self._bytes)
+            text = pybase64.b64encode_as_string(self._bytes)
+        return digest.hexdigest(), text

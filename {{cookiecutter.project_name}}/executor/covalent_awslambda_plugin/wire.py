@@ -93,6 +93,43 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+class Sha256:
+    """The sha256 of bytes that come piece by piece: a thread hashes one while the next one comes.
+
+    with Sha256() as digest:
+        for piece in pieces:
+            digest.update(piece)
+    digest.hexdigest()
+    """
+
+    def __init__(self) -> None:
+        from concurrent.futures import Future, ThreadPoolExecutor  # small parts need no thread
+
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._hashing: Optional[Future[None]] = None
+
+    def __enter__(self) -> "Sha256":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def update(self, piece: Union[bytes, bytearray]) -> None:
+        """Hash one more piece, once the one before is done: no more than two are kept."""
+        self._wait()
+        self._hashing = self._thread.submit(self._digest.update, piece)
+
+    def hexdigest(self) -> str:
+        """The digest of all pieces, in hexadecimal."""
+        self._wait()
+        return self._digest.hexdigest()
+
+    def _wait(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+
+
 def blob(data: bytes, *, key: str = "") -> Blob:
     """Describe `data` as a blob under `key` (default: its content address)."""
     sha256 = digest(data)
