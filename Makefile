@@ -92,8 +92,8 @@ test-venvs:
 
 bench-venv:
 	@$(if $(wildcard $(BENCH)),$(if $(ASKED),,:)) $(INSTALL) check $(BENCH_VENV)
-	@trap 'sh requirements/install.sh interrupted $(BENCH_VENV); exit 130' INT; \
-	$(MAKE) --no-print-directory --silent $(BENCH) $(BENCH_OURS) $(BENCH_PUBLIC)
+	@trap 'sh requirements/install.sh interrupted $(BENCH_VENV) $(SAM_VENV); exit 130' INT; \
+	$(MAKE) --no-print-directory --silent $(BENCH) $(BENCH_OURS) $(BENCH_PUBLIC) $(SAM)
 
 $(SANDBOX): requirements/sandbox.txt
 	@$(INSTALL) $(VENV) $@ -r requirements/sandbox.txt

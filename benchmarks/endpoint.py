@@ -19,6 +19,7 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,7 +76,7 @@ class Function:
             self._give_back(environment)
 
     async def ask(self, kind: bytes, body: bytes) -> tuple[bytes, bytes]:
-        """One environment's answer; as in Lambda, a new one is started if none is idle."""
+        """One environment's answer; a new one is started where all are busy and waited for."""
         environment = await self._take()
         answer = await environment.ask(kind, body)
         self._give_back(environment)
@@ -148,7 +149,7 @@ class Endpoint:
     received: int = 0
     requests: dict[str, int] = field(default_factory=dict)
     events: set[asyncio.Task[Any]] = field(default_factory=set)
-    records: dict[str, bytes] = field(default_factory=dict)
+    records: dict[str, asyncio.Task[tuple[bytes, bytes]]] = field(default_factory=dict)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (ASGI)."""
@@ -206,9 +207,11 @@ class Endpoint:
         """
         function, _, milliseconds = name.partition("@")
         if function not in self.records:
-            _, self.records[function] = await self.function(function).ask(EVENT, body)
+            asking = self.function(function).ask(EVENT, body)
+            self.records[function] = asyncio.ensure_future(asking)  # once, for all that come
+        _, answer = await self.records[function]
         await asyncio.sleep(int(milliseconds) / 1000)
-        return EVENT, self.records[function]
+        return EVENT, answer
 
     # -- S3 --------------------------------------------------------------------------------------
 
@@ -384,6 +387,9 @@ async def _environments(endpoint: Endpoint) -> Any:
 
 async def serve(port: int, latency: float, folder: Path) -> None:
     """Serve on a loopback port until the process is told to end."""
+    # uvicorn ends by the signal that it got, unless that does nothing: then what stands behind
+    # this server would not be ended.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     endpoint = Endpoint(latency, folder)
     config = uvicorn.Config(
         endpoint,

@@ -149,9 +149,11 @@ def own_tmp(folder: Path) -> None:
     os.chdir(folder)
     storage = sys.modules.get("task_storage")
     if storage is not None:
+        assert hasattr(storage, "_CACHE"), "all environments would share one cache"
         storage._CACHE = str(folder / "covalent-blobs")  # type: ignore[attr-defined]
     worker = sys.modules.get("lithops.worker.handler")
     if worker is not None:
+        assert hasattr(worker, "LITHOPS_TEMP_DIR"), "all environments would share one folder"
         worker.LITHOPS_TEMP_DIR = str(folder / "lithops")  # type: ignore[attr-defined]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -145,9 +146,9 @@ def _scaffold(work: Path) -> Path:
     """A project with the default answers, for this Python, whose electrons it will run."""
     home = work / "home"
     home.mkdir()
-    python = SAM / "python"  # SAM CLI brings cookiecutter along
-    env = environment.clean(os.environ, home=home, python=python)
-    command = [str(python), "-m", "cookiecutter", "--no-input", "-o", str(work), str(ROOT)]
+    python = sys.executable
+    env = environment.clean(os.environ, home=home, python=Path(python))
+    command = [python, "-m", "cookiecutter", "--no-input", "-o", str(work), str(ROOT)]
     _run([*command, f"project_name={PROJECT}"], env=env, seconds=BUILD_SECONDS)
     return work / PROJECT
 

@@ -28,6 +28,9 @@ SECONDS = 1800.0
 MEMORY = Path("/dev/shm")  # Linux's file system in memory
 ROOM = 8e9  # bytes: 100 environments with an array of 20 MB each, and what Lithops needs
 
+# Past whatever proxy this machine's user has.
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 # Where each contender's plugin lies, if it has one.
 PLUGINS = {"ours": OURS, "public": PUBLIC}
 
@@ -67,7 +70,7 @@ class Endpoint:
         request = urllib.request.Request(
             f"{self.url}/_benchmark/{what}", data=json.dumps(said).encode()
         )
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+        with DIRECTLY.open(request, timeout=SECONDS) as answer:
             return json.loads(answer.read())
 
 
@@ -89,8 +92,7 @@ def endpoint(latency_ms: float = LATENCY_MS) -> Iterator[Endpoint]:
     Its environments have their files in memory if there is room: this machine's disk, which is
     busy with the files of the run before, is none of Lambda's.
     """
-    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
-    with folder(MEMORY if in_memory else BUILD) as work:
+    with folder(MEMORY if in_memory() else BUILD) as work:
         port = free_port()
         words = ["benchmarks.endpoint", str(port), str(latency_ms), str(work)]
         log = BUILD / "endpoint.log"
@@ -112,6 +114,11 @@ def endpoint(latency_ms: float = LATENCY_MS) -> Iterator[Endpoint]:
             server.kill()
 
 
+def in_memory() -> bool:
+    """Whether environments have their files in memory here."""
+    return MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+
+
 def client(
     at: Endpoint, contender: str, module: str, *words: Any, seconds: float = SECONDS
 ) -> dict[str, Any]:
@@ -125,15 +132,20 @@ def client(
     """
     with folder() as home:
         env = environment(home, at.url, PLUGINS.get(contender))
-        done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.clients.{module}", *map(str, words)],
-            cwd=home,  # the public plugin puts its files into the working directory
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", f"benchmarks.clients.{module}", *map(str, words)],
+                cwd=home,  # the public plugin puts its files into the working directory
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError(
+                f"{contender}: {module} took more than {seconds:.0f} s"
+            ) from error
     if done.returncode:
         raise BenchmarkError(f"{contender}: {module} {words} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -69,8 +69,9 @@ def latency(repeats: str) -> dict[str, Any]:
 def fanout(function: str, count: str, seconds: str, repeats: str) -> dict[str, Any]:
     """`count` threads, each with one invocation; the threads start within the measured time."""
     number, wait = int(count), float(seconds)
-    invoke = invoker(number, function, envelope(tasks.wait, wait))
+    payload = envelope(tasks.wait, wait)
     before = memory.reset_peak()
+    invoke = invoker(number, function, payload)
     beyond, cpu = [], []
     for _ in range(int(repeats)):
         started, used = time.perf_counter(), time.process_time()
@@ -104,7 +105,6 @@ def payload(size: str, repeats: str) -> dict[str, Any]:
     taken = invoker(1, "boto", json.dumps({"bucket": BUCKET, "argument": "argument"}).encode())
     event = {"bucket": BUCKET, "result": "result", "size": int(size)}
     given = invoker(1, "boto", json.dumps(event).encode())
-    idle = memory.now()
     found: dict[str, list[float]] = {"argument": [], "result": []}
     for _ in range(1 + int(repeats)):
         data = os.urandom(int(size))
@@ -120,7 +120,7 @@ def payload(size: str, repeats: str) -> dict[str, Any]:
         found["result"].append(time.perf_counter() - started)
         assert len(buffer.getbuffer()) == int(size)
         del buffer
-    return {**{way: seconds[1:] for way, seconds in found.items()}, "memory": memory.peak() - idle}
+    return {way: seconds[1:] for way, seconds in found.items()}
 
 
 if __name__ == "__main__":

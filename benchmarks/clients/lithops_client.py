@@ -9,19 +9,16 @@ Two things are put in place for it. Its invocations go to a URL that it builds i
 AWS_ENDPOINT_URL says: its HTTP session sends them to the endpoint. Its runtime cannot be deployed
 there: the function exists, and its metadata are stored as a deployment stores them.
 
-Usage: python -m benchmarks.clients.lithops_client [--function NAME] [--interval SECONDS]
+Usage: python -m benchmarks.clients.lithops_client [--function NAME]
            latency REPEATS | fanout COUNT SECONDS REPEATS | shared COUNT BYTES
-           | payload BYTES [REPEATS]
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -88,15 +85,10 @@ class Lithops:
 
     Args:
         function: of the endpoint, "lithops" or "lithops-light".
-        interval: seconds between two looks for results; Lithops' defaults if None.
     """
 
-    def __init__(self, function: str, interval: float | None = None) -> None:
+    def __init__(self, function: str) -> None:
         config = {**CONFIG, "lithops": dict(CONFIG["lithops"])}
-        self._waiting: dict[str, Any] = {}
-        if interval is not None:
-            config["lithops"]["monitoring_interval"] = interval
-            self._waiting["wait_dur_sec"] = interval
         self.executor = lithops.FunctionExecutor(config=config)
         self.executor.compute_handler.backend.session = Rerouted(function)
         self._deploy(function)
@@ -104,25 +96,20 @@ class Lithops:
     def call(self, function: Callable[..., Any], value: Any) -> Any:
         """The result of one call."""
         self.executor.call_async(function, (value,))
-        return self.executor.get_result(**self._waiting)
+        return self.executor.get_result()
 
     def map(self, function: Callable[..., Any], values: Sequence[Any]) -> Any:
         """The results of one call for each value."""
         self.executor.map(function, values)
-        return self.executor.get_result(**self._waiting)
+        return self.executor.get_result()
 
-    def cleaned(self) -> int:
-        """Wait until the process that deletes what jobs stored has ended; its most bytes.
+    def cleaned(self) -> None:
+        """Wait until the process that deletes what jobs stored has ended.
 
         Lithops starts it with the first result, and it goes on for some seconds after the last.
         """
-        process, peak = self.executor._cleaner_process, 0
-        while process is not None and process.poll() is None:
-            with contextlib.suppress(OSError, KeyError):
-                peak = max(peak, memory.peak(process.pid))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-        return peak
+        if self.executor._cleaner_process is not None:
+            self.executor._cleaner_process.wait()
 
     def close(self) -> None:
         """End that process now: it takes five seconds for each job, and would outlive this one."""
@@ -163,20 +150,17 @@ def fanout(client: Lithops, count: int, seconds: float, repeats: int) -> dict[st
     client.map(tasks.wait, [seconds] * count)  # every environment has served a call then
     client.cleaned()
     memory.reset_peak()
-    beyond, cpu, cleaner_cpu, cleaner_peaks = [], [], [], []
+    beyond, cpu = [], []
     for _ in range(repeats):
         own, children = time.process_time(), _children()
         beyond.append(_timed(lambda: client.map(tasks.wait, [seconds] * count)) - seconds)
-        cleaner_peaks.append(client.cleaned())
-        cleaner_cpu.append((_children() - children) / count)
-        cpu.append((time.process_time() - own) / count + cleaner_cpu[-1])
+        client.cleaned()
+        cpu.append((time.process_time() - own + _children() - children) / count)
     peak = memory.peak()
     return {
         "beyond": beyond,
-        "cpu_per_electron": cpu,
-        "cleaner_cpu_per_electron": cleaner_cpu,
+        "cpu": cpu,
         "memory": peak - IMPORTED,
-        "cleaner_memory": max(cleaner_peaks),
     }
 
 
@@ -195,21 +179,6 @@ def shared(client: Lithops, count: int, size: int) -> dict[str, Any]:
     client.call(tasks.nothing, 7)
     wall = _timed(lambda: _check(client.map(measure, range(count)), [size] * count))
     return {"wall": wall}
-
-
-def payload(client: Lithops, size: int, repeats: int = 3) -> dict[str, Any]:
-    """One large argument; one large result."""
-    array = _array(size)
-    client.call(tasks.measure, _array(1))
-    client.call(tasks.produce, 1)
-    argument = [
-        _timed(lambda: _check(client.call(tasks.measure, array), size)) for _ in range(repeats)
-    ]
-    result = [
-        _timed(lambda: _check(client.call(tasks.produce, size).nbytes, size))
-        for _ in range(repeats)
-    ]
-    return {"argument": argument, "result": result}
 
 
 def _array(size: int) -> Any:
@@ -236,27 +205,24 @@ def _children() -> float:
 def _said() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--function", default="lithops")
-    parser.add_argument("--interval", type=float, default=None)
     which = parser.add_subparsers(dest="what", required=True)
     words: dict[Callable[..., Any], dict[str, type]] = {
         latency: {"repeats": int},
         fanout: {"count": int, "seconds": float, "repeats": int},
         shared: {"count": int, "size": int},
-        payload: {"size": int},
     }
     for measure, arguments in words.items():
         one = which.add_parser(measure.__name__)
         one.set_defaults(measure=measure, names=list(arguments))
         for name, kind in arguments.items():
             one.add_argument(name, type=kind)
-    which.choices["payload"].add_argument("repeats", type=int, nargs="?", default=3)
     return parser.parse_args()
 
 
 def main() -> None:
     said = _said()
-    arguments = {name: getattr(said, name) for name in (*said.names, "repeats") if name in said}
-    client = Lithops(said.function, said.interval)
+    arguments = {name: getattr(said, name) for name in said.names}
+    client = Lithops(said.function)
     found = said.measure(client, **arguments)
     client.close()
     print(json.dumps(found))

@@ -22,8 +22,8 @@ def run() -> Benchmark:
         title="One trivial electron through the executor's `_execute`, no server",
         setup=(
             f"{ROUNDS} rounds of {REPEATS} electrons, ours and bare boto3 by turns, each after 20 "
-            f"to warm up; the public plugin and Lithops {FEW} after 1. Warm environments. The "
-            f"endpoint adds nothing, or {lab.LATENCY_MS:.0f} ms to each request."
+            f"to warm up; the public plugin {FEW} after 1, Lithops {FEW} after 3. Warm "
+            f"environments. The endpoint adds nothing, or {lab.LATENCY_MS:.0f} ms to each request."
         ),
         measures=[ours, bare, public, lithops, slow_ours, slow_bare, slow_public, slow_lithops],
         goals=[

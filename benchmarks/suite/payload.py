@@ -35,6 +35,7 @@ def run() -> Benchmark:
             "uploads, invokes, and downloads at the other end with its multipart transfer, and "
             "pickles and verifies nothing. Memory is the peak above what there was before "
             "Covalent's own base64 copy of the argument, or before the electron."
+            f" The environments' files lie {'in memory' if lab.in_memory() else 'on disk'}."
         ),
         measures=rows,
         goals=[goal for way in WAYS for goal in _goals(way, of[OURS], of[BOTO])],

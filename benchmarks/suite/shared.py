@@ -31,6 +31,7 @@ def run() -> Benchmark:
             "and the public plugin each electron has a copy of the array of its own, as in "
             "Covalent's server. Bare boto3 uploads once and downloads in each function. Sent: "
             "bodies of all requests to Lambda and S3."
+            f" The environments' files lie {'in memory' if lab.in_memory() else 'on disk'}."
         ),
         measures=[measure for pair in rows.values() for measure in pair],
         goals=[

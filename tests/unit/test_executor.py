@@ -246,6 +246,47 @@ def test_blob_that_vanished_is_stored_again(aws: AWS) -> None:
     assert execute(made(), len, "x" * 7_000_000)[0].get_deserialized() == "second"
 
 
+def test_outcome_of_the_first_sending_answers_no_second(aws: AWS) -> None:
+    """A blob that was missing is an answer; left in S3 too, it is not taken for a later one."""
+    keys: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        request = request_of(event)
+        keys.append(request.key)
+        if len(keys) == 2:
+            return Answer(payload={"errorMessage": "crashed"}, error="Unhandled")
+        first = bad(wire.BLOB_MISSING)
+        path = f"/bucket/{wire.task_key(request.task_id, wire.OUTCOME)}"
+        aws.objects[path] = wire.seal(json.dumps(first.payload), request.key)
+        return first
+
+    aws.script = script
+    stderr = execute(made(), len, "x" * 7_000_000)[2]
+    assert "ended the process" in stderr or "crashed" in stderr
+    assert len(set(keys)) == 2
+
+
+def test_digest_that_failed_is_taken_anew(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kept one electron from hashing its argument does not keep the others."""
+    aws.script = lambda event: good(1)
+    failures, sha256 = [MemoryError()], Decoded.sha256
+
+    def once(self: Decoded) -> str:
+        if failures:
+            raise failures.pop()
+        return sha256(self)
+
+    monkeypatch.setattr(Decoded, "sha256", once)
+
+    async def both() -> Any:
+        with pytest.raises(MemoryError) as kept:  # with its frames, and what they hold
+            await made().run(len, ["x" * 7_000_000], {}, METADATA)
+        assert await made().run(len, ["x" * 7_000_000], {}, METADATA) == 1
+        return kept
+
+    asyncio.run(both())
+
+
 def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
     """A result in S3 is checked by its digest; a tampered one is refused and never unpickled."""
     data = cloudpickle.dumps("large")

@@ -1,11 +1,13 @@
 """Invoke: one signed request on the event loop, over connections that are kept and closed."""
 
 import asyncio
+import base64
 import gc
 import socket
 import ssl
 import subprocess
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +139,31 @@ def test_proxy_of_the_environment_is_used(aws: AWS, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("NO_PROXY", "lambda.invalid")
     with pytest.raises(invoke.Unreachable, match=r"lambda\.invalid"):
         call()
+
+
+def test_password_of_the_proxy_is_in_no_message(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy is told its user's password, in a header; the errors about it do not have it. As for
+    botocore, its URL needs no scheme."""
+    seen: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        seen.append(event["headers"]["Proxy-Authorization"])
+        return Answer(payload=1)
+
+    aws.script = script
+    where = aws.url.removeprefix("http://")
+    monkeypatch.setenv("HTTP_PROXY", f"me:secret-word@{where}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://lambda.invalid")
+    assert call().status == 200
+    assert base64.b64decode(seen[0].removeprefix("Basic ")) == b"me:secret-word"
+    clients.forget_clients()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret-word@{where}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://lambda.invalid")
+    with pytest.raises(invoke.Unreachable) as refusal:  # this proxy knows no CONNECT
+        call()
+    said = "".join(traceback.format_exception(refusal.value))
+    assert where in said and "secret-word" not in said
+    assert "secret-word" not in repr(clients.signing(ACCOUNT))
 
 
 def test_many_at_once_make_one_sender(aws: AWS) -> None:

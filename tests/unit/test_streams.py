@@ -2,10 +2,13 @@
 
 import logging
 import os
+import selectors
 import subprocess
 import sys
 import threading
 import time
+
+import pytest
 
 import task_streams as streams
 
@@ -49,6 +52,29 @@ def test_does_not_wait_for_a_process_left_behind() -> None:
     finally:
         left.kill()
         left.wait()
+
+
+def test_does_not_wait_for_a_process_that_never_stops_writing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a task left behind may write for ever: no more is taken than a pipe can hold."""
+    taken: list[int] = []
+    take = streams.Capture._take
+    monkeypatch.setattr(
+        streams.Capture, "_take", lambda self, reader: (taken.append(1), take(self, reader))[1]
+    )
+    monkeypatch.setattr(streams, "_LAST_CHUNKS", 3)
+    capture = streams.Capture()
+    with capture:
+        monkeypatch.setattr(capture, "_pumped", lambda reader: None)
+        for reader in capture._readers:
+            capture._pump.pipes.modify(reader, selectors.EVENT_READ, lambda reader: None)
+        left = subprocess.Popen(["yes"])
+        time.sleep(0.2)
+        taken.clear()
+    left.kill()
+    left.wait()
+    assert len(taken) <= 2 * 3
 
 
 def test_handler_of_one_task_still_writes_in_the_next() -> None:

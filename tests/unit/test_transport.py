@@ -244,6 +244,27 @@ def test_fetch_verifies(aws: AWS, size: int) -> None:
             bucket.fetch(blob)
 
 
+def test_transfer_that_breaks_off(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the transfer library gives up is an error of ours, that names the bucket."""
+    from s3transfer.exceptions import RetriesExceededError
+
+    def give_up(*_: Any, **__: Any) -> None:
+        raise RetriesExceededError(ConnectionResetError("reset"))
+
+    s3 = clients.client(made().account, "s3")
+    monkeypatch.setattr(s3, "download_fileobj", give_up)
+    with pytest.raises(AWSLambdaExecutorError, match=r"bucket bucket broke off.*run the electron"):
+        made().fetch(wire.Blob(key="blobs/x", size=9_000_000, sha256="0"))
+
+
+def test_what_is_too_large_is_not_read(aws: AWS) -> None:
+    """Whoever fills the bucket does not fill the server's memory."""
+    aws.objects["/bucket/key"] = b"four"
+    assert made().get("key", 4) == b"four"
+    with pytest.raises(ValueError, match="S3 object key has 4 bytes"):
+        made().get("key", 3)
+
+
 @pytest.mark.parametrize("call", ["exists", "get", "put", "delete"])
 def test_denied_object_is_no_missing_object(aws: AWS, call: str) -> None:
     """A 403 names the action that the policy lacks; it never means "not there yet"."""

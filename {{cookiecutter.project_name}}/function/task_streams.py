@@ -19,6 +19,7 @@ from typing import Dict, List, Optional, TextIO, Type
 HEAD = 64 * 1024  # bytes kept from the start of each stream
 TAIL = 192 * 1024  # and from its end
 _CHUNK = 64 * 1024
+_LAST_CHUNKS = 16  # of a pipe at the end: Linux lets none hold more than 1 MB
 
 
 class Clipped:
@@ -157,8 +158,9 @@ class Capture:
             # A process that the task left behind may hold the other end for ever: take what is
             # there, and no more.
             for reader in self._readers:
-                while self._take(reader):
-                    pass
+                for _ in range(_LAST_CHUNKS):
+                    if not self._take(reader):
+                        break
                 os.close(reader)
             self._readers.clear()
         for fd in self._saved.values():

@@ -8,7 +8,7 @@
     TransportableObject, stdout and stderr, or a typed error
 
 An executor is built where the workflow is written and rebuilt from JSON in the server, so it
-holds strings and numbers only; clients live in `transport`, once for the whole process.
+holds strings and numbers only; clients live in `clients`, once for the whole process.
 """
 
 import asyncio

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from . import wire
@@ -84,7 +85,9 @@ async def _digest(data: Decoded) -> str:
     the others are compared with it, which takes a twentieth of the time."""
     loop = asyncio.get_running_loop()
     for other, digest in list(_digests.items()):
-        if digest.get_loop() is loop and other.text == data.text:
+        usable = digest.get_loop() is loop and not _failed(digest)
+        if usable and other.text == data.text:
+            _digests[data] = digest  # the one that was hashed may end first
             return await asyncio.shield(digest)
     digest = _digests[data] = asyncio.ensure_future(in_thread(data.sha256))
     return await asyncio.shield(digest)
@@ -109,8 +112,8 @@ def _hold(transport: Transport, blob: wire.Blob, data: Decoded, *, again: bool) 
     return held
 
 
-def _failed(upload: "asyncio.Future[None]") -> bool:
-    return upload.done() and (upload.cancelled() or upload.exception() is not None)
+def _failed(work: "asyncio.Future[Any]") -> bool:
+    return work.done() and (work.cancelled() or work.exception() is not None)
 
 
 async def _upload(transport: Transport, blob: wire.Blob, data: Decoded, *, again: bool) -> None:

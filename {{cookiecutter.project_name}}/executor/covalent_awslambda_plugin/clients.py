@@ -5,7 +5,8 @@ A new client costs 50-80 ms of CPU, and its connections could not be reused.
 
 import os
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,7 +45,8 @@ class Signing:
         region: the region that the signature names.
         credentials: botocore's credentials; None: the request goes unsigned.
         certificates: path of the certificates that the endpoint's is checked against.
-        proxy: the proxy's URL; None: there is none.
+        proxy: the proxy's URL, less user and password, as messages quote it; None: there is none.
+        proxy_headers: what the proxy alone is told: user and password, if it has any.
     """
 
     url: str
@@ -52,6 +54,7 @@ class Signing:
     credentials: Any
     certificates: str
     proxy: str | None
+    proxy_headers: Mapping[str, str] = field(repr=False)
 
 
 _lock = threading.Lock()
@@ -132,7 +135,7 @@ def _session(account: Account) -> Any:
 @lru_cache(maxsize=64)
 def _signing(account: Account) -> Signing:
     from botocore.exceptions import NoCredentialsError
-    from botocore.httpsession import get_cert_path
+    from botocore.httpsession import ProxyConfiguration, get_cert_path
     from botocore.utils import get_environ_proxies
 
     meta = _client(account, "lambda").meta
@@ -141,14 +144,22 @@ def _signing(account: Account) -> Signing:
     credentials = core.get_credentials()
     if credentials is None and not _is_loopback(account.endpoint_url):
         raise NoCredentialsError
+    proxies = ProxyConfiguration(get_environ_proxies(url))
+    proxy = proxies.proxy_url_for(url)
     bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return Signing(
         url=url.rstrip("/"),
         region=str(meta.region_name),
         credentials=credentials,
         certificates=str(get_cert_path(bundle or True)),
-        proxy=get_environ_proxies(url).get(urlsplit(url).scheme),
+        proxy=_without_login(proxy) if proxy else None,
+        proxy_headers=proxies.proxy_headers_for(proxy) if proxy else {},
     )
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def forget_clients() -> None:

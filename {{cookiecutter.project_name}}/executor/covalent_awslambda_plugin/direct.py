@@ -42,6 +42,9 @@ _GRACE = 60.0
 _RECONNECT_EVERY = 1.0
 _CONNECT_WITHIN = 60.0
 
+# Bytes: an outcome is an answer that Lambda would let through, with its seal.
+_LARGEST_OUTCOME = 2 * wire.PAYLOAD_LIMIT
+
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Gate]] = WeakKeyDictionary()
 
 
@@ -82,7 +85,9 @@ class Attempt:
         large = electron.too_large()
         response = await self._send(electron, large)
         if response.failure and response.failure.kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED):
-            # Deleted, expired or overwritten meanwhile, and noticed before anything ran.
+            # Deleted, expired or overwritten meanwhile, and noticed before anything ran. Another
+            # key: an outcome that the first one left must not answer for the second.
+            self._key, self._lost = secrets.token_hex(32), None
             response = await self._send(electron, large, again=True)
         self._ended = True
         self._note_objects(response)
@@ -244,8 +249,8 @@ class Attempt:
             return None
         key = wire.task_key(self.task_id, wire.OUTCOME)
         try:
-            stored = self._transport.get(key)
-        except Exception:  # no bucket here (`sam local`), or no right to it: then there is none
+            stored = self._transport.get(key, _LARGEST_OUTCOME)
+        except Exception:  # no bucket here (`sam local`), no right to it, or no outcome of ours
             return None
         if stored is None:
             return None

@@ -153,15 +153,19 @@ class Transport:
 
         self._guard("s3:PutObject", store)
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, limit: int | None = None) -> bytes | None:
         """The bytes under `key`; None if there are none.
 
         Raises:
             ConfigurationError: if S3 refuses them.
+            ValueError: if they are more than `limit`; then they are not read.
         """
 
         def read(s3: Any) -> bytes:
-            body: bytes = s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            answer = s3.get_object(Bucket=self.bucket, Key=key)
+            if limit is not None and answer["ContentLength"] > limit:
+                raise ValueError(f"S3 object {key} has {answer['ContentLength']} bytes")
+            body: bytes = answer["Body"].read()
             return body
 
         found: bytes | None = self._unless_missing("s3:GetObject", read)
@@ -220,9 +224,15 @@ class Transport:
         """The value of `call`, given the S3 client; what it raises is translated."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         try:
             return call(client(self.account, "s3"))
+        except (RetriesExceededError, S3DownloadFailedError) as error:
+            raise AWSLambdaExecutorError(
+                f"{action} on bucket {self.bucket} broke off at each attempt: {error}. "
+                "Look at the way from Covalent's server to S3, and run the electron again."
+            ) from error
         except ClientError as error:
             raise self._bucket_error(error, action) from error
         except (BotoCoreError, Boto3Error) as error:

@@ -361,9 +361,12 @@ def _plain(value: Any) -> Any:
 def _part(value: Any) -> Any:
     if isinstance(value, dict):
         try:
-            return Blob(**value)
+            found = Blob(**value)
         except TypeError as error:
             raise EnvelopeError(f"a part of the envelope is malformed: {error}") from error
+        if not isinstance(found.size, int) or found.size < 0:
+            raise EnvelopeError(f"a part of the envelope has the size {found.size!r}")
+        return found
     return value
 
 
