@@ -58,6 +58,7 @@ lint: $(TOOLS) ## ruff: rules and format
 types: $(TOOLS) $(INSTALLED) ## mypy, strict
 	@$(VENV)/bin/mypy --strict '$(EXECUTOR)/covalent_awslambda_plugin'
 	@$(VENV)/bin/mypy --strict -p sandbox
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 
 unit: $(TOOLS) $(INSTALLED) ## Unit tests
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit

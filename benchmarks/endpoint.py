@@ -330,7 +330,8 @@ def _plain(body: bytes, headers: Headers) -> bytes:
     """The body without the chunks that botocore signs one by one."""
     if not headers.get("x-amz-content-sha256", "").startswith("STREAMING"):
         return body
-    parts, start = [], 0
+    parts: list[bytes] = []
+    start = 0
     while True:
         line = body.index(b"\r\n", start)
         size = int(body[start:line].split(b";")[0], 16)

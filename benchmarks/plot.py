@@ -36,11 +36,11 @@ from .results import BOTO, LITHOPS, OURS, PUBLIC  # noqa: E402
 INK, FAINT, GOOD, BAD = "#222222", "#dddddd", "#2a7f3f", "#c0392b"
 # Shapes besides colours, for those who cannot tell the colours apart.
 STYLES = {PUBLIC: ("#c44e52", "o"), BOTO: ("#4c72b0", "D"), LITHOPS: ("#dd8452", "s")}
-OTHERS = (("#8172b3", "^"), ("#64b5cd", "v"), ("#937860", "P"), ("#55a868", "X"))
+OTHERS = (("#8172b3", "^"), ("#64b5cd", "v"), ("#937860", "P"), ("#55a868", "X"), ("#8c8c8c", "*"))
 WIDTH, ROW, MARGINS = 10.0, 0.27, 1.9  # inches
 LONGEST_LABEL = 62
 LONGEST_BAR = 1.6  # of what was allowed; beyond it only the number tells
-ROOM = 2.6  # for the numbers beside the outermost points, as a factor
+ROOM = 4.0  # for the numbers beside the outermost points, as a factor
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _draw_lines(axes: Axes, lines: list[Line]) -> None:
     _widen(axes, [1.0, *(times for line in lines for times in line.times.values())])
     _label_rows(axes, [(line.benchmark, line.label) for line in lines])
     axes.set_title(
-        "Each contender as so many times ours.   ◂ less than ours   |   more than ours ▸",
+        "How many times ours (of MB/s more is better, of all else less)",
         loc="left",
         fontsize=10.5,
     )

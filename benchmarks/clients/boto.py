@@ -124,5 +124,6 @@ def payload(size: str, repeats: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    commands: dict[str, Callable[..., dict[str, Any]]]
     commands = {"latency": latency, "fanout": fanout, "shared": shared, "payload": payload}
     print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

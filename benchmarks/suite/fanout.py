@@ -71,10 +71,9 @@ def run() -> Benchmark:
 def _by_turns(at: lab.Endpoint, function: str, how: str) -> dict[str, Measure]:
     found: dict[str, dict[str, Any]] = {OURS: {}, BOTO: {}}
     for _ in range(ROUNDS):
-        words = ("fanout", COUNT, SECONDS, REPEATS)
-        _add(found[OURS], lab.client(at, "ours", "plugin", function, *words))
-        words = ("fanout", function, COUNT, SECONDS, REPEATS)
-        _add(found[BOTO], lab.client(at, "ours", "boto", *words))
+        words = (COUNT, SECONDS, REPEATS)
+        _add(found[OURS], lab.client(at, "ours", "plugin", function, "fanout", *words))
+        _add(found[BOTO], lab.client(at, "ours", "boto", "fanout", function, *words))
     return {**_measures(OURS, how, found[OURS]), **_measures(BOTO, how, found[BOTO])}
 
 
