@@ -116,3 +116,19 @@ def test_patience_ends() -> None:
         await asyncio.wait_for(gate.enter(3, 60), 5)
 
     asyncio.run(scenario())
+
+
+def test_nobody_goes_at_once_after_a_refusal() -> None:
+    """After a refusal the next one waits a moment, though nobody is inside or waiting."""
+
+    async def scenario() -> bool:
+        gate = Gate()
+        await gate.enter(0, 60)
+        gate.leave(throttled=True)
+        next_one = asyncio.ensure_future(gate.enter(1, 60))
+        await asyncio.sleep(0.01)
+        at_once = next_one.done()
+        await asyncio.wait_for(next_one, 5)
+        return at_once
+
+    assert not asyncio.run(scenario())
