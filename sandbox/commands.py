@@ -140,7 +140,8 @@ def _summary(facts: dict[str, str]) -> str:
     lines = [f"  {name:<{width}}  {value}" for name, value in facts.items()]
     env_file = shlex.quote(str(ENV_FILE))
     lines.append(f'  run any workflow:  . {env_file} && "$PYTHON" any_workflow.py')
-    lines.append("  that shell has `sam` as well; `sandbox_off` gives it its own settings back")
+    lines.append("  that shell has `sam` too, but `sam deploy` cannot push an image from it")
+    lines.append("  `sandbox_off` gives it its own settings back")
     return "\n".join(lines)
 
 

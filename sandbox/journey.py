@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from sandbox import aws as embedded
 from sandbox import deploying, environment, processes, server, state
@@ -72,6 +73,7 @@ class Journey:
                 f"MODE={self.mode} is unknown: say one of {', '.join(deploying.MODES)}"
             )
         plugin_version()
+        _check_folder(self.home)
         left_over = state.load(self.running.path)
         if left_over:
             left_over.stop()
@@ -262,6 +264,16 @@ export no_proxy="$NO_PROXY"
 export PATH="$SANDBOX_OLD_PATH":{sam}
 echo "this shell now uses the sandbox of make up; sandbox_off undoes it" >&2
 """
+
+
+def _check_folder(folder: Path) -> None:
+    """Covalent 0.240 makes URLs of its files' paths, and does not turn them back."""
+    strange = sorted({letter for letter in str(folder) if quote(letter) != letter} - {"/"})
+    if strange:
+        raise SandboxError(
+            f"Covalent finds no files below {folder}, as there is {' '.join(map(repr, strange))} "
+            "in that path: clone to one of the letters a to z, digits, '-', '_' and '.'"
+        )
 
 
 def _architecture() -> str:

@@ -159,6 +159,24 @@ def test_errors_are_one_line(build: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (build / "demo").exists()
 
 
+@pytest.mark.parametrize(("name", "letter"), [("my repo", " "), ("größe", "ö"), ("a+b", "+")])
+def test_a_folder_in_which_covalent_finds_no_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    letter: str,
+) -> None:
+    """A path that Covalent cannot use is refused at once, with the letter that is in its way."""
+    folder = tmp_path / name / "build"
+    monkeypatch.setattr(journey, "BUILD", folder)
+    assert commands.main(["demo"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{folder}/demo" in line
+    assert repr(letter) in line
+    assert not (folder / "demo").exists()
+
+
 @pytest.mark.parametrize("text", ["80808", "0", "-1", "abc", "8 8", "٤٢"])
 @pytest.mark.parametrize("setting", ["PORT", "AWS_PORT"])
 def test_what_is_no_port_is_refused(
