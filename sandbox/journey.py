@@ -268,7 +268,7 @@ echo "this shell now uses the sandbox of make up; sandbox_off undoes it" >&2
 
 def _check_folder(folder: Path) -> None:
     """Covalent 0.240 makes URLs of its files' paths, and does not turn them back."""
-    strange = sorted({letter for letter in str(folder) if quote(letter) != letter} - {"/"})
+    strange = sorted({letter for letter in str(folder) if quote(letter) != letter})
     if strange:
         raise SandboxError(
             f"Covalent finds no files below {folder}, as there is {' '.join(map(repr, strange))} "

@@ -60,11 +60,6 @@ def run() -> Benchmark:
         ),
         measures=rows,
         goals=[*_goals(alone, ALONE), *_goals(real, REAL)],
-        notes=[
-            "Half of our CPU time here is Python's garbage collection of what a thousand "
-            "electrons hold at once; the rest is signing, aiohttp, asyncio and Covalent's base "
-            "class."
-        ],
     )
 
 
