@@ -125,6 +125,28 @@ def test_exception_keeps_type_message_traceback_and_cause() -> None:
     assert "direct cause of the following" in failure.traceback
     assert failure.traceback.endswith("ValueError: bad ☃ input\n")
     assert "/app.py" not in failure.traceback
+    assert failure.traceback.count(f'File "{__file__}", line ') == 2
+
+
+def test_traceback_of_a_group_names_the_files() -> None:
+    """What an exception group holds is told with files and lines, as the group itself."""
+    group = getattr(builtins, "ExceptionGroup", None)
+    if group is None:
+        pytest.skip("Python 3.10 has no exception groups")
+
+    def boom() -> None:
+        raise ValueError("inner")
+
+    def fail() -> None:
+        try:
+            boom()
+        except ValueError as error:
+            raise group("outer", [error]) from None
+
+    failure = call(fail).failure
+    assert failure is not None
+    assert failure.traceback.count(f'File "{__file__}", line ') == 3
+    assert "<dynamic-code>" not in failure.traceback
 
 
 def test_exception_that_cannot_be_pickled_or_printed() -> None:
@@ -172,6 +194,7 @@ def test_result_that_cannot_be_pickled() -> None:
     assert response.failure is not None
     assert response.failure.kind == wire.UNPICKLABLE
     assert "generator" in response.failure.message
+    assert "cloudpickle.py" not in response.failure.traceback
 
 
 def test_python_that_differs_is_refused_before_unpickling(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +274,7 @@ def test_deadline_ends_loops_and_sleeps(limit: float | None) -> None:
         assert failure is not None and failure.kind == wire.DEADLINE
         assert response.stdout == "before\n"
         assert f"in {task.__name__}" in failure.traceback
+        assert f'File "{__file__}", line ' in failure.traceback
         assert "task_guard.py" not in failure.traceback
 
 

@@ -136,7 +136,7 @@ def test_another_configuration_folder(project: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["configure", "--samconfig", "no.toml"], "no.toml (from the argument samconfig=) does"),
+        (["configure", "--samconfig", "no.toml"], "no.toml (from the argument --samconfig=) does"),
         (["configure", "--samconfig", "."], "is a folder"),
         (["configure", "--config-env", "prd"], "Did you mean 'prod'?"),
         (["configure", "--nonsense"], "unrecognized arguments: --nonsense"),
@@ -151,6 +151,14 @@ def test_bad_input(project: Path, arguments: list[str], said: str) -> None:
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_options_are_named_not_arguments(clean_surroundings: Path) -> None:
+    """What the executor says of its arguments names the options here."""
+    done = run("configure", "--config-env", "prod", cwd=clean_surroundings)
+    assert done.returncode == 1
+    assert "--config-env='prod' was asked for" in done.stderr
+    assert "give its path as --samconfig= or in" in done.stderr
 
 
 def test_no_project(clean_surroundings: Path) -> None:

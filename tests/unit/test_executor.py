@@ -160,6 +160,13 @@ def test_unknown_price_is_refused() -> None:
         made(prices={"gb_second": 1.0})
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:3001", "localhost:3001", "http://", "ftp://x"])
+def test_endpoint_that_is_no_address_is_refused(address: str) -> None:
+    """A forgotten scheme is told where the executor is built, not as a matter of credentials."""
+    with pytest.raises(ConfigurationError, match="must be an address such as 'http://127"):
+        made(endpoint_url=address)
+
+
 def test_bare_callable_returns_the_value_itself(aws: AWS) -> None:
     """Called without Covalent, `run` takes plain objects and returns one."""
     aws.script = lambda event: good([1, 2])
@@ -329,6 +336,15 @@ def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
             ),
             TaskFailedError,
             "lacks the module 'scipy': add the package that provides it to function/requirements",
+        ),
+        (
+            bad(
+                wire.EXCEPTION,
+                "Command '['pip', 'install', '--no-input', 'nunpy']' returned non-zero",
+                type="subprocess.CalledProcessError",
+            ),
+            TaskFailedError,
+            "could not install these packages; what it said is above. Check their names",
         ),
         (bad(wire.EXCEPTION, type="MemoryError"), TaskFailedError, "has 512 MB: raise"),
         (bad(wire.EXIT, "It called sys.exit(1)."), TaskFailedError, "ends by returning"),

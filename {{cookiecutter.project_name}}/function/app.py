@@ -20,12 +20,13 @@ import resource
 import sys
 import time
 import traceback
-from types import FrameType, TracebackType
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from types import FrameType
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import cloudpickle
 
 import task_guard as guard
+import task_traceback
 import wire
 from task_storage import WORK, Storage
 from task_streams import Capture, Clipped
@@ -34,6 +35,7 @@ _SHOWN = 100_000  # characters of a value's text that are kept for Covalent's UI
 _SAID = 100_000  # bytes of an exception's message, and of its traceback
 _FILES = "files"  # Covalent's keyword for transferred files: always a list
 _PIP_TARGET = os.path.join(WORK, "covalent-packages")
+_OWN = (__file__, guard.__file__)
 
 _cold = True
 _storage: Optional[Storage] = None
@@ -116,7 +118,7 @@ class _Invocation:
             return wire.Failure(
                 kind=_KINDS[stop.reason],
                 message=_MESSAGES[stop.reason],
-                traceback=_stood(traceback.extract_tb(stop.__traceback__)),
+                traceback=_stood(traceback.walk_tb(stop.__traceback__)),
             )
 
     def _orders(self) -> guard.Orders:
@@ -133,7 +135,7 @@ class _Invocation:
         )
 
     def _last_words(self, reason: str, stack: Optional[FrameType]) -> bytes:
-        stood = _stood(traceback.extract_stack(stack)) if stack else ""
+        stood = _stood(reversed(list(traceback.walk_stack(stack)))) if stack else ""
         failure = wire.Failure(kind=_KINDS[reason], message=_MESSAGES[reason], traceback=stood)
         return self._sealed(self._response(failure=failure).to_json())
 
@@ -426,8 +428,12 @@ def _failure(kind: str, error: BaseException, message: str) -> wire.Failure:
         kind=kind,
         type=_qualified(type(error)),
         message=_clipped(message),
-        traceback=_clipped(_traceback(error)),
+        traceback=_clipped(task_traceback.of_error(error, own=_OWN)),
     )
+
+
+def _stood(frames: Iterable[Tuple[FrameType, int]]) -> str:
+    return _clean(task_traceback.of_place(frames, own=_OWN))
 
 
 def _qualified(cls: type) -> str:
@@ -443,22 +449,6 @@ def _exception_text(error: BaseException) -> str:
         return str(error)
     except Exception as broken:
         return f"<its str() raised {type(broken).__name__}>"
-
-
-def _traceback(error: BaseException) -> str:
-    """The traceback as text, chained causes included, without the handler's own frames."""
-    frame: Optional[TracebackType] = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
-        frame = frame.tb_next
-    shown = traceback.TracebackException(type(error), error, frame)
-    return _clean("".join(shown.format()))
-
-
-def _stood(stack: traceback.StackSummary) -> str:
-    """Where the user's code stood when it was stopped, without the handler's own frames."""
-    own = (__file__, guard.__file__)
-    frames = [x for x in stack if x.filename not in own]
-    return _clean("Stopped in:\n" + "".join(traceback.StackSummary.from_list(frames).format()))
 
 
 def _text(output: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,9 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (CommandError, SamConfigError) as error:
-        print(f"{options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{options.command}: {_worded(str(error))}", file=sys.stderr)
         return 1
     return 0
+
+
+def _worded(message: str) -> str:
+    """A message of the executor on one line, with options in place of its arguments."""
+    options = re.sub(
+        r"\b(samconfig|config_env)=", lambda x: f"--{x[1].replace('_', '-')}=", message
+    )
+    return " ".join(options.split())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from covalent._shared_files import logger
 from covalent._shared_files.config import get_config
@@ -91,8 +92,8 @@ class AWSLambdaExecutor(RemoteExecutor):
     covalent.conf, else the documented default.
 
     Raises:
-        ConfigurationError: if the samconfig.toml that applies cannot be used, or a number is out
-            of range.
+        ConfigurationError: if the samconfig.toml that applies cannot be used, if a number is out
+            of range, or if `endpoint_url` is no address.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class AWSLambdaExecutor(RemoteExecutor):
         )
         self.timeout = _seconds("timeout", conf["timeout"] if timeout is None else timeout)
         self.execution_role = execution_role or conf["execution_role"]
-        self.endpoint_url = endpoint_url or ""
+        self.endpoint_url = _address("endpoint_url", endpoint_url or "")
         self.usage, self.prices = usage, _checked_prices(prices or {})
         given: dict[str, Any] = {
             "function_name": function_name,
@@ -579,6 +580,15 @@ def _checked_prices(prices: Mapping[str, float]) -> dict[str, float]:
 def _seconds(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ConfigurationError(f"{name}={value!r} must be a number of seconds above 0.")
+    return value
+
+
+def _address(name: str, value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ConfigurationError(
+            f"{name}={value!r} must be an address such as 'http://127.0.0.1:3001'."
+        )
     return value
 
 

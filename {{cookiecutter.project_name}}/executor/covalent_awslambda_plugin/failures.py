@@ -24,6 +24,10 @@ _ADD_MODULE = (
     "function/requirements.txt and run `sam build && sam deploy`. (Or give the electron "
     "deps_pip=ct.DepsPip(packages=[...]), which installs it on each run.)"
 )
+_PIP_FAILED = (
+    "pip, which DepsPip runs inside the function, could not install these packages; what it said "
+    "is above. Check their names and versions. In a VPC it needs a way to the package index."
+)
 
 
 def of_response(
@@ -68,10 +72,14 @@ def _stopped(usage: wire.Usage, function: str, limits: Mapping[str, float]) -> s
     stopped = f"The electron was stopped after {usage.duration:.1f} s in function {function}"
     name, seconds = min(limits.items(), key=lambda limit: limit[1])
     if usage.duration >= seconds - 0.5:
-        return f"{stopped}: it reached the executor's {name}={seconds:g}. Raise it, or split it."
+        return (
+            f"{stopped}: it reached the executor's {name}={seconds:g}. Raise that, or split the "
+            "electron."
+        )
     return (
         f"{stopped}: it reached the function's own Timeout, less the seconds needed to answer. "
-        "Raise Timeout in samconfig.toml (Lambda allows 900 s) and run `sam deploy`, or split it."
+        "Raise Timeout in samconfig.toml (Lambda allows 900 s) and run `sam deploy`, or split "
+        "the electron."
     )
 
 
@@ -79,6 +87,8 @@ def _hint(failure: wire.Failure, usage: wire.Usage) -> str:
     missing = re.search(r"No module named '([^']+)'", failure.message)
     if missing and failure.type == "ModuleNotFoundError":
         return _ADD_MODULE.format(name=missing[1].partition(".")[0])
+    if failure.type == "subprocess.CalledProcessError" and "'pip', 'install'" in failure.message:
+        return _PIP_FAILED
     if failure.type == "MemoryError":
         return _more_memory(usage.memory_mb)
     return ""

@@ -1,0 +1,53 @@
+"""Tracebacks as text, told from where the electron's own code begins.
+
+cloudpickle pickles by value what a script or a notebook defines. Since 3.1.3 it leaves out the
+file, but keeps the `__file__` of the globals, after which frames are named here.
+"""
+
+import pickle
+import traceback
+from types import FrameType
+from typing import Any, Collection, Iterable, List, Tuple
+
+import cloudpickle
+
+_Frames = Iterable[Tuple[FrameType, int]]  # each with its line
+
+_NAMELESS = "<dynamic-code>"
+_PICKLING = (cloudpickle.cloudpickle.__file__, pickle.__file__)
+
+
+def of_error(error: BaseException, own: Collection[str]) -> str:
+    """The traceback of `error`, chained causes included.
+
+    Args:
+        error: what was raised.
+        own: files whose frames are left out where they come first, as those that pickle are.
+    """
+    start = error.__traceback__
+    while start is not None and start.tb_frame.f_code.co_filename in (*own, *_PICKLING):
+        start = start.tb_next
+    shown = traceback.TracebackException(type(error), error, start)
+    pending: List[Tuple[Any, Any, Any]] = [(shown, error, start)]
+    while pending:
+        text, raised, frames = pending.pop()
+        _name_files(text.stack, traceback.walk_tb(frames))
+        inner = [(text.__cause__, raised.__cause__), (text.__context__, raised.__context__)]
+        inner += zip(getattr(text, "exceptions", None) or (), getattr(raised, "exceptions", ()))
+        pending += [(t, e, e.__traceback__) for t, e in inner if t is not None and e is not None]
+    return "".join(shown.format())
+
+
+def of_place(frames: _Frames, own: Collection[str]) -> str:
+    """Where code stood when it was stopped, the outermost frame first, without the files `own`."""
+    frames = [x for x in frames if x[0].f_code.co_filename not in own]
+    stack = traceback.StackSummary.extract(iter(frames))
+    _name_files(stack, frames)
+    return "Stopped in:\n" + "".join(stack.format())
+
+
+def _name_files(stack: traceback.StackSummary, frames: _Frames) -> None:
+    for i, (frame, line) in enumerate(frames):
+        file = frame.f_globals.get("__file__")
+        if frame.f_code.co_filename == _NAMELESS and file and i < len(stack):
+            stack[i] = traceback.FrameSummary(str(file), line, frame.f_code.co_name)
