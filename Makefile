@@ -38,7 +38,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
-	@echo '  Settings: PYTHON=python3.12  MODE=auto|image|worker  ONLY=latency  PORT=48008  AWS_PORT=4566'
+	@echo '  Settings, such as: PYTHON=python3.12  MODE=image (or worker)  ONLY=latency  PORT=48008  AWS_PORT=4566'
 
 demo: venvs ## Scaffold, deploy and run the hello workflow on this machine; no AWS account
 	@$(RUN) demo --mode='$(MODE)' $(PORTS)
@@ -74,6 +74,7 @@ bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops
 
 clean: down ## Remove everything that was made here
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@echo "removed: all of build/, venvs and projects"
 
 ASKED := $(filter-out file,$(origin PYTHON))
 # Nothing to look at when the venvs are there and no Python was asked for.
@@ -91,8 +92,9 @@ test-venvs:
 	@$(CHECK)
 	@$(MAKE_VENVS) $(TOOLS) $(INSTALLED) $(SAM) $(CHECKOV)
 
+bench-venv: FIT := $(if $(wildcard $(BENCH)),$(if $(ASKED),,:)) $(INSTALL) check
 bench-venv:
-	@$(if $(wildcard $(BENCH)),$(if $(ASKED),,:)) $(INSTALL) check $(BENCH_VENV)
+	@$(FIT) && "$(PYTHON)" -m benchmarks.names '$(ONLY)' && $(FIT) $(BENCH_VENV)
 	@trap 'sh requirements/install.sh interrupted $(BENCH_VENV) $(SAM_VENV); exit 130' INT; \
 	$(MAKE) --no-print-directory --silent $(BENCH) $(BENCH_OURS) $(BENCH_PUBLIC) $(SAM)
 

@@ -63,7 +63,7 @@ fi
 
 if [ "$(version_of "$venv/bin/python")" != "$version" ] || [ ! -e "$venv/bin/pip" ]; then
     made=yes
-    printf 'making %s (Python %s; about a minute)\n' "$venv" "$version"
+    printf 'making %s (Python %s; one to three minutes)\n' "$venv" "$version"
     rm -rf "$venv"
     "$python" -m venv "$venv" >"$log" 2>&1 ||
         fail "python -m venv $venv failed (on Debian and Ubuntu: apt-get install python3-venv):"

@@ -38,16 +38,17 @@ def demo(options: argparse.Namespace) -> int:
     """Do the whole journey once and end everything."""
     with state.alone(BUILD / "demo.lock", "make demo"):
         journey = _journey("demo", options)
-        kept = None
+        greeted = False
         try:
             journey.begin()
             aws, covalent, deployment, project = journey.set_up()
             journey.greet(aws, covalent, project)
-            kept = project
+            greeted = True
             journey.log.step(f"ran in {deployment.where}")
         finally:
-            journey.clean_up(keep=kept)
-        journey.log.step(f"done; all has ended. The project stays in {os.path.relpath(kept)}")
+            journey.clean_up(keep_project=greeted)
+        journey.log.step("done; all has ended")
+        _tell_of_project(os.path.relpath(project), "demo")
         _tell_of_image(deployment.image)
     return 0
 
@@ -105,7 +106,10 @@ def _end(name: str, options: argparse.Namespace) -> bool:
         journey.running = running
     found = running is not None
     if running:
-        journey.clean_up()
+        project = (running.facts or {}).get("project")
+        journey.clean_up(keep_project=project is not None)
+        if project:
+            _tell_of_project(project, name)
         _tell_of_image(running.image)
     return found
 
@@ -127,11 +131,16 @@ def _ignored(journey: Journey, running: state.Running) -> str:
     return f" first: {' and '.join(vain)} had no effect" if vain else ""
 
 
+def _tell_of_project(project: str, name: str) -> None:
+    print(f"the project stays in {project}, until the next `make {name}` makes it anew")
+
+
 def _tell_of_image(image: str) -> None:
     if image:
         print(
             f"the image {image} stays on the Docker engine, for a quicker next time; "
-            f"`docker image rm {image} && docker image prune` removes it and its build cache"
+            f"`docker image rm {image}` removes it. (Its build cache goes with `docker image "
+            "prune`, and with it every other image there that has no name.)"
         )
 
 
@@ -140,7 +149,10 @@ def _summary(facts: dict[str, str]) -> str:
     lines = [f"  {name:<{width}}  {value}" for name, value in facts.items()]
     env_file = shlex.quote(str(ENV_FILE))
     lines.append(f'  run any workflow:  . {env_file} && "$PYTHON" any_workflow.py')
-    lines.append("  that shell has `sam` too, but `sam deploy` cannot push an image from it")
+    lines.append(
+        "  that shell has `sam` too, but `sam deploy` cannot push an image from it: an electron "
+        "gets\n  packages here by deps_pip=ct.DepsPip(packages=[...])"
+    )
     lines.append("  `sandbox_off` gives it its own settings back")
     return "\n".join(lines)
 

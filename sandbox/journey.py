@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -145,27 +146,39 @@ class Journey:
         if lost or not dispatch.stdout:
             raise SandboxError(f"{self.logs}/hello.log lacks what the electrons printed: {lost}")
 
-    def clean_up(self, *, keep: Path | None = None) -> None:
-        """End everything, and remove the folder but for `keep`."""
+    def clean_up(self, *, keep_project: bool = False) -> None:
+        """End everything, and remove the folder, except for the project if it is to be kept."""
         self.running.stop()
         processes.stop_all()
         for path in self.home.iterdir() if self.home.exists() else ():
-            if keep is None or path not in (keep, keep.parent):
-                shutil.rmtree(path, ignore_errors=True)
-                if path.is_file():
-                    path.unlink()
-        if keep is None:
+            if keep_project and path == self._projects:
+                continue
+            shutil.rmtree(path, ignore_errors=True)
+            if path.is_file():
+                path.unlink()
+        if not keep_project:
             shutil.rmtree(self.home, ignore_errors=True)
 
+    @property
+    def _projects(self) -> Path:
+        return self.home / "project"
+
     def _scaffold(self, engine: docker.Engine | None) -> Path:
+        return deploying.scaffold(
+            self._projects, answers=self.answers(engine), log=self.logs / "cookiecutter.log"
+        )
+
+    def answers(self, engine: docker.Engine | None) -> dict[str, str]:
+        """Return the answers that differ from the template's defaults."""
         answers = {"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"}
+        # The bucket's name is in the image's: the same each time, or images would pile up.
+        digest = hashlib.sha256(str(self.home).encode()).hexdigest()
+        answers["bucket_name"] = f"covalent-lambda-{digest[:8]}"
         # The emulation of another processor would be many times slower.
         machine = engine.architecture if engine else _architecture()
         if machine != "x86_64":
             answers["architecture"] = machine
-        return deploying.scaffold(
-            self.home / "project", answers=answers, log=self.logs / "cookiecutter.log"
-        )
+        return answers
 
     def _ping(self, deployment: Deployment, aws: Aws, project: Path) -> None:
         self.log.step("invoking the deployed function with events/ping.json")

@@ -214,6 +214,18 @@ def test_settings_reach_the_resources(bake: Bake) -> None:
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == algorithm
 
 
+def test_projects_of_one_name_have_images_of_their_own(bake: Bake, tmp_path: Path) -> None:
+    """SAM CLI names a local image by logical id and tag: a second project with the default answers
+    must not replace the first one's."""
+    first = bake().rename(tmp_path / "first")
+    tags = [
+        Stack(project, OFF).template["Resources"]["ElectronFunction"]["Metadata"]["DockerTag"]
+        for project in (first, bake())
+    ]
+    assert tags[0] != tags[1]
+    assert all(re.fullmatch(r"[a-z0-9-]+-python3\.\d+", tag) for tag in tags)
+
+
 def test_electrons_may_not_change_the_network(bake: Bake) -> None:
     """What the service may do with network interfaces, calls from inside the function may not."""
     statements = Stack(bake(), ON).statements("FunctionRole")

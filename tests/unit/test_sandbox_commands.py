@@ -278,6 +278,32 @@ def test_down_with_nothing_up(build: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "nothing is up\n"
 
 
+def test_down_keeps_the_project(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The project, with what its user changed, is still there after `make down`; all else goes."""
+    project = build / "up" / "project" / "covalent-lambda"
+    (build / "up" / "home").mkdir(parents=True)
+    project.mkdir(parents=True)
+    (project / "mine.py").write_text("")
+    facts = {"project": "build/up/project/covalent-lambda"}
+    path = build / "up" / "state.json"
+    state.Running(path=path, aws=GONE, covalent=GONE, facts=facts).save()
+    assert commands.main(["down"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("the project stays in build/up/project/covalent-lambda, until")
+    assert (project / "mine.py").exists()
+    assert list((build / "up").iterdir()) == [build / "up" / "project"]
+
+
+def test_each_folder_has_an_image_of_its_own(build: Path) -> None:
+    """The image is named after the bucket: the same for every run in a folder, so that images do
+    not pile up, and another than that of any other project, so that none is replaced."""
+    buckets = [
+        journey.Journey(name, mode="worker", port=None, aws_port=None).answers(None)["bucket_name"]
+        for name in ("demo", "up", "up")
+    ]
+    assert buckets[0] != buckets[1] == buckets[2]
+
+
 def test_down_after_a_reboot(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """State of processes that are gone is cleared away."""
     path = build / "up" / "state.json"
@@ -285,7 +311,7 @@ def test_down_after_a_reboot(build: Path, capsys: pytest.CaptureFixture[str]) ->
     (build / "demo.env").write_text("")
     assert commands.main(["down"]) == 0
     image, ended, shells = capsys.readouterr().out.splitlines()
-    assert "`docker image rm mine:latest && docker image prune` removes it" in image
+    assert "`docker image rm mine:latest` removes it" in image
     assert ended == "ended"
     assert "run sandbox_off, or open a new shell" in shells
     assert not (build / "up").exists()

@@ -108,7 +108,7 @@ def test_another_python_means_other_venvs(checkout: Path) -> None:
         begun = venvs_begun(program)
         os.killpg(program.pid, signal.SIGINT)
         _, error = program.communicate(timeout=30)
-    assert begun == [f"making {venv} (Python 3.12.1; about a minute)\n" for venv in VENVS]
+    assert begun == [f"making {venv} (Python 3.12.1; one to three minutes)\n" for venv in VENVS]
     own = [line for line in error.splitlines() if line and not line.startswith("make")]
     assert own == ["interrupted; nothing was kept"]
     assert not any((checkout / venv).exists() for venv in (*VENVS, CHECKOV_VENV))
@@ -123,7 +123,7 @@ def test_checkov_has_a_venv_of_its_own(checkout: Path) -> None:
         begun = program.stdout.readline()
         os.killpg(program.pid, signal.SIGKILL)
         program.communicate(timeout=30)
-    assert begun == f"making {CHECKOV_VENV} (Python 3.11.7; about a minute)\n"
+    assert begun == f"making {CHECKOV_VENV} (Python 3.11.7; one to three minutes)\n"
 
 
 def test_a_venv_whose_python_is_gone_is_made_anew(
@@ -138,7 +138,7 @@ def test_a_venv_whose_python_is_gone_is_made_anew(
         begun = venvs_begun(program)
         os.killpg(program.pid, signal.SIGKILL)
         program.communicate(timeout=30)
-    assert all("(Python 3.12.1; about a minute)" in line for line in begun)
+    assert all("(Python 3.12.1; one to three minutes)" in line for line in begun)
 
 
 def test_venvs_in_use_are_not_replaced(checkout: Path) -> None:
