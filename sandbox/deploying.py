@@ -229,7 +229,7 @@ class Deploying:
         """Build, layer and deploy the image; return the name of what was built."""
         engine = self.aws.engine
         assert engine is not None
-        self.say("sam build: building the image")
+        self.say("sam build: building the image (minutes the first time, seconds later)")
         self._sam("build", "build", seconds=BUILD_SECONDS)
         template = read_template(self.project / ".aws-sam" / "build" / "template.yaml")
         local = local_image(self.aws.port)
