@@ -82,9 +82,11 @@ def refuse(what: str, value: object, cause: str, remedy: str) -> NoReturn:
 
 
 def shown(value: object) -> str:
-    """The value in quotes, cut, on one line, in ASCII, which every terminal can show."""
-    text = ascii(str(value)).replace("\\\\", "\\")  # a Windows path as it was typed
-    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}...'"
+    """The value in quotes, cut, on one line, as it was typed where that can be printed."""
+    text = repr(str(value)).replace("\\\\", "\\")  # a Windows path as it was typed
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}...{text[0]}"
 
 
 # --- names -----------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -177,7 +180,7 @@ def test_refused(bake: Bake, output: Path, name: str, value: str) -> None:
         bake(**answers)
     message = str(refusal.value)
     assert message.startswith(f"{name} ")
-    assert "\n" not in message and message.isascii() and message.endswith(".")
+    assert message.isprintable() and message.endswith(".")
     assert list(output.iterdir()) == []
 
 
@@ -311,6 +314,29 @@ def test_command_line_refusal(template: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith("timeout '901'")
     assert len(done.stdout.splitlines()) == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [("ascii", r"'\xf8\u03c0\u202e'"), ("cp1252", r"'ø\u03c0\u202e'"), ("utf-8", r"'øπ\u202e'")],
+)
+def test_encodings(template: Path, tmp_path: Path, encoding: str, printed: str) -> None:
+    """An answer is shown as typed as far as the terminal can; what is invisible never is."""
+    command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input"]
+    command.append("region=øπ\u202e")
+    surroundings = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.decode(encoding).startswith(f"region {printed} is not")
+
+
+@given(st.text(), st.sampled_from(["ascii", "utf-8"]))
+@example("\x1b[31m\u202e\u200b\ud800\n\N{NO-BREAK SPACE}", "utf-8")
+def test_shown_on_one_line(text: str, encoding: str) -> None:
+    """Whatever is shown is one line of bearable length that can be printed."""
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding=encoding)):
+        line = local_extensions.shown(text)
+    assert line.isprintable() and len(line.encode(encoding).decode(encoding)) <= 64
 
 
 def test_every_question_is_checked_and_explained() -> None:
