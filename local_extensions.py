@@ -33,13 +33,14 @@ from jinja2.ext import Extension
 
 Given = MutableMapping[str, str]
 
-# Covalent 0.240 lists 3.10 to 3.12; 3.8 is what Covalent's published base image was built for.
-PYTHON_VERSIONS = ("3.8", "3.10", "3.11", "3.12")
+# What Covalent 0.240 lists; 3.8 is what Covalent's published base image was built for.
+PYTHON_VERSIONS = ("3.10", "3.11", "3.12")
 DEFAULT_PYTHON = "3.12"
 ARCHITECTURES = ("x86_64", "arm64")
 PUBLISHED_BASE = "public.ecr.aws/covalent/covalent-lambda-executor"
 PUBLISHED_TAG = "stable"
 PUBLISHED_PYTHON = "3.8"
+PUBLISHED_ARCHITECTURE = "x86_64"
 
 # Other environments of samconfig.toml append at most "-prod" to every name.
 LONGEST_SUFFIX = len("-prod")
@@ -158,7 +159,9 @@ def check_bucket_name(value: str, _answers: Given) -> str:
         cause = f"has {len(value)} characters, and S3 allows 3 to 63 with '-prod' appended"
         refuse("bucket_name", value, cause, remedy)
     if value.startswith(RESERVED_BUCKET_PREFIXES) or value.endswith(RESERVED_BUCKET_SUFFIXES):
-        refuse("bucket_name", value, "starts or ends with letters reserved by S3", remedy)
+        reserved = ", ".join((*RESERVED_BUCKET_PREFIXES, *RESERVED_BUCKET_SUFFIXES))
+        cause = "starts or ends with letters reserved by S3"
+        refuse("bucket_name", value, cause, f"use a name without {reserved}")
     return value
 
 
@@ -203,10 +206,12 @@ def running_python() -> str:
 
 
 def check_python_version(value: str, _answers: Given) -> str:
-    if value not in PYTHON_VERSIONS:
-        cause = "is not a Python that Covalent runs on"
-        remedy = f"use the one of your Covalent server: {', '.join(PYTHON_VERSIONS)}"
-        refuse("python_version", value, cause, remedy)
+    if value not in (*PYTHON_VERSIONS, PUBLISHED_PYTHON):
+        remedy = (
+            f"use your Covalent server's ({', '.join(PYTHON_VERSIONS)}), or {PUBLISHED_PYTHON} "
+            "for Covalent's published image"
+        )
+        refuse("python_version", value, "is not a Python this template knows", remedy)
     return value
 
 
@@ -256,12 +261,19 @@ def check_base_image(value: str, answers: Given) -> str:
 
 
 def _check_published_base(value: str, answers: Given) -> None:
-    if answers["__python_version"] != PUBLISHED_PYTHON:
-        cause = f"has Python {PUBLISHED_PYTHON}, not {answers['__python_version']}"
-        refuse("base_image", value, cause, "use auto, which builds the same for your Python")
-    if answers["__architecture"] == "arm64":
-        cause = "(Covalent's published image, used for Python 3.8) exists for x86_64 only"
-        refuse("base_image", value, cause, "answer x86_64 to architecture, or use a newer Python")
+    """Name both ways out at once: half of one may only lead to the next refusal."""
+    python, architecture = answers["__python_version"], answers["__architecture"]
+    if (python, architecture) != (PUBLISHED_PYTHON, PUBLISHED_ARCHITECTURE):
+        published = f"Python {PUBLISHED_PYTHON} on {PUBLISHED_ARCHITECTURE}"
+        cause = (
+            f"(Covalent's published image, which auto takes for Python {PUBLISHED_PYTHON}) is for "
+            f"{published} only, not for {python} on {architecture}"
+        )
+        remedy = (
+            f"answer auto to base_image and {PYTHON_VERSIONS[0]} or later to python_version, or "
+            f"{PUBLISHED_PYTHON} to python_version and {PUBLISHED_ARCHITECTURE} to architecture"
+        )
+        refuse("base_image", value, cause, remedy)
 
 
 def _check_image_fits(value: str, repository: str, tag: str, answers: Given) -> None:
@@ -269,7 +281,7 @@ def _check_image_fits(value: str, repository: str, tag: str, answers: Given) -> 
     python, architecture = answers["__python_version"], answers["__architecture"]
     if repository in PLAIN_PYTHON:
         cause = "is a plain Python image without Lambda's runtime client"
-        refuse("base_image", value, cause, "use auto, which adds the client to that image")
+        refuse("base_image", value, cause, f"use auto or public.ecr.aws/lambda/python:{python}")
     found = re.match(r"3\.[0-9]+", tag)
     if repository.endswith("/python") and found and found[0] != python:
         cause = f"has Python {found[0]}, but python_version is {python}"

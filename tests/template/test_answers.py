@@ -184,11 +184,28 @@ def test_refused(bake: Bake, output: Path, name: str, value: str) -> None:
     assert list(output.iterdir()) == []
 
 
-def test_arm64_with_published_image(bake: Bake, output: Path) -> None:
-    """Python 3.8 means Covalent's published image, which has no arm64 variant."""
-    with pytest.raises(FailedHookException, match="exists for x86_64 only"):
-        bake(python_version="3.8", architecture="arm64")
+def test_unknown_python(bake: Bake) -> None:
+    """A server's Pythons and the published image's are told apart."""
+    with pytest.raises(FailedHookException) as refusal:
+        bake(python_version="3.9")
+    assert "Covalent server's (3.10, 3.11, 3.12), or 3.8 for" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("python", "base"), [("3.8", "auto"), ("3.8", PUBLISHED), ("3.12", PUBLISHED)]
+)
+def test_arm64_with_published_image(bake: Bake, output: Path, python: str, base: str) -> None:
+    """Covalent's published image has no arm64 variant: the sentence's ways out both work."""
+    answers = {"python_version": python, "architecture": "arm64", "base_image": base}
+    with pytest.raises(FailedHookException) as refusal:
+        bake(**answers)
+    message = str(refusal.value)
+    assert "is for Python 3.8 on x86_64 only, not for" in message
+    assert "auto to base_image and 3.10 or later to python_version, or" in message
+    assert message.endswith("3.8 to python_version and x86_64 to architecture.")
     assert list(output.iterdir()) == []
+    bake(**answers | {"base_image": "auto", "python_version": "3.10", "project_name": "one"})
+    bake(**answers | {"python_version": "3.8", "architecture": "x86_64", "project_name": "two"})
 
 
 @pytest.mark.parametrize(("text", "lines"), PACKAGES)
