@@ -341,8 +341,31 @@ DEEPEST_MARKER = 20
 REMEMBERED = "# requirements file"
 
 PACKAGES_REMEDY = (
-    "give requirements such as numpy pandas>=2 'name @ https://...', separated by spaces or "
-    "commas, or the path of a requirements file that ends in .txt"
+    "give requirements such as numpy==2.1 pandas>=2,<3 name @ https://... without quotes, "
+    "separated by spaces or commas, or the path of a requirements file that ends in .txt"
+)
+# Often given as a requirement: what it looks like, what it is, and what to do.
+MISTAKES = (
+    (
+        re.compile(r"-"),
+        "has an option",
+        "leave it out, or give the path of a requirements file that ends in .txt, which may hold "
+        "the options that name an index",
+    ),
+    (
+        re.compile(r"(?:[^\s,;@]+\s*@\s*)?(?:git|hg|svn|bzr)\+"),
+        "has a version-control address",
+        "give that of an archive (https://....zip), as the image has no version-control client",
+    ),
+    (
+        # pip takes a name that ends like an archive's for a file.
+        re.compile(
+            r"(?!\w\w+:)(?:\.|[^\s,;@]*[/\\]"
+            r"|[\w.-]*\.(?:txt|whl|zip|tgz|tar(?:\.(?:gz|bz2|xz))?)(?![\w.-]))"
+        ),
+        "names a file or folder",
+        "paths are taken only for a requirements file that ends in .txt, alone and without quotes",
+    ),
 )
 # What pip accepts in a requirements file and what makes sense inside an image build.
 FILE_OPTION = re.compile(
@@ -371,12 +394,14 @@ class Scanner:
         self.position = match.end()
         return match[0]
 
-    def need(self, pattern: re.Pattern[str], what: str) -> str:
-        return self.take(pattern) or self.fail(f"needs {what}")
+    def need(self, pattern: re.Pattern[str], what: str, remedy: str) -> str:
+        return self.take(pattern) or self.fail(f"has no {what}", remedy)
 
-    def fail(self, cause: str) -> NoReturn:
-        rest = shown(self.text[self.position :].strip())
-        refuse("packages", self.text, f"{cause} at {rest}", PACKAGES_REMEDY)
+    def fail(self, cause: str, remedy: str) -> NoReturn:
+        rest = self.text[self.position :].strip()
+        place = f"at {shown(rest)}" if rest else "at the end"
+        where = "" if rest == self.text.strip() else f" {place}"
+        refuse("packages", self.text, f"{cause}{where}", remedy)
 
     def skip_gap(self) -> bool:
         """Move over blanks and commas; False when a next word follows without either."""
@@ -398,23 +423,32 @@ def requirements(text: str) -> Iterator[str]:
     while not scanner.at_end():
         yield _requirement(scanner)
         if not scanner.skip_gap():
-            scanner.fail("has something that is no requirement")
+            scanner.fail("cannot be understood", PACKAGES_REMEDY)
 
 
 def _requirement(scanner: Scanner) -> str:
+    _refuse_mistakes(scanner)
     bare_url = _url(scanner)
     if bare_url:
         return bare_url + _marker(scanner)
-    name = scanner.need(NAME, "the name of a package")
+    name = scanner.need(NAME, "package name", PACKAGES_REMEDY)
     if BARE_VERSION.fullmatch(name):
         cause = f"has the bare version {shown(name)}"
         refuse("packages", scanner.text, cause, "write name==version")
     head = name + re.sub(r"\s", "", scanner.take(EXTRAS))
     if scanner.take(AT):
-        address = _url(scanner) or scanner.fail("needs an http(s) address")
+        address = _url(scanner) or scanner.fail(
+            "has no http(s) address", "write one that starts with https:// there"
+        )
         return f"{head} @ {address}{_marker(scanner)}"
     versions = re.sub(r"[\s()]", "", scanner.take(SPECIFIERS))
     return head + versions + _marker(scanner)
+
+
+def _refuse_mistakes(scanner: Scanner) -> None:
+    for pattern, cause, remedy in MISTAKES:
+        if pattern.match(scanner.text, scanner.position):
+            scanner.fail(cause, remedy)
 
 
 def _url(scanner: Scanner) -> str:
@@ -439,14 +473,16 @@ def _conditions(scanner: Scanner) -> None:
         while scanner.take(OPENING):
             depth += 1
         if depth > DEEPEST_MARKER:
-            scanner.fail("has a marker of too many parentheses")
-        scanner.need(CONDITION, "a marker such as python_version < '3.12'")
+            remedy = f"use at most {DEEPEST_MARKER} around a condition"
+            scanner.fail("has too many parentheses", remedy)
+        remedy = "write one there, or separate packages by spaces or commas only"
+        scanner.need(CONDITION, "condition such as python_version < '3.12'", remedy)
         while depth and scanner.take(CLOSING):
             depth -= 1
         if not scanner.take(AND_OR):
             break
     if depth:
-        scanner.fail("needs a closing parenthesis")
+        scanner.fail("has no closing parenthesis", "write one there")
 
 
 def check_packages(value: str, answers: Given) -> str:
@@ -454,10 +490,7 @@ def check_packages(value: str, answers: Given) -> str:
     value = value.strip()
     if is_jinja(value):
         refuse("packages", value, "has braces that belong to no requirement", PACKAGES_REMEDY)
-    if re.match(r"(?:\S+\s*@\s*)?(?:git|hg|svn|bzr)\+", value):
-        cause = "is a version-control address, and the image has no client for it"
-        refuse("packages", value, cause, "give the address of an archive (https://....zip)")
-    if "\n" not in value and value.lower().endswith(".txt") and "://" not in value:
+    if _is_text_file(value):
         lines = list(_checked_lines(_read(value), Path(value).name))
         # What is kept for a replay or for `cruft update` must do without the file, which may
         # have changed by then, or be on another machine.
@@ -468,13 +501,19 @@ def check_packages(value: str, answers: Given) -> str:
     return "\n".join(requirements(value))
 
 
+def _is_text_file(value: str) -> bool:
+    is_one_line = "\n" not in value and "://" not in value
+    return is_one_line and value.lower().endswith(".txt") and not value.startswith("-")
+
+
 def _read(name: str) -> str:
     try:
         return Path(name).expanduser().read_text(encoding="utf-8-sig")
     # RuntimeError: the home of a user who does not exist.
     except (OSError, UnicodeError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        refuse("packages", name, f"cannot be read ({reason})", "give the path of a text file")
+        remedy = "give only the path of a text file in UTF-8"
+        refuse("packages", name, f"cannot be read ({reason})", remedy)
 
 
 def _checked_lines(text: str, source: str) -> Iterator[str]:
@@ -496,7 +535,7 @@ def _checked_line(line: str, where: str) -> str:
         found = []
     if len(found) != 1:
         cause = f"({where}) is no single requirement that an image build can install"
-        remedy = "keep requirements, https addresses and index options; drop -r, -c, -e and paths"
+        remedy = "keep requirements, https addresses and index options, but no -r, -c, -e or paths"
         refuse("packages", line, cause, remedy)
     return line
 

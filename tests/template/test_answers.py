@@ -157,6 +157,24 @@ REFUSED_PACKAGES = [
     "1." * 5000 + "1",
 ]
 
+# What is wrong and where, and how the next step starts.
+SENTENCES = [
+    ("../x", "'../x' names a file or folder; paths are taken only for"),
+    ("numpy wheels/x", "'numpy wheels/x' names a file or folder at 'wheels/x'; paths"),
+    ("x-1.whl", "'x-1.whl' names a file or folder; paths"),
+    ("requirements.txt numpy", "'requirements.txt numpy' names a file or folder; paths"),
+    ("-r requirements.txt", "'-r requirements.txt' has an option; leave it out"),
+    ("numpy --pre", "'numpy --pre' has an option at '--pre'; leave it out"),
+    ("a git+ssh://x", "'a git+ssh://x' has a version-control address at 'git+ssh://x'; give that"),
+    ("a, b;", "'a, b;' has no condition such as python_version < '3.12' at the end; write one"),
+    ("a; b", "'a; b' has no condition such as python_version < '3.12' at 'b'; write one"),
+    ("a ; (extra=='x'", "\"a ; (extra=='x'\" has no closing parenthesis at the end; write one"),
+    ("a @ b", "'a @ b' has no http(s) address at 'b'; write one that starts with https://"),
+    ("a=1", "'a=1' cannot be understood at '=1'; give requirements such as"),
+    ("'a'", "\"'a'\" has no package name; give requirements such as"),
+    ("numpy 1.2", "'numpy 1.2' has the bare version '1.2'; write name==version"),
+]
+
 # What cookiecutter would run before any check sees it, or end in a traceback for.
 JINJA = ["{{", "{% x", "{# x", "{{ 1/0 }}", "{{ nope }}", "{{ 7*7 }}", "{% for x in y %}"]
 
@@ -223,6 +241,14 @@ def test_refused_packages(bake: Bake, output: Path, text: str) -> None:
         bake(packages=text)
     assert len(str(refusal.value)) < 500
     assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize(("text", "sentence"), SENTENCES)
+def test_sentences(bake: Bake, text: str, sentence: str) -> None:
+    """A refusal says what is wrong, where unless it is all of it, and what to do."""
+    with pytest.raises(FailedHookException) as refusal:
+        bake(packages=text)
+    assert str(refusal.value).startswith(f"packages {sentence}")
 
 
 def test_windows_path_is_shown_as_typed(bake: Bake) -> None:
