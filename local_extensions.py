@@ -334,6 +334,9 @@ AT, SEMICOLON, OPENING, CLOSING, AND_OR, SPACE, GAP = (
     re.compile(pattern) for pattern in ("@", ";", r"\(", r"\)", r"(?:and|or)\b", r"\s*", r"[\s,]*")
 )
 BARE_VERSION = re.compile(r"v?[0-9]+(?:\.[0-9]+)*")
+PIN = re.compile(rf"({_NAME})(?:\[.*\])?==([0-9]+(?:\.[0-9]+)*)", re.ASCII)
+# 1.02 and 1.2.0 are the same version.
+IDLE_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])|(?:\.0+)+$")
 
 # The readers of pip and of the project's own tests recurse.
 DEEPEST_MARKER = 20
@@ -492,18 +495,37 @@ def check_packages(value: str, answers: Given) -> str:
         refuse("packages", value, "has braces that belong to no requirement", PACKAGES_REMEDY)
     if _is_text_file(value):
         lines = list(_checked_lines(_read(value), Path(value).name))
+        _refuse_two_pins(value, lines)
         # What is kept for a replay or for `cruft update` must do without the file, which may
         # have changed by then, or be on another machine.
         answers["packages"] = "\n".join([REMEMBERED, *lines])
         return "\n".join(lines)
     if value.startswith(REMEMBERED):
         return "\n".join(_checked_lines(value.removeprefix(REMEMBERED)[1:], "remembered file"))
-    return "\n".join(requirements(value))
+    lines = list(requirements(value))
+    _refuse_two_pins(value, lines)
+    return "\n".join(lines)
 
 
 def _is_text_file(value: str) -> bool:
     is_one_line = "\n" not in value and "://" not in value
     return is_one_line and value.lower().endswith(".txt") and not value.startswith("-")
+
+
+def _refuse_two_pins(value: str, lines: list[str]) -> None:
+    """Refuse two versions of a package; whether ranges overlap, pip tells in the image build."""
+    pins: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        pin = PIN.fullmatch(line)
+        if not pin:
+            continue
+        # https://packaging.python.org/en/latest/specifications/name-normalization/
+        name = re.sub(r"[-_.]+", "-", pin[1]).lower()
+        version = IDLE_ZEROS.sub("", pin[2])
+        other, first = pins.setdefault(name, (version, line))
+        if version != other:
+            cause = f"has both {shown(first)} and {shown(line)}"
+            refuse("packages", value, cause, "keep one of the two")
 
 
 def _read(name: str) -> str:

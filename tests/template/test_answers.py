@@ -117,6 +117,13 @@ PACKAGES = [
     ("a\u2028b", ["a", "b"]),
     ("a @ https://x.org/a-1.zip#sha256=ab, b", ["a @ https://x.org/a-1.zip#sha256=ab", "b"]),
     ("https://x.org/a-1-py3-none-any.whl", ["https://x.org/a-1-py3-none-any.whl"]),
+    # pip reconciles these, or tells why not.
+    ("numpy Numpy>=2", ["numpy", "Numpy>=2"]),
+    ("a==1.2 A==1.02.0, a[x]==1.*", ["a==1.2", "A==1.02.0", "a[x]==1.*"]),
+    (
+        "a==1; os_name=='nt' a==2; os_name=='posix'",
+        ["a==1 ; os_name=='nt'", "a==2 ; os_name=='posix'"],
+    ),
     (
         "x; (os_name=='nt' or python_version < '3.11') and extra == 'y' z",
         ["x ; (os_name=='nt' or python_version < '3.11') and extra == 'y'", "z"],
@@ -173,6 +180,8 @@ SENTENCES = [
     ("a=1", "'a=1' cannot be understood at '=1'; give requirements such as"),
     ("'a'", "\"'a'\" has no package name; give requirements such as"),
     ("numpy 1.2", "'numpy 1.2' has the bare version '1.2'; write name==version"),
+    ("a==1 b a==1.1", "'a==1 b a==1.1' has both 'a==1' and 'a==1.1'; keep one of the two"),
+    ("A_b[x] == 1 a.B==2", "'A_b[x] == 1 a.B==2' has both 'A_b[x]==1' and 'a.B==2'; keep one"),
 ]
 
 # What cookiecutter would run before any check sees it, or end in a traceback for.
@@ -249,6 +258,14 @@ def test_sentences(bake: Bake, text: str, sentence: str) -> None:
     with pytest.raises(FailedHookException) as refusal:
         bake(packages=text)
     assert str(refusal.value).startswith(f"packages {sentence}")
+
+
+def test_two_pins_in_a_file(bake: Bake, tmp_path: Path) -> None:
+    """A file that pins a package to two versions is refused as a list is."""
+    file = tmp_path / "two.txt"
+    file.write_text("numpy==1\n# and\nNumPy==2\n", encoding="utf-8")
+    with pytest.raises(FailedHookException, match="has both 'numpy==1' and 'NumPy==2'; keep"):
+        bake(packages=str(file))
 
 
 def test_windows_path_is_shown_as_typed(bake: Bake) -> None:
