@@ -149,6 +149,23 @@ def test_traceback_of_a_group_names_the_files() -> None:
     assert "<dynamic-code>" not in failure.traceback
 
 
+def test_exception_with_members_of_any_kind() -> None:
+    """An exception may call its members as a group does, and a module may lack its file."""
+
+    def fail() -> None:
+        error = ValueError("odd")
+        error.exceptions = 5  # type: ignore[attr-defined]
+        raise error
+
+    def fail_nowhere() -> None:
+        globals()["__file__"] = 5
+        fail()
+
+    for electron in (fail, fail_nowhere):
+        failure = call(electron).failure
+        assert failure is not None and failure.traceback.endswith("ValueError: odd\n")
+
+
 def test_exception_that_cannot_be_pickled_or_printed() -> None:
     """An exception whose str() fails and that cannot be pickled still comes back."""
 

@@ -33,7 +33,8 @@ def of_error(error: BaseException, own: Collection[str]) -> str:
         text, raised, frames = pending.pop()
         _name_files(text.stack, traceback.walk_tb(frames))
         inner = [(text.__cause__, raised.__cause__), (text.__context__, raised.__context__)]
-        inner += zip(getattr(text, "exceptions", None) or (), getattr(raised, "exceptions", ()))
+        if getattr(text, "exceptions", None):  # of a group only; the raised one may have any
+            inner += zip(text.exceptions, raised.exceptions)
         pending += [(t, e, e.__traceback__) for t, e in inner if t is not None and e is not None]
     return "".join(shown.format())
 
@@ -49,5 +50,5 @@ def of_place(frames: _Frames, own: Collection[str]) -> str:
 def _name_files(stack: traceback.StackSummary, frames: _Frames) -> None:
     for i, (frame, line) in enumerate(frames):
         file = frame.f_globals.get("__file__")
-        if frame.f_code.co_filename == _NAMELESS and file and i < len(stack):
-            stack[i] = traceback.FrameSummary(str(file), line, frame.f_code.co_name)
+        if frame.f_code.co_filename == _NAMELESS and isinstance(file, str) and i < len(stack):
+            stack[i] = traceback.FrameSummary(file, line, frame.f_code.co_name)
