@@ -92,9 +92,10 @@ test-venvs:
 	@$(CHECK)
 	@$(MAKE_VENVS) $(TOOLS) $(INSTALLED) $(SAM) $(CHECKOV)
 
-bench-venv: FIT := $(if $(wildcard $(BENCH)),$(if $(ASKED),,:)) $(INSTALL) check
+BENCH_CHECK := $(if $(wildcard $(BENCH)),$(if $(ASKED),,:)) $(INSTALL) check
+# A misspelt name is refused by whichever Python, before a venv is removed or made.
 bench-venv:
-	@$(FIT) && "$(PYTHON)" -m benchmarks.names '$(ONLY)' && $(FIT) $(BENCH_VENV)
+	@$(BENCH_CHECK) && "$(PYTHON)" -m benchmarks.names '$(ONLY)' && $(BENCH_CHECK) $(BENCH_VENV)
 	@trap 'sh requirements/install.sh interrupted $(BENCH_VENV) $(SAM_VENV); exit 130' INT; \
 	$(MAKE) --no-print-directory --silent $(BENCH) $(BENCH_OURS) $(BENCH_PUBLIC) $(SAM)
 

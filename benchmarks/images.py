@@ -23,7 +23,7 @@ from sandbox import engine as docker_engine
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError
 
-from . import lab
+from . import lab, progress
 from .lab import BenchmarkError
 from .paths import PUBLIC, ROOT
 
@@ -65,6 +65,7 @@ def built() -> Iterator[Images]:
             base image, or a build fails.
     """
     engine = _engine()
+    progress.say("building the images")
     with lab.folder() as work, ExitStack() as names:
         project = _scaffold(work)
         _require_base_images(project, engine, work)

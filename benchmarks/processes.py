@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from . import progress
 from .lab import BenchmarkError
 
 SECONDS = 600.0
@@ -14,17 +15,20 @@ SECONDS = 600.0
 Run = Callable[[], float]
 
 
-def in_turns(runs: Mapping[str, Run], repeats: int, warmups: int = 1) -> dict[str, list[float]]:
+def in_turns(
+    what: str, runs: Mapping[str, Run], repeats: int, warmups: int = 1
+) -> dict[str, list[float]]:
     """What each run returned, by name; every other round goes backwards.
 
     Args:
+        what: they do, for whoever waits.
         runs: what to measure.
         repeats: how many rounds count.
         warmups: how many rounds before them do not.
     """
     found: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
-    for turn in range(warmups + repeats):
+    for turn in progress.rounds(what, warmups + repeats):
         for name in names if turn % 2 else reversed(names):
             taken = runs[name]()
             if turn >= warmups:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from . import machine
+from .names import NAMES
 from .paths import ROOT
 from .results import OURS, Benchmark, Goal, Measure
-from .suite import NAMES
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "performance.md"
@@ -45,7 +45,7 @@ def keep(benchmark: Benchmark) -> None:
 def show(benchmark: Benchmark, seconds: float) -> None:
     """Print one benchmark's tables."""
     found = part(benchmark)
-    print(f"{found['title']}\n{found['setup']}\n")
+    print(f"\n{found['title']}\n{found['setup']}\n")
     print(aligned([MEASURES, *measure_rows(found["measures"])], right=(2, 3, 4, 5)))
     if found["goals"]:
         print("\n" + aligned([GOALS, *goal_rows(found["goals"])], right=(1, 2)))

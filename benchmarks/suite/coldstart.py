@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
-from .. import handlers, images, lab
+from .. import handlers, images, lab, progress
 from ..handlers import BARE, STOCK, Handler
 from ..images import Images
 from ..results import OURS, Benchmark, Goal, Measure, ratio
@@ -57,7 +57,7 @@ def run() -> Benchmark:
 def _times(built: Images, contenders: Iterable[Handler]) -> Times:
     times: Times = defaultdict(list)
     for size in SIZES:
-        for repeat in range(WARM_UPS + REPEATS):
+        for repeat in progress.rounds(f"starting containers of {size} MB", WARM_UPS + REPEATS):
             for one in contenders:
                 init, end = _start(built, one, size)
                 if repeat >= WARM_UPS:
@@ -80,6 +80,7 @@ def _measure(size: int, contender: str, until: str, samples: list[float]) -> Mea
 
 def _trace(built: Images, handler: Handler) -> str:
     """What a start and its first task import, the most expensive packages first."""
+    progress.say(f"looking at what is imported: {handler.name}")
     traces = [_imports(built, handler) for _ in range(TRACES)]
     costs = {
         name: statistics.median([trace.get(name, 0.0) for trace in traces])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import lab
+from .. import lab, progress
 from ..results import BOTO, LITHOPS, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
 
 COUNT = 1000
@@ -30,14 +30,17 @@ def run() -> Benchmark:
         at.prepare("ours", 1)
         lab.client(at, "ours", "boto", "fanout", "ours@0", 1, SECONDS, 1)  # records the answer
         alone = _by_turns(at, f"ours@{1000 * SECONDS:.0f}", ALONE)
+        progress.say(f"starting {COUNT:,} environments")
         at.prepare("ours", COUNT)
         lab.client(at, "ours", "boto", "fanout", "ours", COUNT, SECONDS, 1)  # the first is slower
         real = _by_turns(at, "ours", REAL)
     with lab.endpoint() as at:
+        progress.say(f"{PUBLIC}, {FEW} electrons")
         at.prepare("stock", FEW)
         found = lab.client(at, "public", "plugin", "stock", "fanout", FEW, SECONDS, 1)
         public = _measures(PUBLIC, REAL, found, f"{FEW} electrons, not {COUNT}")
     with lab.endpoint() as at:
+        progress.say(f"{LITHOPS}, {COUNT:,} environments")
         at.prepare(LIGHT, COUNT)
         words = ("--function", LIGHT, "fanout", COUNT, SECONDS, REPEATS)
         found = lab.client(at, "lithops", "lithops_client", *words)
@@ -65,7 +68,7 @@ def run() -> Benchmark:
 
 def _by_turns(at: lab.Endpoint, function: str, how: str) -> dict[str, Measure]:
     found: dict[str, dict[str, Any]] = {OURS: {}, BOTO: {}}
-    for _ in range(ROUNDS):
+    for _ in progress.rounds(f"{OURS} and {BOTO}, {how}", ROUNDS):
         words = (COUNT, SECONDS, REPEATS)
         _add(found[OURS], lab.client(at, "ours", "plugin", function, "fanout", *words))
         _add(found[BOTO], lab.client(at, "ours", "boto", "fanout", function, *words))

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import lab, processes
+from .. import lab, processes, progress
 from ..paths import ROOT
 from ..results import OURS, PUBLIC, Benchmark, Goal, Measure
 
@@ -60,9 +60,13 @@ _IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 def run() -> Benchmark:
     with lab.folder() as work:
         imports = processes.in_turns(
-            {name: _importing(name, work) for name in PLUGINS}, REPEATS, WARMUPS
+            "importing Covalent",
+            {name: _importing(name, work) for name in PLUGINS},
+            REPEATS,
+            WARMUPS,
         )
-        executors = processes.in_turns(_constructing(work), REPEATS)
+        executors = processes.in_turns("constructing executors", _constructing(work), REPEATS)
+        progress.say("looking where an import's time goes")
         costs = {name: _costs(name, work) for name in (OURS, PUBLIC)}
         collections = {name: _collections(name, work) for name in PLUGINS}
     growth = {name: _grown(imports[name], imports[NONE]) for name in (OURS, PUBLIC)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import lab
+from .. import lab, progress
 from ..results import BOTO, LITHOPS, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
 
 ROUNDS = 5
@@ -52,7 +52,7 @@ def _side_by_side(added_ms: float) -> tuple[Measure, Measure]:
     ours: list[float] = []
     with lab.endpoint(added_ms) as at:
         at.prepare("ours", 1)
-        for _ in range(ROUNDS):
+        for _ in progress.rounds(f"{OURS} and {BOTO}, {what}", ROUNDS):
             bare += lab.client(at, "ours", "boto", "latency", REPEATS)["seconds"]
             ours += lab.client(at, "ours", "plugin", "ours", "latency", REPEATS)["seconds"]
     return (
@@ -64,8 +64,10 @@ def _side_by_side(added_ms: float) -> tuple[Measure, Measure]:
 def _slow_ones(added_ms: float) -> tuple[Measure, Measure]:
     what = f"one electron, endpoint + {added_ms:.0f} ms"
     with lab.endpoint(added_ms) as at:
+        progress.say(f"{PUBLIC}, {what}")
         at.prepare("stock", 1)
         public = lab.client(at, "public", "plugin", "stock", "latency", FEW)["seconds"]
+        progress.say(f"{LITHOPS}, {what}")
         at.prepare("lithops", 1)
         lithops = lab.client(at, "lithops", "lithops_client", "latency", FEW)["seconds"]
     return (

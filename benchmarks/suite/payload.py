@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from .. import lab
+from .. import lab, progress
 from ..results import BOTO, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
 
 SIZE = 200_000_000
@@ -19,9 +19,10 @@ def run() -> Benchmark:
     ours: Samples = defaultdict(list)
     bare: Samples = defaultdict(list)
     public: Samples = defaultdict(list)
-    for _ in range(REPEATS):
+    for _ in progress.rounds(f"{OURS} and {BOTO}", REPEATS):
         _executor(ours, "ours", "ours")
         _boto(bare)
+    progress.say(PUBLIC)
     _executor(public, "public", "stock")
     of = {who: _measures(who, found) for who, found in ((OURS, ours), (BOTO, bare))}
     rows = [*of[OURS].values(), *of[BOTO].values(), *_measures(PUBLIC, public).values()]

@@ -28,7 +28,10 @@ def run() -> Benchmark:
     with lab.folder() as work:
         empty = _empty_template(work / "empty")
         times = processes.in_turns(
-            {OURS: _scaffolding(ROOT, work), EMPTY: _scaffolding(empty, work)}, REPEATS, WARMUPS
+            "scaffolding projects",
+            {OURS: _scaffolding(ROOT, work), EMPTY: _scaffolding(empty, work)},
+            REPEATS,
+            WARMUPS,
         )
     ours, other = (
         Measure(name, WHAT, "ms", [1000 * x for x in times[name]]) for name in (OURS, EMPTY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import lab
+from .. import lab, progress
 from ..results import BOTO, LITHOPS, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
 
 COUNT = 100
@@ -50,7 +50,7 @@ def _contender(
     who: str, function: str, plugin: str, module: str, named: str, repeats: int
 ) -> tuple[Measure, Measure]:
     wall, sent = [], []
-    for _ in range(repeats):
+    for _ in progress.rounds(f"{who}, {COUNT} environments", repeats):
         with lab.endpoint() as at:
             at.prepare(function, COUNT)
             words = [named] if named else []

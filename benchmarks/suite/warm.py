@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from .. import handlers, images, lab
+from .. import handlers, images, lab, progress
 from ..handlers import BARE, STOCK
 from ..results import OURS, Benchmark, Goal, Measure
 
@@ -24,7 +24,7 @@ def run() -> Benchmark:
             environment.container.start()
             _tasks(environment, WARM_UPS)
         times: dict[str, list[float]] = {one.handler.name: [] for one in running}
-        for _ in range(ROUNDS):
+        for _ in progress.rounds(f"{TASKS} tasks with each handler", ROUNDS):
             for environment in running:
                 times[environment.handler.name] += _tasks(environment, TASKS)
     what = "from event to answer"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sandbox import SandboxError, running_covalent
 
-from .. import lab, processes
+from .. import lab, processes, progress
 from ..results import OURS, PUBLIC, Benchmark, Goal, Measure
 
 REPEATS = 7
@@ -59,6 +59,8 @@ def run() -> Benchmark:
 
 def _served(at: lab.Endpoint, plugin: str, repeats: int, contenders: Sequence[str]) -> Times:
     """The times of contenders that one server, with one of the plugins, runs by turns."""
+    names = " and ".join(CONTENDERS[name] for name in contenders)
+    progress.say(f"{names}, through a server: {1 + repeats} rounds take minutes")
     with lab.folder() as work:
         env = lab.environment(work, at.url, lab.PLUGINS[plugin])
         own = {name: value for name, value in env.items() if name not in ("PATH", "HOME")}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import processes, report
+from benchmarks import processes, progress, report
+from benchmarks.names import NAMES
 from benchmarks.results import BOTO, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
-from benchmarks.suite import NAMES
 
 
 def measure(contender: str, *samples: float, what: str = "one electron") -> Measure:
@@ -222,6 +222,18 @@ def test_turns_alternate() -> None:
         order.append(name)
         return float(len(order))
 
-    found = processes.in_turns({name: lambda n=name: run(n) for name in "ab"}, 2, warmups=1)
+    found = processes.in_turns("runs", {name: lambda n=name: run(n) for name in "ab"}, 2, 1)
     assert order == ["b", "a", "a", "b", "b", "a"]
     assert found == {"a": [3.0, 6.0], "b": [4.0, 5.0]}
+
+
+def test_whoever_waits_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is being done is said at once, and again every few seconds."""
+    seconds = iter(range(0, 100, 2))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    processes.in_turns("scaffolding", {"ours": lambda: 1.0}, 6, warmups=1)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "   scaffolding: round 1 of 7"
+    assert 1 < len(said) < 7
