@@ -7,8 +7,7 @@ goals      │ each goal a bar: how much of what was allowed was needed
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -30,41 +29,23 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: E402
 
-from .report import number, times_ours  # noqa: E402
-from .results import BOTO, LITHOPS, OURS, PUBLIC  # noqa: E402
+from . import plotted  # noqa: E402
+from .plotted import Bar, Line  # noqa: E402
+from .report import number  # noqa: E402
+from .results import BOTO, LITHOPS, PUBLIC  # noqa: E402
 
 INK, FAINT, GOOD, BAD = "#222222", "#dddddd", "#2a7f3f", "#c0392b"
 # Shapes besides colours, for those who cannot tell the colours apart.
 STYLES = {PUBLIC: ("#c44e52", "o"), BOTO: ("#4c72b0", "D"), LITHOPS: ("#dd8452", "s")}
 OTHERS = (("#8172b3", "^"), ("#64b5cd", "v"), ("#937860", "P"), ("#55a868", "X"), ("#8c8c8c", "*"))
-WIDTH, ROW, MARGINS = 10.0, 0.27, 1.9  # inches
-LONGEST_LABEL = 62
+WIDTH, ROW, MARGINS = 11.5, 0.27, 2.3  # inches; the longest label takes half of the width
 LONGEST_BAR = 1.6  # of what was allowed; beyond it only the number tells
-ROOM = 4.0  # for the numbers beside the outermost points, as a factor
-
-
-@dataclass(frozen=True)
-class Line:
-    """One quantity: its label and how many times ours each contender takes."""
-
-    benchmark: str
-    label: str
-    times: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One goal: its label and the share of what was allowed that was needed."""
-
-    benchmark: str
-    label: str
-    share: float
-    met: bool
+ROOM = 6.0  # for the numbers beside the outermost points, as a factor
 
 
 def draw(parts: Mapping[str, Any]) -> dict[str, bytes]:
     """The plot as "png" and "svg"."""
-    lines, bars = list(_lines(parts)), list(_bars(parts))
+    lines, bars = list(plotted.lines(parts)), list(plotted.bars(parts))
     rows = (max(1, len(lines)), max(1, len(bars)))
     figure, (above, below) = pyplot.subplots(
         2,
@@ -90,27 +71,6 @@ def _saved(figure: Figure, kind: str, metadata: Mapping[str, None]) -> bytes:
     return image.getvalue()
 
 
-def _lines(parts: Mapping[str, Any]) -> Iterator[Line]:
-    for name, part in parts.items():
-        measures = part["measures"]
-        for what in dict.fromkeys(one["what"] for one in measures):
-            of_it = [m for m in measures if m["what"] == what and m["contender"] != OURS]
-            found = {m["contender"]: times_ours(m, measures) for m in of_it}
-            times = {contender: x for contender, x in found.items() if x and x > 0}
-            if times:
-                yield Line(name, what, times)
-
-
-def _bars(parts: Mapping[str, Any]) -> Iterator[Bar]:
-    for name, part in parts.items():
-        for goal in part["goals"]:
-            above, below = goal["found"], goal["limit"]
-            if goal["at_least"]:
-                above, below = below, above
-            if below:  # nothing is a share of a limit of nothing
-                yield Bar(name, goal["text"], above / below, goal["met"])
-
-
 def _draw_lines(axes: Axes, lines: list[Line]) -> None:
     styles = _styles(lines)
     for row, line in enumerate(lines):
@@ -123,7 +83,9 @@ def _draw_lines(axes: Axes, lines: list[Line]) -> None:
     axes.axvline(1, color=INK, linewidth=1.4, zorder=2)
     axes.set_xscale("log")
     _widen(axes, [1.0, *(times for line in lines for times in line.times.values())])
-    _label_rows(axes, [(line.benchmark, line.label) for line in lines])
+    marks = plotted.footnotes(lines)
+    _label_rows(axes, [(line.benchmark, plotted.marked(line, marks)) for line in lines])
+    _explain(axes, marks)
     axes.set_title(
         "How many times ours (of MB/s more is better, of all else less)",
         loc="left",
@@ -137,6 +99,12 @@ def _draw_lines(axes: Axes, lines: list[Line]) -> None:
     axes.figure.legend(
         handles=[*ours, *handles], loc="outside upper left", ncols=6, frameon=False, fontsize=9
     )
+
+
+def _explain(axes: Axes, marks: Mapping[str, str]) -> None:
+    """What the marks beside the labels stand for."""
+    notes = "\n".join(f"{mark} {note}" for note, mark in marks.items())
+    axes.set_xlabel(notes, loc="left", fontsize=8, linespacing=1.5)
 
 
 def _styles(lines: list[Line]) -> dict[str, tuple[str, str]]:
@@ -209,7 +177,7 @@ def _widen(axes: Axes, values: list[float]) -> None:
 
 def _label_rows(axes: Axes, labels: list[tuple[str, str]]) -> None:
     """One row a label, the first on top; a faint line between two benchmarks."""
-    axes.set_yticks(range(len(labels)), [f"{name}: {_cut(text)}" for name, text in labels])
+    axes.set_yticks(range(len(labels)), [f"{name}: {text}" for name, text in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=FAINT, linewidth=0.6, zorder=0)
@@ -217,7 +185,3 @@ def _label_rows(axes: Axes, labels: list[tuple[str, str]]) -> None:
     for row in range(1, len(labels)):
         if labels[row][0] != labels[row - 1][0]:
             axes.axhline(row - 0.5, color=FAINT, linewidth=0.8, zorder=0)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
