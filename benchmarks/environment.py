@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.util
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ import struct
 import sys
 import tempfile
 import time
+import types
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -61,13 +61,15 @@ def ours() -> Handler:
 
 
 def stock() -> Handler:
-    """The handler of Covalent's stock image, as the public plugin's distribution carries it."""
+    """The handler of Covalent's stock image, as the public plugin's distribution carries it.
+
+    It names /tmp itself, and never empties it: here that is each environment's own folder.
+    """
     importlib.import_module("covalent.executor.utils.wrappers")  # its electrons are pickled so
-    source = PUBLIC / "covalent_awslambda_plugin" / "exec.py"
-    spec = importlib.util.spec_from_file_location("stock_handler", source)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    path = PUBLIC / "covalent_awslambda_plugin" / "exec.py"
+    source, module = path.read_text("utf-8"), types.ModuleType("stock_handler")
+    assert '"/tmp"' in source, "all environments would share the machine's /tmp"
+    exec(compile(source.replace('"/tmp"', 'os.environ["TMPDIR"]'), path, "exec"), vars(module))
     return module.handler  # type: ignore[no-any-return]
 
 

@@ -153,11 +153,15 @@ def client(
 
 
 def environment(home: Path, url: str, plugin: Path | None = None) -> dict[str, str]:
-    """Nothing of this machine's own settings but PATH."""
+    """Nothing of this machine's own settings but PATH; temporary files too go into `home`.
+
+    Covalent, Dask and Lithops leave some behind, and Lithops follows requests that it finds there.
+    """
     path = [str(ROOT)] + ([str(plugin)] if plugin else [])
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
+        "TMPDIR": str(home),
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "pycache"),
         "AWS_ENDPOINT_URL": url,

@@ -24,10 +24,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-# Lithops settles on its folders when it is imported, and its cleaner follows requests that it
-# finds there: those of this process alone.
-os.environ["TMPDIR"] = os.environ["HOME"]
-
 import cloudpickle
 import lithops
 import lithops.serverless.backends.aws_lambda
