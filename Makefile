@@ -93,9 +93,12 @@ test-venvs:
 	@$(MAKE_VENVS) $(TOOLS) $(INSTALLED) $(SAM) $(CHECKOV)
 
 BENCH_CHECK := $(if $(wildcard $(BENCH)),$(if $(ASKED),,:)) $(INSTALL) check
-# A misspelt name is refused by whichever Python, before a venv is removed or made.
+BENCH_PYTHON := $(if $(wildcard $(BENCH)),$(BENCH_VENV)/bin/python,"$(PYTHON)")
+# A misspelt name is refused before a venv is removed or made.
 bench-venv:
-	@$(BENCH_CHECK) && "$(PYTHON)" -m benchmarks.names '$(ONLY)' && $(BENCH_CHECK) $(BENCH_VENV)
+	@$(BENCH_CHECK)
+	@$(if $(ONLY),$(BENCH_PYTHON) -m benchmarks.names '$(ONLY)')
+	@$(BENCH_CHECK) $(BENCH_VENV)
 	@trap 'sh requirements/install.sh interrupted $(BENCH_VENV) $(SAM_VENV); exit 130' INT; \
 	$(MAKE) --no-print-directory --silent $(BENCH) $(BENCH_OURS) $(BENCH_PUBLIC) $(SAM)
 

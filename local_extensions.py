@@ -282,14 +282,16 @@ def _check_image_fits(value: str, repository: str, tag: str, answers: Given) -> 
     if repository in PLAIN_PYTHON:
         cause = "is a plain Python image without Lambda's runtime client"
         refuse("base_image", value, cause, f"use auto or public.ecr.aws/lambda/python:{python}")
+    causes = []
     found = re.match(r"3\.[0-9]+", tag)
     if repository.endswith("/python") and found and found[0] != python:
-        cause = f"has Python {found[0]}, but python_version is {python}"
-        refuse("base_image", value, cause, "make the two agree, or use auto")
+        causes.append(f"has Python {found[0]}, but python_version is {python}")
     other = re.search(r"(arm64|x86_64|amd64)$", tag)
     if other and other[0].replace("amd64", "x86_64") != architecture:
-        cause = f"is built for {other[0]}, but architecture is {architecture}"
-        refuse("base_image", value, cause, "make the two agree")
+        causes.append(f"is built for {other[0]}, but architecture is {architecture}")
+    if causes:
+        remedy = "make image and answers agree, or use auto"
+        refuse("base_image", value, ", and ".join(causes), remedy)
 
 
 # --- packages --------------------------------------------------------------------------------
@@ -516,7 +518,9 @@ def _refuse_two_pins(value: str, lines: list[str]) -> None:
     """Refuse two versions of a package; whether ranges overlap, pip tells in the image build."""
     pins: dict[str, tuple[str, str]] = {}
     for line in lines:
-        pin = PIN.fullmatch(line)
+        content = _content(line)
+        listed = [] if FILE_OPTION.fullmatch(content) else requirements(content)
+        pin = PIN.fullmatch("".join(listed))
         if not pin:
             continue
         # https://packaging.python.org/en/latest/specifications/name-normalization/
@@ -543,16 +547,21 @@ def _checked_lines(text: str, source: str) -> Iterator[str]:
         yield _checked_line(line.rstrip(), f"{shown(source)}, entry {number}")
 
 
+def _content(line: str) -> str:
+    """What stands in a line of a requirements file besides comment and hashes."""
+    return HASH.sub("", re.sub(r"(?:^|\s)#.*", "", line)).strip()
+
+
 def _checked_line(line: str, where: str) -> str:
     """Return a line of a requirements file unchanged if pip can use it inside the image."""
     line = line.expandtabs(1)
-    content = re.sub(r"(?:^|\s)#.*", "", line).strip()
+    content = _content(line)
     if not line.isprintable() or is_jinja(line):
         refuse("packages", line, f"({where}) has characters no requirement has", "remove them")
     if not content or FILE_OPTION.fullmatch(content):
         return line
     try:
-        found = list(requirements(HASH.sub("", content)))
+        found = list(requirements(content))
     except Refused:
         found = []
     if len(found) != 1:

@@ -61,9 +61,10 @@ def ours() -> Handler:
 
 
 def stock() -> Handler:
-    """The handler of Covalent's stock image, as the public plugin's distribution carries it.
+    """The handler of Covalent's stock image, which the public plugin's distribution carries.
 
-    It names /tmp itself, and never empties it: here that is each environment's own folder.
+    Changed in one point: it names /tmp itself, and never empties it; here that is each
+    environment's own folder.
     """
     importlib.import_module("covalent.executor.utils.wrappers")  # its electrons are pickled so
     path = PUBLIC / "covalent_awslambda_plugin" / "exec.py"

@@ -21,7 +21,7 @@ def in_turns(
     """What each run returned, by name; every other round goes backwards.
 
     Args:
-        what: they do, for whoever waits.
+        what: what the runs do, as it is printed for whoever waits.
         runs: what to measure.
         repeats: how many rounds count.
         warmups: how many rounds before them do not.

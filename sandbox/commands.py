@@ -38,9 +38,9 @@ def demo(options: argparse.Namespace) -> int:
     """Do the whole journey once and end everything."""
     with state.alone(BUILD / "demo.lock", "make demo"):
         journey = _journey("demo", options)
+        journey.begin()
         greeted = False
         try:
-            journey.begin()
             aws, covalent, deployment, project = journey.set_up()
             journey.greet(aws, covalent, project)
             greeted = True
@@ -62,8 +62,8 @@ def up(options: argparse.Namespace) -> int:
             print(f"already up; end it with `make down`{_ignored(journey, running)}")
             print(_summary(running.facts or {}))
             return 0
+        journey.begin()
         try:
-            journey.begin()
             aws, covalent, deployment, project = journey.set_up()
             configure(journey, aws, covalent, project)
             write_environment(ENV_FILE, aws, covalent, project)
@@ -132,7 +132,7 @@ def _ignored(journey: Journey, running: state.Running) -> str:
 
 
 def _tell_of_project(project: str, name: str) -> None:
-    print(f"the project stays in {project}, until the next `make {name}` makes it anew")
+    print(f"the project stays in {project}, until the next `make {name}` or `make clean`")
 
 
 def _tell_of_image(image: str) -> None:

@@ -260,12 +260,27 @@ def test_sentences(bake: Bake, text: str, sentence: str) -> None:
     assert str(refusal.value).startswith(f"packages {sentence}")
 
 
-def test_two_pins_in_a_file(bake: Bake, tmp_path: Path) -> None:
-    """A file that pins a package to two versions is refused as a list is."""
+@pytest.mark.parametrize(
+    "second",
+    ["NumPy==2", "numpy == 2", "numpy==2  # new", f"numpy==2 --hash=sha256:{'0' * 64}"],
+)
+def test_two_pins_in_a_file(bake: Bake, tmp_path: Path, second: str) -> None:
+    """A file that pins a package to two versions is refused as a list is, however written."""
     file = tmp_path / "two.txt"
-    file.write_text("numpy==1\n# and\nNumPy==2\n", encoding="utf-8")
-    with pytest.raises(FailedHookException, match="has both 'numpy==1' and 'NumPy==2'; keep"):
+    file.write_text(f"--prefer-binary\nnumpy==1\n# and\n{second}\n", encoding="utf-8")
+    with pytest.raises(FailedHookException, match="has both 'numpy==1' and") as no:
         bake(packages=str(file))
+    assert "keep one of the two" in str(no.value)
+
+
+def test_all_that_does_not_fit_of_an_image_is_said_at_once(bake: Bake) -> None:
+    """Python and processor that a tag names are refused together."""
+    image = "public.ecr.aws/lambda/python:3.11-x86_64"
+    with pytest.raises(
+        FailedHookException, match=r"has Python 3\.11, but .* is 3\.12, and is"
+    ) as no:
+        bake(base_image=image, python_version="3.12", architecture="arm64")
+    assert "built for x86_64, but architecture is arm64; make image and" in str(no.value)
 
 
 def test_windows_path_is_shown_as_typed(bake: Bake) -> None:
@@ -381,7 +396,8 @@ def test_command_line_refusal(template: Path, tmp_path: Path) -> None:
     [("ascii", r"'\xf8\u03c0\u202e'"), ("cp1252", r"'ø\u03c0\u202e'"), ("utf-8", r"'øπ\u202e'")],
 )
 def test_encodings(template: Path, tmp_path: Path, encoding: str, printed: str) -> None:
-    """An answer is shown as typed as far as the terminal can; what is invisible never is."""
+    """An answer is shown as typed as far as the terminal can; controls and marks of direction,
+    which would change how the sentence reads, never are."""
     command = [sys.executable, "-m", "cookiecutter", str(template), "--no-input"]
     command.append("region=øπ\u202e")
     surroundings = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}

@@ -149,6 +149,53 @@ def test_traceback_of_a_group_names_the_files() -> None:
     assert "<dynamic-code>" not in failure.traceback
 
 
+@pytest.mark.parametrize("strange", ["a\0b", type("Text", (str,), {"__hash__": None})("x")])
+def test_file_of_any_kind(strange: str) -> None:
+    """A module's `__file__` is the electron's own: whatever it is, the exception is told."""
+
+    def fail() -> None:
+        globals()["__file__"] = strange
+        raise ValueError("odd")
+
+    failure = call(fail).failure
+    assert failure is not None and failure.kind == wire.EXCEPTION
+    assert failure.traceback.endswith("ValueError: odd\n")
+
+
+def test_traceback_that_cannot_be_told() -> None:
+    """An exception whose own code breaks the telling of it is still told by type and message."""
+
+    class Odd(Exception):
+        reads = 0
+
+        @property
+        def __cause__(self) -> None:  # type: ignore[override]
+            type(self).reads += 1
+            if self.reads > 1:
+                raise RuntimeError("no second time")
+
+    def fail() -> None:
+        raise Odd("hello")
+
+    response = call(fail)
+    assert response.failure is not None
+    assert response.failure.message == "hello"
+    assert response.failure.traceback == "<the traceback cannot be told: RuntimeError>\n"
+
+
+def test_long_place_of_a_stopped_electron_is_cut() -> None:
+    """Where code stood is cut like a traceback: it must not take the answer past Lambda's 6 MB."""
+
+    def loop() -> None:
+        globals()["__file__"] = "x" * 10_000_000
+        while True:
+            pass
+
+    failure = call(loop, limit=0.5).failure
+    assert failure is not None and failure.kind == wire.DEADLINE
+    assert len(failure.traceback) < 200_000
+
+
 def test_exception_with_members_of_any_kind() -> None:
     """An exception may call its members as a group does, and a module may lack its file."""
 
@@ -293,6 +340,22 @@ def test_deadline_ends_loops_and_sleeps(limit: float | None) -> None:
         assert f"in {task.__name__}" in failure.traceback
         assert f'File "{__file__}", line ' in failure.traceback
         assert "task_guard.py" not in failure.traceback
+
+
+def test_packages_stay_for_the_next_task() -> None:
+    """What a task's pip installed is there for the next task of a warm environment."""
+
+    def install() -> None:
+        with open(os.path.join(os.environ["PIP_TARGET"], "left_behind.py"), "w") as file:
+            file.write("WORD = 'here'\n")
+
+    def use() -> str:
+        import left_behind  # type: ignore[import-not-found]
+
+        return str(left_behind.WORD)
+
+    assert call(install).failure is None
+    assert returned(call(use)) == "here"
 
 
 def test_endless_print_is_clipped_and_stopped() -> None:

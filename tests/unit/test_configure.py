@@ -161,6 +161,15 @@ def test_options_are_named_not_arguments(clean_surroundings: Path) -> None:
     assert "give its path as --samconfig= or in" in done.stderr
 
 
+def test_paths_are_named_as_they_are(clean_surroundings: Path) -> None:
+    """A folder that is called like an argument keeps its name in a message."""
+    folder = clean_surroundings / "config_env=prod"
+    folder.mkdir()
+    done = run("configure", cwd=folder)
+    assert done.returncode == 1
+    assert f"in {folder} or" in done.stderr
+
+
 def test_no_project(clean_surroundings: Path) -> None:
     """Outside of a project, it says so and what to do."""
     done = run("configure", cwd=clean_surroundings)

@@ -160,7 +160,10 @@ def test_unknown_price_is_refused() -> None:
         made(prices={"gb_second": 1.0})
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:3001", "localhost:3001", "http://", "ftp://x"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:3001", "localhost:3001", "http://", "ftp://x", "http://[::1", "http://x:port"],
+)
 def test_endpoint_that_is_no_address_is_refused(address: str) -> None:
     """A forgotten scheme is told where the executor is built, not as a matter of credentials."""
     with pytest.raises(ConfigurationError, match="must be an address such as 'http://127"):
@@ -344,7 +347,7 @@ def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
                 type="subprocess.CalledProcessError",
             ),
             TaskFailedError,
-            "could not install these packages; what it said is above. Check their names",
+            "packages; what it said is above. Check their names and versions.",
         ),
         (bad(wire.EXCEPTION, type="MemoryError"), TaskFailedError, "has 512 MB: raise"),
         (bad(wire.EXIT, "It called sys.exit(1)."), TaskFailedError, "ends by returning"),

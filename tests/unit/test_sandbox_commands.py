@@ -294,6 +294,19 @@ def test_down_keeps_the_project(build: Path, capsys: pytest.CaptureFixture[str])
     assert list((build / "up").iterdir()) == [build / "up" / "project"]
 
 
+@pytest.mark.parametrize("name", ["demo", "up"])
+def test_a_refused_command_deletes_nothing(
+    build: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The project that an earlier run left outlives a command that is refused."""
+    mine = build / name / "project" / "covalent-lambda" / "mine.py"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("")
+    assert commands.main([name, "--mode", "imge"]) == 1
+    assert "MODE=imge is unknown" in capsys.readouterr().err
+    assert mine.exists()
+
+
 def test_each_folder_has_an_image_of_its_own(build: Path) -> None:
     """The image is named after the bucket: the same for every run in a folder, so that images do
     not pile up, and another than that of any other project, so that none is replaced."""

@@ -428,12 +428,19 @@ def _failure(kind: str, error: BaseException, message: str) -> wire.Failure:
         kind=kind,
         type=_qualified(type(error)),
         message=_clipped(message),
-        traceback=_clipped(task_traceback.of_error(error, own=_OWN)),
+        traceback=_traceback(error),
     )
 
 
+def _traceback(error: BaseException) -> str:
+    try:
+        return _clipped(task_traceback.of_error(error, own=_OWN))
+    except Exception as broken:  # what is read of the error may be the electron's own code
+        return f"<the traceback cannot be told: {type(broken).__name__}>\n"
+
+
 def _stood(frames: Iterable[Tuple[FrameType, int]]) -> str:
-    return _clean(task_traceback.of_place(frames, own=_OWN))
+    return _clipped(task_traceback.of_place(frames, own=_OWN))
 
 
 def _qualified(cls: type) -> str:

@@ -1,7 +1,8 @@
 """Tracebacks as text, told from where the electron's own code begins.
 
 cloudpickle pickles by value what a script or a notebook defines. Since 3.1.3 it leaves out the
-file, but keeps the `__file__` of the globals, after which frames are named here.
+file, but keeps the `__file__` of the globals, after which frames are named here. A notebook has
+none; what a script generates (a dataclass's `__init__`) is named like the script.
 """
 
 import pickle
@@ -49,6 +50,7 @@ def of_place(frames: _Frames, own: Collection[str]) -> str:
 
 def _name_files(stack: traceback.StackSummary, frames: _Frames) -> None:
     for i, (frame, line) in enumerate(frames):
-        file = frame.f_globals.get("__file__")
-        if frame.f_code.co_filename == _NAMELESS and isinstance(file, str) and i < len(stack):
-            stack[i] = traceback.FrameSummary(file, line, frame.f_code.co_name)
+        file = dict.get(frame.f_globals, "__file__")  # the electron's, so of any type
+        if frame.f_code.co_filename == _NAMELESS and type(file) is str and i < len(stack):
+            # No line of source: the file of this name here, if there is one, is another.
+            stack[i] = traceback.FrameSummary(file, line, frame.f_code.co_name, line="")

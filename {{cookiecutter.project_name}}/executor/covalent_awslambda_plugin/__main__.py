@@ -1,7 +1,7 @@
 """The command line: ``python -m covalent_awslambda_plugin configure``.
 
 Each command is a function that takes the parsed arguments and prints what it did. What it cannot
-do it raises as a ``SystemExit`` or a ``SamConfigError``: one line on stderr, exit status 1.
+do it raises as a ``CommandError`` or a ``SamConfigError``: one line on stderr, exit status 1.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _worded(message: str) -> str:
     """A message of the executor on one line, with options in place of its arguments."""
-    options = re.sub(
-        r"\b(samconfig|config_env)=", lambda x: f"--{x[1].replace('_', '-')}=", message
+    text = re.sub(
+        r"(?<![\w/.-])(samconfig|config_env)=", lambda x: f"--{x[1].replace('_', '-')}=", message
     )
-    return " ".join(options.split())
+    return " ".join(text.split())
 
 
 def _parser() -> argparse.ArgumentParser:

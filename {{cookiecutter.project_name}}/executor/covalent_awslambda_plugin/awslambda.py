@@ -584,8 +584,12 @@ def _seconds(name: str, value: Any) -> float:
 
 
 def _address(name: str, value: str) -> str:
-    parts = urlsplit(value)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+    try:
+        parts = urlsplit(value)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of a port that is no number, of half an IPv6 address
+        is_address = False
+    if value and not is_address:
         raise ConfigurationError(
             f"{name}={value!r} must be an address such as 'http://127.0.0.1:3001'."
         )

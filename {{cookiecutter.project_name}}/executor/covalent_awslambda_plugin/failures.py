@@ -25,8 +25,9 @@ _ADD_MODULE = (
     "deps_pip=ct.DepsPip(packages=[...]), which installs it on each run.)"
 )
 _PIP_FAILED = (
-    "pip, which DepsPip runs inside the function, could not install these packages; what it said "
-    "is above. Check their names and versions. In a VPC it needs a way to the package index."
+    "pip, run inside the function by DepsPip or by the electron itself, could not install these "
+    "packages; what it said is above. Check their names and versions. In a VPC it needs a way to "
+    "the package index."
 )
 
 
