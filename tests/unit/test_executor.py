@@ -21,7 +21,7 @@ from covalent._shared_files.exceptions import TaskCancelledError
 from covalent._workflow.transportable_object import TransportableObject
 from covalent.executor import AWSLambdaExecutor
 from covalent.executor.utils.wrappers import wrapper_fn
-from covalent_awslambda_plugin import awslambda, blobs, clients, direct
+from covalent_awslambda_plugin import awslambda, blobs, clients, direct, running
 from covalent_awslambda_plugin.base64_files import Decoded
 from covalent_awslambda_plugin.errors import (
     AWSLambdaExecutorError,
@@ -45,7 +45,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         clients.forget_clients()
-        awslambda._STOCK.clear()
+        running._STOCK.clear()
         blobs._held.clear()
         yield server
         blobs._held.clear()  # what lingers would be deleted from a server that is gone
@@ -152,6 +152,20 @@ def test_usage_line(aws: AWS) -> None:
     )
     assert "dispatch so far: " in stderr
     assert execute(made(), len)[2] == "own\n"
+
+
+def test_import_covalent_does_not_wait_for_what_runs_electrons() -> None:
+    """A script that only writes workflows imports none of it, nor boto3."""
+    script = (
+        "import sys, covalent\n"
+        "from covalent.executor import AWSLambdaExecutor\n"
+        "AWSLambdaExecutor('f', 'b')\n"
+        "modules = ('boto3', *('covalent_awslambda_plugin.' + x for x in ('running', 'wire')))\n"
+        "print([name for name in modules if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_unknown_price_is_refused() -> None:
@@ -765,7 +779,7 @@ def test_stock_image_is_recognized_and_served(aws: AWS) -> None:
 
 def test_function_deployed_anew_is_recognized_again(aws: AWS) -> None:
     """Once a function of the stock image runs this project's, the direct path is taken again."""
-    awslambda._STOCK.add((made()._account(), "fn"))
+    running._STOCK.add((made()._account(), "fn"))
 
     def script(event: dict[str, Any]) -> Answer:
         if wire.MARK not in json.loads(event["payload"]):
@@ -774,7 +788,7 @@ def test_function_deployed_anew_is_recognized_again(aws: AWS) -> None:
 
     aws.script = script
     assert execute(made(), len)[0].get_deserialized() == "direct"
-    assert not awslambda._STOCK
+    assert not running._STOCK
 
 
 def test_throttled_stock_function_is_waited_for(aws: AWS) -> None:
@@ -818,11 +832,11 @@ def test_cancelled_stock_electron_is_left(aws: AWS) -> None:
     aws.script = stock(aws, run)
 
     async def scenario() -> Any:
-        awslambda._STOCK.add((made()._account(), "fn"))
-        running = asyncio.ensure_future(under_covalent(made(), len))
+        running._STOCK.add((made()._account(), "fn"))
+        pending = asyncio.ensure_future(under_covalent(made(), len))
         await invoked(aws)
         await made()._cancel(METADATA, {"task_id": "t"})
-        return await asyncio.wait_for(running, 4)
+        return await asyncio.wait_for(pending, 4)
 
     try:
         assert str(asyncio.run(scenario())[3]) == "CANCELLED"

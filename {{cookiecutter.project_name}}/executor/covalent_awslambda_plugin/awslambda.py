@@ -1,46 +1,31 @@
-"""Covalent's view of the executor.
-
-    Covalent's server                                                       Lambda
-    run ─► Electron (parts) ─► Attempt ─► Transport ─► one synchronous invocation
-     │                          │  ▲                                          │
-     │ cancel ───► its mark ────┘  └── Response ◄─────────────────────────────┘
-     ▼
-    TransportableObject, stdout and stderr, or a typed error
+"""Covalent's view of the executor: arguments, names, and the methods that are documented.
 
 An executor is built where the workflow is written and rebuilt from JSON in the server, so it
 holds strings and numbers only; clients live in `clients`, once for the whole process.
+
+`import covalent` waits for this module, and what runs electrons takes three times as long again:
+methods import it when they need it, which a script that only writes workflows never does.
 """
 
-import asyncio
-import contextlib
 import json
 import os
-import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from covalent._shared_files import logger
 from covalent._shared_files.config import get_config
-from covalent._shared_files.exceptions import TaskCancelledError
 from covalent._shared_files.util_classes import RESULT_STATUS
 from covalent.executor.executor_plugins.remote_executor import RemoteExecutor
 from covalent.executor.schemas import TaskUpdate
 
-from . import failures, stock, wire
 from . import samconfig as names
-from . import usage as accounts
-from .clients import Account, caller_identity, session
-from .direct import Attempt, StockImage, mark_cancelled
-from .electron import Electron, is_covalents
-from .errors import AWSLambdaExecutorError, ConfigurationError, TaskRejectedError
+from .errors import ConfigurationError
 from .threads import in_thread
-from .transport import Transport
-from .wire import Response
 
-app_log = logger.app_log
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from .clients import Account
+    from .transport import Transport
 
 EXECUTOR_PLUGIN_NAME = "AWSLambdaExecutor"
 executor_plugin_name = EXECUTOR_PLUGIN_NAME  # the public plugin's spelling
@@ -59,9 +44,6 @@ _EXECUTOR_PLUGIN_DEFAULTS = {
     "poll_freq": 5,
     "timeout": 900,
 }
-
-# Seconds that a cancelled electron is given to stop, so that its streams are kept.
-_STOPPING = 6.0
 
 
 class AWSLambdaExecutor(RemoteExecutor):
@@ -188,126 +170,9 @@ class AWSLambdaExecutor(RemoteExecutor):
             TaskCancelledError: if the electron was cancelled; the function has been told to stop.
             AWSLambdaExecutorError: if there is no result; the subclass says what can be done.
         """
-        task = _Task(self, task_metadata)
-        try:
-            with task.registered():
-                function_key = self._account(), self.function_name
-                if function_key in _STOCK:
-                    try:
-                        return await self._stock(task, function, args, kwargs)
-                    except stock.NoStockImage:
-                        _STOCK.discard(function_key)
-                electron = await _taken_apart(function, args, kwargs)
-                try:
-                    return await self._repeated(task, electron)
-                except StockImage:
-                    _STOCK.add(function_key)
-                    return await self._stock(task, function, args, kwargs)
-        except AWSLambdaExecutorError as error:
-            self._show(error)
-            app_log.debug(f"{task.name} failed: {error}")
-            raise
+        from .running import Running
 
-    async def _repeated(self, task: "_Task", electron: Electron) -> Any:
-        """Run the electron, again if it fails and `retries` asks for it."""
-        for retries_left in range(self.retries, -1, -1):
-            try:
-                return await self._once(task, electron)
-            except (ConfigurationError, TaskRejectedError):
-                raise  # nothing ran, and nothing would
-            except AWSLambdaExecutorError as error:
-                if not retries_left:
-                    raise
-                self._show(error)
-                app_log.warning(f"{task.name}: running again, {retries_left} left: {error}")
-        raise AssertionError("unreachable")
-
-    async def _once(self, task: "_Task", electron: Electron) -> Any:
-        if self.unresolved:
-            raise ConfigurationError(self.unresolved)
-        attempt = task.attempt()
-        try:
-            await self._announce(attempt)
-            response = await task.unless_cancelled(attempt, attempt.run(electron))
-            self._keep_streams(response)
-            self._account_for(task, attempt, response)
-            if task.cancelled.done():
-                raise TaskCancelledError(f"{task.name} was cancelled")
-            return await self._result(attempt, electron, response)
-        finally:
-            await attempt.clean_up()
-
-    async def _announce(self, attempt: Attempt) -> None:
-        """Tell Covalent how to cancel this attempt, unless that was asked for already."""
-        if "_send_queue" not in self.__dict__:
-            return  # not under Covalent's server
-        await self.set_job_handle({"task_id": attempt.task_id})
-        if await self.get_cancel_requested():
-            raise TaskCancelledError("cancelled before it was sent")
-
-    async def _result(self, attempt: Attempt, electron: Electron, response: Response) -> Any:
-        if response.failure and response.failure.kind == wire.CANCELLED:
-            raise TaskCancelledError(f"{attempt.task_id} was cancelled")
-        if response.failure:
-            raise failures.of_response(
-                response.failure, response.usage, self.function_name, self._limits()
-            )
-        if response.result is None or response.text is None:
-            error = ValueError("it holds neither a result nor a failure")
-            raise failures.of_answer(b"", self.function_name, error)
-        result, text = response.result, response.text
-        if not isinstance(result, str):
-            result = await attempt.fetch(result)
-        if not isinstance(text, str):
-            text = wire.decode(await attempt.fetch(text)).decode()
-        return electron.result(response, result, text)
-
-    async def _stock(
-        self,
-        task: "_Task",
-        function: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
-        """Run an electron on a function of Covalent's stock image.
-
-        The stock handler cannot be stopped: once cancelled, the electron is no longer waited for.
-        """
-        run = stock.StockRun(
-            self._transport(),
-            dispatch_id=task.dispatch_id,
-            node_id=task.node_id,
-            timeout=self.timeout,
-            poll_freq=self.poll_freq,
-        )
-        result = await task.unless_cancelled(None, run.run(function, args, kwargs))
-        return result if is_covalents(function) else result.get_deserialized()
-
-    def _limits(self) -> dict[str, float]:
-        limits = {"timeout": self.timeout, "time_limit": self.time_limit}
-        return {name: seconds for name, seconds in limits.items() if seconds > 0}
-
-    def _keep_streams(self, response: Response) -> None:
-        for stream, text in (
-            (self.task_stdout, response.stdout),
-            (self.task_stderr, response.stderr),
-        ):
-            if stream is not None:
-                stream.write(text)
-
-    def _account_for(self, task: "_Task", attempt: Attempt, response: Response) -> None:
-        """Log what the invocation took; with `usage=True` also at the end of stderr."""
-        used = accounts.of(response.usage, attempt.log_tail)
-        total = accounts.add(task.dispatch_id, used, self.prices)
-        line = f"[lambda] {used}; dispatch so far: {total}"
-        app_log.info(f"{task.name}: {line}")
-        if self.usage and self.task_stderr is not None:
-            self.task_stderr.write(f"{line}\n")
-
-    def _show(self, error: AWSLambdaExecutorError) -> None:
-        """Put an error where Covalent's UI shows it: at the end of the electron's stderr."""
-        if self.task_stderr is not None:
-            self.task_stderr.write(error.report())
+        return await Running(self, task_metadata).result(function, args, kwargs)
 
     # -- cancelling one --------------------------------------------------------------------------
 
@@ -325,12 +190,9 @@ class AWSLambdaExecutor(RemoteExecutor):
         """
         if not task_metadata or not job_handle:
             return False
-        running = _RUNNING.get(_key(task_metadata))
-        if running is not None:
-            running.cancel()
-            return True
-        # It was sent by a server that has since been started anew.
-        await in_thread(mark_cancelled, self._transport(), job_handle["task_id"])
+        from . import running
+
+        await running.cancel(self, task_metadata, job_handle)
         return True
 
     async def receive(self, task_group_metadata: Mapping[str, Any], data: Any) -> list[TaskUpdate]:
@@ -358,6 +220,8 @@ class AWSLambdaExecutor(RemoteExecutor):
     @contextmanager
     def get_session(self) -> Iterator[Any]:
         """A boto3 session with the executor's credentials, profile and region."""
+        from .clients import session
+
         yield session(self._account())
 
     def boto_session_options(self) -> dict[str, str]:
@@ -367,6 +231,8 @@ class AWSLambdaExecutor(RemoteExecutor):
 
     async def _validate_credentials(self, raise_exception: bool = True) -> dict[str, Any] | bool:
         """The caller's identity, from AWS STS; False if the credentials are not accepted."""
+        from .clients import caller_identity
+
         try:
             return await in_thread(caller_identity, self._account())
         except ConfigurationError:
@@ -388,6 +254,8 @@ class AWSLambdaExecutor(RemoteExecutor):
         Returns:
             Lambda's answer as boto3 gives it (`StatusCode` 202).
         """
+        from . import stock
+
         names_ = (func_filename, result_filename, exception_filename)
         event = stock.event(self.s3_bucket_name, *names_)
         return self._transport(function_name).invoke_event(json.dumps(event).encode())
@@ -414,6 +282,8 @@ class AWSLambdaExecutor(RemoteExecutor):
             FileNotFoundError: if the bucket holds no such object.
             ConfigurationError: if it is no result of Covalent's stock image.
         """
+        from . import stock
+
         data = stock.download_file(self._transport(), workdir, result_filename)
         return stock.load(data, result_filename)
 
@@ -427,6 +297,8 @@ class AWSLambdaExecutor(RemoteExecutor):
         Raises:
             FileNotFoundError: if the bucket holds no such object.
         """
+        from . import stock
+
         return json.loads(stock.download_file(self._transport(), workdir, exception_filename))
 
     async def query_task_exception(self, workdir: str, exception_filename: str) -> Any:
@@ -434,14 +306,20 @@ class AWSLambdaExecutor(RemoteExecutor):
         return await in_thread(self.query_task_exception_sync, workdir, exception_filename)
 
     async def _upload_task(self, workdir: str, func_filename: str) -> None:
+        from . import stock
+
         await in_thread(stock.upload_file, self._transport(), workdir, func_filename)
 
     async def _poll_task(self, object_keys: Sequence[str]) -> str:
+        from . import stock
+
         return await stock.poll(
             self._transport(), object_keys, timeout=self.timeout, poll_freq=self.poll_freq
         )
 
-    def _account(self) -> Account:
+    def _account(self) -> "Account":
+        from .clients import Account
+
         return Account(
             region=self.region,
             profile=self.profile,
@@ -449,111 +327,22 @@ class AWSLambdaExecutor(RemoteExecutor):
             endpoint_url=self.endpoint_url,
         )
 
-    def _direct_transport(self) -> Transport:
+    def _direct_transport(self) -> "Transport":
         # The documented default is a name that anybody may have taken: data goes only into a
         # bucket that somebody named.
         source = self.sources.get("s3_bucket_name", "")
         named = not source.startswith("the documented default")
         return self._transport(bucket=self.s3_bucket_name if named else "")
 
-    def _transport(self, function_name: str = "", bucket: str | None = None) -> Transport:
+    def _transport(self, function_name: str = "", bucket: str | None = None) -> "Transport":
+        from .transport import Transport
+
         return Transport(
             self._account(),
             function=function_name or self.function_name,
             bucket=self.s3_bucket_name if bucket is None else bucket,
             sources=self.sources,
         )
-
-
-class _Task:
-    """An electron that `run` is busy with, and whether it was cancelled."""
-
-    def __init__(self, executor: AWSLambdaExecutor, metadata: Mapping[str, Any]) -> None:
-        self._executor = executor
-        self.dispatch_id, self.node_id = self._key = _key(metadata)
-        self.name = f"electron {self.node_id} of dispatch {self.dispatch_id}"
-        self._loop = asyncio.get_running_loop()
-        self.cancelled: asyncio.Future[None] = self._loop.create_future()
-
-    @contextmanager
-    def registered(self) -> Iterator[None]:
-        """Let `cancel`, which is called on another instance, find this task."""
-        _RUNNING[self._key] = self
-        try:
-            yield
-        finally:
-            if _RUNNING.get(self._key) is self:
-                del _RUNNING[self._key]
-
-    def attempt(self) -> Attempt:
-        limit = self._executor.time_limit
-        return Attempt(
-            self._executor._direct_transport(),
-            task_id=f"{self.dispatch_id}-{self.node_id}-{secrets.token_hex(4)}",
-            timeout=self._executor.timeout,
-            time_limit=limit if limit and limit > 0 else None,
-        )
-
-    def cancel(self) -> None:
-        """May be called from any thread."""
-        self._loop.call_soon_threadsafe(self._note_cancelled)
-
-    def _note_cancelled(self) -> None:
-        if not self.cancelled.done():
-            self.cancelled.set_result(None)
-
-    async def unless_cancelled(self, attempt: Attempt | None, running: Awaitable[T]) -> T:
-        """Await `running`; once cancelled, have the function stop, and keep its last answer.
-
-        Raises:
-            TaskCancelledError: if it was cancelled and no answer came.
-        """
-        job: asyncio.Future[T] = asyncio.ensure_future(running)
-        try:
-            either: set[asyncio.Future[Any]] = {job, self.cancelled}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not job.done() and attempt and attempt.sent and await self._told(attempt):
-                await asyncio.wait({job}, timeout=_STOPPING)
-            if job.done() and not (self.cancelled.done() and job.exception()):
-                return job.result()
-            raise TaskCancelledError(f"{self.name} was cancelled")
-        except asyncio.CancelledError:  # the server is stopping
-            if attempt and attempt.sent:
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(asyncio.shield(attempt.cancel()), _STOPPING)
-            raise
-        finally:
-            job.cancel()
-
-    async def _told(self, attempt: Attempt) -> bool:
-        """Whether the function could be told to stop; else it runs on, and stderr says so."""
-        try:
-            await attempt.cancel()
-        except AWSLambdaExecutorError as error:
-            app_log.warning(f"{self.name} is cancelled, but its function runs on: {error}")
-            if self._executor.task_stderr is not None:
-                self._executor.task_stderr.write(f"Cancelled, but the function runs on: {error}\n")
-            return False
-        return True
-
-
-async def _taken_apart(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Electron:
-    if is_covalents(function):
-        return Electron.of(function, args, kwargs)
-    return await in_thread(Electron.of, function, args, kwargs)  # it has to be pickled first
-
-
-# Functions found to run Covalent's stock image.
-_STOCK: set[tuple[Account, str]] = set()
-
-# Electrons that this process is busy with, by dispatch and node.
-_RUNNING: dict[tuple[str, int], _Task] = {}
-
-
-def _key(metadata: Mapping[str, Any]) -> tuple[str, int]:
-    return str(metadata["dispatch_id"]), int(metadata["node_id"])
 
 
 def _conf() -> dict[str, Any]:
@@ -569,10 +358,14 @@ def _default_cache_dir() -> str:
 
 
 def _checked_prices(prices: Mapping[str, float]) -> dict[str, float]:
-    unknown = sorted(set(prices) - set(accounts.PRICES))
+    if not prices:
+        return {}
+    from .usage import PRICES
+
+    unknown = sorted(set(prices) - set(PRICES))
     if unknown:
         raise ConfigurationError(
-            f"prices= has no entry {unknown[0]!r}; it has {', '.join(accounts.PRICES)}."
+            f"prices= has no entry {unknown[0]!r}; it has {', '.join(PRICES)}."
         )
     return dict(prices)
 

@@ -14,7 +14,6 @@ https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/s
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -439,6 +438,8 @@ def _command_tables(
 
 
 def _unknown_environment(path: Path, config_env: str, environments: list[str]) -> str:
+    import difflib  # for a mistake only, and `import covalent` waits for this module
+
     close = difflib.get_close_matches(config_env, environments, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else "Choose one with config_env=."
     return f"{path} has no environment {config_env!r}; it has {_listed(environments)}. {hint}"
