@@ -138,6 +138,13 @@ def test_module_missing_from_the_image(
     assert "sam build && sam deploy" in node.complaint
 
 
+def test_module_that_travels(endings: Mapping[str, Outcome]) -> None:
+    """A file of one's own, registered with cloudpickle as the message says, needs no image."""
+    outcome = endings["calls_what_it_carries"]
+    assert outcome.status == "COMPLETED", outcome
+    assert outcome.result == "42"
+
+
 def test_endless_print(endings: Mapping[str, Outcome]) -> None:
     """An electron that prints without end is cut off at the timeout, with its output kept."""
     node = _failed(endings, "prints_without_end")

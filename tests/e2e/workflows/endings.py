@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Any
 
+import carried
+import cloudpickle
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
 from only_here import double
@@ -18,6 +20,8 @@ from report import report_electrons
 
 TIMEOUT = 8  # seconds
 LARGE = 8  # MiB: more than a request or a response of Lambda may be
+
+cloudpickle.register_pickle_by_value(carried)
 
 deployed = AWSLambdaExecutor()
 short = AWSLambdaExecutor(timeout=TIMEOUT)
@@ -57,6 +61,11 @@ def imports_what_is_missing() -> None:
 @ct.electron(executor=deployed)
 def calls_what_is_only_here(number: int) -> int:
     return double(number)
+
+
+@ct.electron(executor=deployed)
+def calls_what_it_carries(number: int) -> int:
+    return carried.triple(number)
 
 
 @ct.electron(executor=short)
@@ -106,6 +115,7 @@ ENDINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "returns_a_lock": (returns_a_lock, ()),
     "imports_what_is_missing": (imports_what_is_missing, ()),
     "calls_what_is_only_here": (calls_what_is_only_here, (21,)),
+    "calls_what_it_carries": (calls_what_it_carries, (14,)),
     "prints_without_end": (prints_without_end, ()),
     "prints": (prints, ("hello",)),
     "carries_a_lot": (carries_a_lot, (bytes(range(256)) * 4096 * LARGE,)),

@@ -151,6 +151,7 @@ class Attempt:
         return left if self._time_limit is None else min(left, self._time_limit)
 
     async def _answer(self, payload: bytes) -> wire.Response:
+        say = app_log.warning
         while True:
             try:
                 async with _turn(self._gate(), self._born, self._left()):
@@ -162,7 +163,8 @@ class Attempt:
             if isinstance(cause, Unreachable):
                 if time.monotonic() > self._born + min(self._timeout, _CONNECT_WITHIN):
                     raise failures.unreachable(self._transport.function, cause) from cause
-                app_log.warning(f"{self.task_id}: cannot reach Lambda, trying again: {cause}")
+                say(f"{self.task_id}: cannot reach Lambda, trying again: {cause}")
+                say = app_log.debug  # once a second otherwise
                 await asyncio.sleep(_RECONNECT_EVERY * random.uniform(0.5, 1.5))
             elif self._left() <= 0:
                 raise failures.throttled(self._transport.function, self._timeout, cause) from cause
