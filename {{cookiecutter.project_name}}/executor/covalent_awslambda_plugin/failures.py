@@ -22,8 +22,8 @@ from .transport import Reply
 _ADD_MODULE = (
     "The function's image lacks the module {name!r}: add the package that provides it to "
     "function/requirements.txt and run `sam build && sam deploy`. (Or give the electron "
-    "deps_pip=ct.DepsPip(packages=[...]), which installs it on each run. A file of your own travels "
-    "with the electron after cloudpickle.register_pickle_by_value({name}) in your script.)"
+    "deps_pip=ct.DepsPip(packages=[...]), which installs it on each run. A file of your own "
+    "travels with the electron after cloudpickle.register_pickle_by_value({name}) in your script.)"
 )
 _PIP_FAILED = (
     "pip, run inside the function by DepsPip or by the electron itself, could not install these "
