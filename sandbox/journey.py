@@ -150,14 +150,15 @@ class Journey:
         """End everything, and remove the folder, except for the project if it is to be kept."""
         self.running.stop()
         processes.stop_all()
-        for path in self.home.iterdir() if self.home.exists() else ():
-            if keep_project and path == self._projects:
+        if not keep_project:
+            shutil.rmtree(self.home, ignore_errors=True)
+            return
+        for path in self.home.iterdir():
+            if path == self._projects:
                 continue
             shutil.rmtree(path, ignore_errors=True)
             if path.is_file():
                 path.unlink()
-        if not keep_project:
-            shutil.rmtree(self.home, ignore_errors=True)
 
     @property
     def _projects(self) -> Path:
