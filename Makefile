@@ -56,7 +56,7 @@ lint: $(TOOLS) ## ruff: rules and format
 	@$(VENV)/bin/ruff format --check .
 
 types: $(TOOLS) $(INSTALLED) ## mypy, strict
-	@$(VENV)/bin/mypy --strict '$(EXECUTOR)/covalent_awslambda_plugin'
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p lambda_calls -p covalent_awslambda_plugin
 	@$(VENV)/bin/mypy --strict -p sandbox
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 
@@ -111,7 +111,8 @@ $(SAM): requirements/sam.txt
 # The executor's sources as a folder that an installation may write into.
 LINKS = mkdir -p $(1) && \
 	ln -sfn '$(CURDIR)/$(EXECUTOR)/pyproject.toml' $(1)/pyproject.toml && \
-	ln -sfn '$(CURDIR)/$(EXECUTOR)/covalent_awslambda_plugin' $(1)/covalent_awslambda_plugin
+	ln -sfn '$(CURDIR)/$(EXECUTOR)/covalent_awslambda_plugin' $(1)/covalent_awslambda_plugin && \
+	ln -sfn '$(CURDIR)/$(EXECUTOR)/lambda_calls' $(1)/lambda_calls
 
 $(CHECKOV): requirements/checkov.txt
 	@$(INSTALL) $(CHECKOV_VENV) $@ -r requirements/checkov.txt
@@ -130,7 +131,7 @@ $(BENCH): requirements/bench.txt
 
 # As users install it, not in place; anew whenever it changes. What an earlier build left, a module
 # that is gone since among it, must not be installed again.
-$(BENCH_OURS): $(EXECUTOR)/covalent_awslambda_plugin $(wildcard $(EXECUTOR)/covalent_awslambda_plugin/*) \
+$(BENCH_OURS): $(wildcard $(EXECUTOR)/*/*) $(wildcard $(EXECUTOR)/*/*/*) \
 		$(EXECUTOR)/pyproject.toml $(BENCH)
 	@rm -rf build/bench/ours build/bench/sources
 	@$(call LINKS,build/bench/sources)

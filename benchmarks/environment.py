@@ -55,7 +55,7 @@ class Context:
 
 
 def ours() -> Handler:
-    sys.path[:0] = [str(FUNCTION), str(EXECUTOR / "covalent_awslambda_plugin")]
+    sys.path[:0] = [str(FUNCTION), str(EXECUTOR / "lambda_calls")]
     importlib.import_module("boto3")
     return importlib.import_module("app").handler  # type: ignore[no-any-return]
 

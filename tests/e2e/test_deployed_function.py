@@ -15,7 +15,7 @@ from harness import PYTHON, Deployed
 @pytest.fixture(scope="module")
 def wire(deployed: Deployed) -> ModuleType:
     """The generated project's own wire.py."""
-    package = deployed.project.folder / "executor" / "covalent_awslambda_plugin"
+    package = deployed.project.folder / "executor" / "lambda_calls"
     spec = importlib.util.spec_from_file_location("project_wire", package / "wire.py")
     assert spec is not None
     assert spec.loader is not None

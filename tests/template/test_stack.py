@@ -248,7 +248,7 @@ def test_objects_are_those_of_the_protocol(bake: Bake) -> None:
     """Function and executor reach the objects that wire.py names; what one of them writes below
     `tasks/`, the other only reads."""
     project = bake()
-    package = project / "executor" / "covalent_awslambda_plugin"
+    package = project / "executor" / "lambda_calls"
     wire = runpy.run_path(str(package / "wire.py"))
     blobs, tasks = f"{wire['BLOB_PREFIX']}*", f"{wire['TASK_PREFIX']}*"
     cancel = f"{tasks}/{wire['CANCEL']}"

@@ -14,11 +14,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from template_paths import EXECUTOR, FUNCTION, PLUGIN
+from template_paths import EXECUTOR, FUNCTION, LAMBDA_CALLS
 
-# The image holds wire.py beside app.py; here it is found in the plugin's folder, looked at last.
+# The image holds wire.py beside app.py; here it is found in the package's folder, looked at last.
 sys.path[:0] = [str(EXECUTOR), str(FUNCTION)]
-sys.path.append(str(PLUGIN))
+sys.path.append(str(LAMBDA_CALLS))
 
 AMBIENT = ("AWS_", "COVALENT_", "XDG_", "SAM_")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-from template_paths import FUNCTION, PLUGIN
+from template_paths import FUNCTION, LAMBDA_CALLS
 
 import wire
 
@@ -71,7 +71,7 @@ def call_in_child(
 ) -> "subprocess.CompletedProcess[str]":
     """Call the handler in a child process, for tasks that may kill it."""
     event = json.loads(request(function, *args, **fields).to_json())
-    paths = [str(FUNCTION), str(PLUGIN), str(Path(__file__).parent)]
+    paths = [str(FUNCTION), str(LAMBDA_CALLS), str(Path(__file__).parent)]
     return subprocess.run(
         [sys.executable, "-c", LOADS.format(paths=paths)],
         input=json.dumps([event, seconds]),

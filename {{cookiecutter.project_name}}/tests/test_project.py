@@ -118,7 +118,7 @@ def test_handler_answers_ping(tmp_path: Path) -> None:
     """The handler's files, laid out as in the image, answer the ping event."""
     if importlib.util.find_spec("cloudpickle") is None:
         pytest.skip("cloudpickle is not installed, and the handler needs it")
-    wire = ROOT / "executor" / "covalent_awslambda_plugin" / "wire.py"
+    wire = ROOT / "executor" / "lambda_calls" / "wire.py"
     for source in [*(ROOT / "function").glob("*.py"), wire]:
         shutil.copy(str(source), str(tmp_path))
     program = (

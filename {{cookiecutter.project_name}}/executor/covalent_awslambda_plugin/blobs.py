@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from . import wire
+from lambda_calls import wire
 from .base64_files import Decoded
 from .errors import ConfigurationError
 from .threads import in_thread

@@ -20,7 +20,9 @@ from weakref import WeakKeyDictionary
 from covalent._shared_files import logger
 from covalent._shared_files.exceptions import TaskCancelledError
 
-from . import blobs, failures, shutdown, wire
+from lambda_calls import wire
+
+from . import blobs, failures, shutdown
 from .electron import Electron
 from .errors import AWSLambdaExecutorError
 from .gate import Gate

@@ -12,7 +12,7 @@ from typing import Any
 import cloudpickle
 from covalent._workflow.transportable_object import TransportableObject
 
-from . import wire
+from lambda_calls import wire
 
 Hooks = tuple[tuple[str, str, str, str], ...]  # function, args, kwargs as parts; keyword
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import wire
+from lambda_calls import wire
+
 from .errors import (
     AWSLambdaExecutorError,
     CannotAnswerError,

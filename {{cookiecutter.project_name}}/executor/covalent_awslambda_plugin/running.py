@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from covalent._shared_files import logger
 from covalent._shared_files.exceptions import TaskCancelledError
 
-from . import failures, stock, wire
+from lambda_calls import wire
+
+from . import failures, stock
 from . import usage as accounts
 from .clients import Account
 from .direct import Attempt, StockImage, mark_cancelled
 from .electron import Electron, is_covalents
 from .errors import AWSLambdaExecutorError, ConfigurationError, TaskRejectedError
 from .threads import in_thread
-from .wire import Response
+from lambda_calls.wire import Response
 
 if TYPE_CHECKING:
     from .awslambda import AWSLambdaExecutor

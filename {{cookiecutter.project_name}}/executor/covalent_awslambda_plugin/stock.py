@@ -23,7 +23,9 @@ from typing import Any
 import cloudpickle
 from covalent._workflow.transportable_object import TransportableObject
 
-from . import failures, wire
+from lambda_calls import wire
+
+from . import failures
 from .electron import is_covalents
 from .errors import (
     AWSLambdaExecutorError,

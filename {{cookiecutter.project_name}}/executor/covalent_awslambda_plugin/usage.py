@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from . import wire
+from lambda_calls import wire
 
 # US dollars in us-east-1, as of November 2026: https://aws.amazon.com/lambda/pricing/
 # Other regions, savings plans and the free tier differ: pass `prices=` to the executor.

@@ -19,7 +19,7 @@ import json
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
-PROTOCOL = 1
+PROTOCOL = 2
 MARK = "covalent_lambda"  # the key that every envelope carries, with the protocol's number
 
 # Bytes of one synchronous request or response:
@@ -29,12 +29,16 @@ PAYLOAD_LIMIT = 6 * 1024 * 1024
 PAYLOAD_MARGIN = 256 * 1024
 
 BLOB_PREFIX = "blobs/"  # written by the executor, read by the function
-TASK_PREFIX = "tasks/"  # one folder for each attempt of each electron
-CANCEL, OUTCOME, RESULT, RESULT_TEXT = "cancel", "outcome", "result", "result-text"
+TASK_PREFIX = "tasks/"  # one folder for each attempt of each call
+# Written by the executor while the call runs; the function looks for it once a second.
+ORDER = "order"
+# Written by the function, read by the executor.
+RUNNING, OUTCOME, RESULT, RESULT_TEXT = "running", "outcome", "result", "result-text"
 
-# In the log of an invocation whose process the watchdog had to kill, so that it is not mistaken
-# for one that ran out of memory.
-KILLED_MARK = "the watchdog killed this process, its task being"
+# What an order says. CANCEL: stop the call. REPORT, followed by a space and a number: the
+# connection is lost. The function then stores `seal(order, key)` as RUNNING within two seconds, so
+# that the executor knows that the call runs, and in the end its answer as OUTCOME.
+CANCEL, REPORT = "cancel", "report"
 
 # A task that ran this many seconds leaves its answer in S3 as well: an idle connection may have
 # been dropped by then (NAT gateways do so after 350 s), and the work must not be lost.
@@ -186,8 +190,8 @@ class Request:
     """One electron to run.
 
     Args:
-        task_id: names this attempt; the folder below `tasks/`.
-        key: seals this attempt's outcome; random, and known to nobody else.
+        task_id: names this attempt; the folder below `tasks/`. The answer repeats it.
+        key: seals what this attempt leaves in S3; random, and known to nobody else.
         python, cloudpickle: versions that pickled the electron's function.
         bucket: where blobs lie; empty when there is none.
         limit: seconds the task may take; None: only Lambda's own timeout.
@@ -251,15 +255,28 @@ PYTHON_DIFFERS = "python"
 BLOB_MISSING = "blob-missing"
 BLOB_TAMPERED = "blob-tampered"
 STORAGE = "storage"  # S3 refused the function something
+STORAGE_BUSY = "storage-busy"  # S3 was slow or failed for now: the call may be sent again
+ENVIRONMENT = "environment"  # the function's environment is unfit (no process, no room in /tmp)
 CANNOT_LOAD = "cannot-load"  # the pickles ask for what the image lacks
 DID_NOT_RUN = frozenset(
-    [PROTOCOL_DIFFERS, PYTHON_DIFFERS, BLOB_MISSING, BLOB_TAMPERED, STORAGE, CANNOT_LOAD]
+    [
+        PROTOCOL_DIFFERS,
+        PYTHON_DIFFERS,
+        BLOB_MISSING,
+        BLOB_TAMPERED,
+        STORAGE,
+        STORAGE_BUSY,
+        ENVIRONMENT,
+        CANNOT_LOAD,
+    ]
 )
 # The electron ran, at least in part:
 EXCEPTION = "exception"
 EXIT = "exit"
 UNPICKLABLE = "unpicklable-result"
 RESULT_LOST = "result-lost"  # it could not be stored
+CRASHED = "crashed"  # its process ended: os._exit, a signal, a crash in a C extension
+OUT_OF_MEMORY = "out-of-memory"  # its process was killed for want of memory
 DEADLINE = "deadline"
 CANCELLED = "cancelled"
 
@@ -272,7 +289,7 @@ class Usage:
         request_id: Lambda's name for the invocation.
         duration: seconds in the handler.
         memory_mb: configured memory in MB.
-        max_memory_mb: peak resident memory of the function's process in MB.
+        max_memory_mb: peak resident memory of the function's processes in MB.
         cold: whether this was the environment's first invocation.
         architecture: the processor's, as `platform.machine()` says.
     """
@@ -298,6 +315,8 @@ class Response:
         stdout, stderr: what the task wrote to file descriptors 1 and 2.
         failure: why there is no result.
         usage: what it took.
+        task_id: the request's, so that no answer is taken for another request's; empty where the
+            event was no request.
     """
 
     python: str
@@ -309,6 +328,7 @@ class Response:
     stderr: str = ""
     failure: Optional[Failure] = None
     usage: Usage = field(default_factory=Usage)
+    task_id: str = ""
 
     def to_json(self) -> Dict[str, Any]:
         """The response as a JSON-able dict (the runtime client encodes it)."""

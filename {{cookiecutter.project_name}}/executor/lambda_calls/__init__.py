@@ -1,0 +1,1 @@
+"""Runs pickled calls on an AWS Lambda function; knows no Covalent."""
