@@ -9,9 +9,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from sandbox import processes, state
+from sandbox import processes, settings, state
 from sandbox.errors import SandboxError
 from sandbox.journey import BUILD, Journey, configure, write_environment
+from sandbox.settings import Settings
 
 ENV_FILE = BUILD / "demo.env"
 
@@ -115,19 +116,18 @@ def _end(name: str, options: argparse.Namespace) -> bool:
 
 
 def _journey(name: str, options: argparse.Namespace) -> Journey:
-    port = processes.port(getattr(options, "port", None), "PORT")
-    aws_port = processes.port(getattr(options, "aws_port", None), "AWS_PORT")
-    if port is not None and port == aws_port:
-        raise SandboxError(f"PORT and AWS_PORT are both {port}: each needs its own")
-    return Journey(name, mode=getattr(options, "mode", "auto"), port=port, aws_port=aws_port)
+    asked = settings.parse(options) if hasattr(options, "mode") else Settings()
+    return Journey(name, asked)
 
 
 def _ignored(journey: Journey, running: state.Running) -> str:
     """Say which ports were asked for in vain, as it runs on others."""
-    settings = zip(
-        ("PORT", "AWS_PORT"), journey.ports, (running.covalent_port, running.aws_port), strict=True
+    asked = journey.settings
+    ports = (
+        ("PORT", asked.port, running.covalent_port),
+        ("AWS_PORT", asked.aws_port, running.aws_port),
     )
-    vain = [f"{name}={asked}" for name, asked, used in settings if asked not in (None, used)]
+    vain = [f"{name}={port}" for name, port, used in ports if port not in (None, used)]
     return f" first: {' and '.join(vain)} had no effect" if vain else ""
 
 
@@ -163,13 +163,6 @@ def _parser() -> argparse.ArgumentParser:
     for name, command in (("demo", demo), ("up", up), ("down", down)):
         sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
-        if command is down:
-            continue
-        sub.add_argument(
-            "--mode",
-            default=os.environ.get("SANDBOX_MODE") or "auto",
-            help="image, worker, or auto (default, or SANDBOX_MODE): an image if Docker is here",
-        )
-        sub.add_argument("--port", help="port of Covalent's UI; default: a free one")
-        sub.add_argument("--aws-port", help="port of the embedded AWS; default: free")
+        if command is not down:
+            settings.add_arguments(sub)
     return parser

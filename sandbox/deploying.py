@@ -38,6 +38,7 @@ from sandbox.aws import (
 )
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError
+from sandbox.settings import MODES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,7 +46,6 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-MODES = ("auto", "image", "worker")
 SCAFFOLD_SECONDS = 120.0
 BUILD_SECONDS = 1200.0
 DEPLOY_SECONDS = 600.0

@@ -20,6 +20,7 @@ from sandbox.aws import Aws
 from sandbox.deploying import ROOT, Deployment
 from sandbox.errors import SandboxError
 from sandbox.server import Server
+from sandbox.settings import Settings
 
 BUILD = ROOT / "build"
 PLUGIN = "covalent-awslambda-plugin"
@@ -58,37 +59,31 @@ class Journey:
         logs: the folder of the logs, which outlives it.
     """
 
-    def __init__(self, name: str, *, mode: str, port: int | None, aws_port: int | None) -> None:
+    def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.home = BUILD / name
         self.logs = BUILD / "logs" / name
-        self.mode = mode
-        self.ports = (port, aws_port)
+        self.settings = settings
         self.log = Log()
         self.running = state.Running(path=self.home / "state.json")
 
     def begin(self) -> None:
         """Check what can be checked at once, end what a killed run left, and clear the folders."""
-        if self.mode not in deploying.MODES:
-            raise SandboxError(
-                f"MODE={self.mode} is unknown: say one of {', '.join(deploying.MODES)}"
-            )
         plugin_version()
         _check_folder(self.home)
         left_over = state.load(self.running.path)
         if left_over:
             left_over.stop()
-        port, aws_port = self.ports
-        processes.port_or_free(port, server.WHAT, "PORT")
-        processes.port_or_free(aws_port, embedded.WHAT, "AWS_PORT")
+        processes.port_or_free(self.settings.port, server.WHAT, "PORT")
+        processes.port_or_free(self.settings.aws_port, embedded.WHAT, "AWS_PORT")
         for folder in (self.home, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
 
     def set_up(self) -> tuple[Aws, Server, Deployment, Path]:
         """Take all steps up to the workflow."""
-        port, aws_port = self.ports
-        engine = docker.find() if self.mode != "worker" else None
+        asked = self.settings
+        engine = docker.find() if asked.mode != "worker" else None
 
         self.log.step("cookiecutter --no-input: scaffolding a project")
         project = self._scaffold(engine)
@@ -96,18 +91,18 @@ class Journey:
 
         self.log.step("starting an AWS on this machine (MiniStack) and a Covalent server")
         aws = embedded.start(
-            self.home / "aws", port=aws_port, engine=engine, log=self.logs / "ministack.log"
+            self.home / "aws", port=asked.aws_port, engine=engine, log=self.logs / "ministack.log"
         )
         self.running.aws, self.running.aws_port = aws.child, aws.port
         self.running.save()
         covalent = server.launch(
-            self.home / "covalent", aws.env, port=port, log=self.logs / "covalent.log"
+            self.home / "covalent", aws.env, port=asked.port, log=self.logs / "covalent.log"
         )
         self.running.covalent, self.running.covalent_port = covalent.child, covalent.port
         self.running.save()
 
         deployment = deploying.deploy(
-            project, aws, self.mode, push=False, work=self.logs / "deploy", say=self.log.step
+            project, aws, asked.mode, push=False, work=self.logs / "deploy", say=self.log.step
         )
         self._ping(deployment, aws, project)
         self.log.step(f"the executor: {PLUGIN} {plugin_version()} is installed")

@@ -19,6 +19,7 @@ from sandbox.aws import Aws
 from sandbox.errors import SandboxError
 from sandbox.processes import Child
 from sandbox.server import Server
+from sandbox.settings import Settings
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -265,7 +266,7 @@ def test_the_project_is_configured_in_the_sandbox(
     aws = Aws(port=4566, home=tmp_path, child=GONE, engine=None)
     covalent = Server(port=48123, home=tmp_path, child=GONE)
     project = tmp_path / "project"
-    up = journey.Journey("up", mode="auto", port=None, aws_port=None)
+    up = journey.Journey("up", Settings())
     journey.configure(up, aws, covalent, project)
     assert seen["c"][1:] == ["-m", "covalent_awslambda_plugin", "configure"]
     assert seen["cwd"] == project
@@ -311,7 +312,7 @@ def test_each_folder_has_an_image_of_its_own(build: Path) -> None:
     """The image is named after the bucket: the same for every run in a folder, so that images do
     not pile up, and another than that of any other project, so that none is replaced."""
     buckets = [
-        journey.Journey(name, mode="worker", port=None, aws_port=None).answers(None)["bucket_name"]
+        journey.Journey(name, Settings()).answers(None)["bucket_name"]
         for name in ("demo", "up", "up")
     ]
     assert buckets[0] != buckets[1] == buckets[2]
