@@ -20,8 +20,7 @@ CHECK_PYTHON := sh requirements/check-python.sh "$(PYTHON)"
 INSTALL := "$(PYTHON)" requirements/install.py
 RUN := exec $(VENV)/bin/python -m sandbox
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$(SAM_VENV)/bin:$(CURDIR)/$(CHECKOV_VENV)/bin:$$PATH"
-# The shell expands them: they may hold quotes.
-export PACKAGES
+# Requirements hold quotes and the like: the shell reads them from its environment.
 SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--aws-port="$(AWS_PORT)") \
 	$(if $(filter undefined,$(origin PACKAGES)),,--packages="$$PACKAGES")
 
