@@ -117,9 +117,13 @@ def find_uv() -> str:
         if _succeeds(uv, "--version"):
             return uv
     print("installing uv, which installs the rest (once, 20 MB)", flush=True)
-    pip = _pip(str(OWN_UV / "bin" / "python"))
-    if _succeeds(sys.executable, "-m", "venv", "--clear", str(OWN_UV)) and _succeeds(
-        *pip, "--quiet", "--require-hashes", "-r", str(HERE / "uv.txt")
+    into = ["--require-hashes", "--upgrade", "--target", str(OWN_UV), "-r", str(HERE / "uv.txt")]
+    if _succeeds(*_pip(sys.executable), *into):
+        return own
+    # This Python has no pip, or may not use it outside of a venv.
+    with_pip = BUILD / "pip"
+    if _succeeds(sys.executable, "-m", "venv", "--clear", str(with_pip)) and _succeeds(
+        *_pip(str(with_pip / "bin" / "python")), *into
     ):
         return own
     print(f"uv cannot be installed ({LOG} says why); pip takes longer", flush=True)

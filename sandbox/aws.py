@@ -116,9 +116,11 @@ def start(
     return Aws(port=port, home=home, child=child, engine=engine)
 
 
-def stop(child: Child, port: int, engine: Engine | None) -> None:
+def stop(
+    child: Child, port: int, engine: Engine | None, grace: float = processes.GRACE_SECONDS
+) -> None:
     """End MiniStack, its workers and its containers."""
-    processes.stop(child)
+    processes.stop(child, grace=grace)
     if engine is not None:
         engine.remove_containers(f"ministack.instance={_INSTANCE}:{port}")
         for reference in (registry(port), local_image(port), in_ecr("*", port, "*")):

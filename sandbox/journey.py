@@ -84,7 +84,7 @@ class Journey:
         _check_folder(self.home)
         left_over = state.load(self.running.path)
         if left_over:
-            left_over.stop()
+            left_over.stop(grace=0.0)
         processes.port_or_free(self.settings.port, server.WHAT, "PORT")
         processes.port_or_free(self.settings.aws_port, embedded.WHAT, "AWS_PORT")
         self._remove_all_but(self.kept)
@@ -178,7 +178,8 @@ class Journey:
 
     def clean_up(self, *, keep_project: bool = False) -> None:
         """End everything and remove what is not kept; the whole folder if nothing is."""
-        self.running.stop()
+        # What will be removed needs no time to be written.
+        self.running.stop(grace=2.0 if self.kept else 0.0)
         processes.stop_all()
         self._remove_all_but((*self.kept, *(["project"] if keep_project else [])))
 

@@ -64,15 +64,19 @@ class Running:
         """Tell whether all of it runs."""
         return all(child is not None and child.is_running() for child in (self.aws, self.covalent))
 
-    def stop(self) -> None:
-        """End all of it that still runs, and forget it."""
+    def stop(self, *, grace: float) -> None:
+        """End all of it that still runs, and forget it.
+
+        Args:
+            grace: the seconds that the servers have to end by themselves.
+        """
         with ThreadPoolExecutor() as side_by_side:
             ends = []
             if self.covalent:
-                ends.append(side_by_side.submit(processes.stop, self.covalent, grace=1.0))
+                ends.append(side_by_side.submit(processes.stop, self.covalent, grace=grace))
             if self.aws:
                 engine = docker.find() if self.mode != "worker" else None
-                ends.append(side_by_side.submit(aws.stop, self.aws, self.aws_port, engine))
+                ends.append(side_by_side.submit(aws.stop, self.aws, self.aws_port, engine, grace))
         for end in ends:
             end.result()
         self.path.unlink(missing_ok=True)
