@@ -1,4 +1,4 @@
-"""CI leaves a Docker engine as it found it. (A stand-in for `docker`: the engine here is shared.)"""
+"""CI leaves a Docker engine as it found it; a stand-in for it, as the one here is shared."""
 
 from __future__ import annotations
 
