@@ -132,5 +132,6 @@ $(OURS): $(wildcard $(EXECUTOR)/*/*) $(wildcard $(EXECUTOR)/*/*/*) $(EXECUTOR)/p
 
 $(PUBLIC): requirements/bench-public.txt $(BENCH_VENV)/.made-from
 	@rm -rf $@
-	@$(INSTALL) into $(BENCH_VENV) --no-deps --require-hashes --target $@ -r requirements/bench-public.txt
+	@$(INSTALL) into $(BENCH_VENV) --no-deps --no-build-isolation --require-hashes --target $@ \
+		-r requirements/bench-public.txt
 	@touch $@
