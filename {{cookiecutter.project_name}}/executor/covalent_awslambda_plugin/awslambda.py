@@ -9,6 +9,7 @@ methods import it when they need it, which a script that only writes workflows n
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -146,6 +147,16 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.profile = settings.profile
         self.region = settings.region
         self.sources = dict(settings.sources)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "get_session" in cls.__dict__:
+            warnings.warn(
+                f"{cls.__name__}.get_session is not asked: Covalent's server rebuilds executors "
+                "by their short name, without your class. Name profile= and credentials_file= "
+                "instead.",
+                stacklevel=2,
+            )
 
     def __repr__(self) -> str:
         shown = ("function_name", "s3_bucket_name", "region", "profile")

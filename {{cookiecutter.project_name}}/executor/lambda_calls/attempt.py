@@ -293,7 +293,7 @@ class Attempt:
         answer = asyncio.ensure_future(self._answered(payload))
         outcome: asyncio.Task[wire.Response] | None = None
         try:
-            await asyncio.wait({answer}, timeout=_LOOK_AFTER)
+            await asyncio.wait({answer}, timeout=min(_LOOK_AFTER, limit + _GRACE))
             if not answer.done() and self._session.target.bucket:
                 outcome = asyncio.ensure_future(self._outcome_left())
                 await asyncio.wait(

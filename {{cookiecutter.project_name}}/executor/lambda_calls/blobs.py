@@ -20,7 +20,7 @@ from .shutdown import AtExit
 from .threads import Threads
 
 # Seconds that an object outlives its last holder.
-LINGER = 60.0
+_LINGER = 60.0
 # Seconds before an upload that got no answer is tried again, and for which it is.
 _AFTER_FAILURE = 1.0
 _TRIES_FOR = 60.0
@@ -43,13 +43,10 @@ class Blobs:
         objects: the bucket.
         threads: where digests are taken and objects travel; bounds how many do at a time.
         at_exit: deletes what lingers when the process ends.
-        linger: seconds that an object outlives its last holder.
     """
 
-    def __init__(
-        self, objects: Objects, threads: Threads, at_exit: AtExit, linger: float = LINGER
-    ) -> None:
-        self._objects, self._threads, self._linger = objects, threads, linger
+    def __init__(self, objects: Objects, threads: Threads, at_exit: AtExit) -> None:
+        self._objects, self._threads = objects, threads
         self._at_exit = at_exit
         self._held: dict[str, _Held] = {}
         self._digests: WeakKeyDictionary[Decoded, asyncio.Future[str]] = WeakKeyDictionary()
@@ -133,7 +130,7 @@ class Blobs:
         held.holders -= 1
         if held.holders <= 0:
             loop = asyncio.get_running_loop()
-            held.removal = loop.call_later(self._linger, self._remove, held)
+            held.removal = loop.call_later(_LINGER, self._remove, held)
 
     def _remove(self, held: _Held) -> None:
         if self._held.get(held.blob.sha256) is held:

@@ -48,8 +48,9 @@ class Message:
         return self.error(message, hint=hint, type=type, traceback=traceback)
 
     def row(self) -> tuple[str, str, str]:
-        """Situation, class and sentence, with … where values come."""
-        return self.situation, self.error.__name__, re.sub(r"\{[^}]*\}", "…", self.text)
+        """Situation, class and sentence, as an electron's user meets them; … where values come."""
+        situation, text = (x.replace("{call}", "electron") for x in (self.situation, self.text))
+        return situation, self.error.__name__, re.sub(r"\{[^}]*\}", "…", text)
 
 
 # -- the call's own code -------------------------------------------------------------------------
@@ -304,7 +305,7 @@ CANNOT_ANSWER = Message(
 )
 ENVIRONMENT_ENDED = Message(
     "the function's environment ends by itself",
-    CannotAnswerError,
+    CallFailedError,
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
@@ -493,12 +494,21 @@ def clock(error: Any) -> LambdaCallError:
 
 # -- hints ---------------------------------------------------------------------------------------
 
-_ADD_MODULE = (
-    "The function's image lacks the module {name!r}. If it is a file of your own, let it travel "
-    "with the electron: cloudpickle.register_pickle_by_value({name}) in your script, before you "
-    "dispatch (the electron must not import it in its own body then). If it is a package, add "
-    "the one that provides it to function/requirements.txt and run `sam build && sam deploy`, or "
-    "give the electron deps_pip=ct.DepsPip(packages=[...]), which installs it in the function."
+_LACKS = "The function's image lacks the module {name!r}. "
+_ADD_PACKAGE = (
+    "add the package that provides it to function/requirements.txt and run `sam build && sam "
+    "deploy`, or give the electron deps_pip=ct.DepsPip(packages=[...]), which installs it in the "
+    "function"
+)
+_CARRY_FILE = (
+    "import it at the top of your script and let it travel with the electron: deps_module={name} "
+    "in ct.electron(...), or cloudpickle.register_pickle_by_value({name}) before you dispatch. "
+    "(Neither helps with an import inside the electron's own body: move it to the top.)"
+)
+# What is installed here is a package; what is not may be anybody's file.
+_PACKAGE_FIRST = f"{_LACKS}Please {_ADD_PACKAGE}."
+_FILE_FIRST = (
+    f"{_LACKS}If it is a file of your own, {_CARRY_FILE} If it is a package, {_ADD_PACKAGE}."
 )
 _OWN_IN_MAIN = (
     "{name!r} is defined in your script in a way that is pickled by its name only (a function "
@@ -523,7 +533,8 @@ def hint(failure: wire.Failure, usage: wire.Usage) -> str:
     """The next step that fits a failure, if there is one."""
     missing = _NO_MODULE.search(failure.message)
     if missing and "ModuleNotFoundError" in (failure.type, failure.message.partition(":")[0]):
-        return _ADD_MODULE.format(name=missing[1].partition(".")[0])
+        name = missing[1].partition(".")[0]
+        return (_PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST).format(name=name)
     by_name = _NAME_IN_MAIN.search(failure.message)
     if by_name:
         return _OWN_IN_MAIN.format(name=by_name[1])
@@ -532,6 +543,18 @@ def hint(failure: wire.Failure, usage: wire.Usage) -> str:
     if failure.type == "MemoryError" and usage.memory_mb:
         return _MORE_MEMORY.format(memory_mb=usage.memory_mb)
     return ""
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a top-level module comes from a package that is installed here; not imported."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
+    return any("site-packages" in place or "dist-packages" in place for place in places)
 
 
 def _as_dict(payload: bytes) -> dict[str, Any]:

@@ -167,7 +167,8 @@ class Objects:
 
     def _asked(self, action: str, request: Callable[[Any], T]) -> T:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore import exceptions as botocores
+        from botocore.exceptions import BotoCoreError, ClientError
         from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         try:
@@ -179,7 +180,16 @@ class Objects:
             if isinstance(cause, ClientError):
                 raise self._refused(cause, action) from error
             raise self._unreachable(action, error) from error
-        except (HTTPClientError, RetriesExceededError, S3DownloadFailedError) as error:
+        except botocores.SSLError as error:
+            raise messages.not_made(error) from error
+        except (
+            botocores.ConnectionError,
+            botocores.HTTPClientError,
+            botocores.IncompleteReadError,
+            botocores.ResponseStreamingError,
+            RetriesExceededError,
+            S3DownloadFailedError,
+        ) as error:
             raise self._unreachable(action, error) from error
         except BotoCoreError as error:
             raise messages.not_signed(error, self._account.profile) from error

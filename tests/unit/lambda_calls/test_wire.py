@@ -62,7 +62,7 @@ def test_answer_avoids_the_pair_that_marks_errors() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"covalent_lambda": 2}, "protocol 2"),
+        ({"covalent_lambda": 1}, "protocol 1"),
         ({"covalent_lambda": None}, "protocol None"),
         ({"surprise": 1}, "unknown field(s) in the envelope: surprise"),
         ({"args": [{"key": "k"}]}, "part of the envelope is malformed"),
@@ -87,7 +87,7 @@ def test_foreign_event_is_refused(event: Any) -> None:
 def test_missing_fields_are_named() -> None:
     """A request without its function says so."""
     with pytest.raises(wire.EnvelopeError, match=r"missing field.*function, key, python"):
-        wire.Request.from_json({"covalent_lambda": 1, "task_id": "t", "cloudpickle": "3"})
+        wire.Request.from_json({"covalent_lambda": 2, "task_id": "t", "cloudpickle": "3"})
 
 
 def test_blob_is_named_by_its_content() -> None:
