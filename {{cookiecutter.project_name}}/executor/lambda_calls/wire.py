@@ -298,20 +298,20 @@ class Frame(NamedTuple):
 
     Args:
         kind: one of the constants below.
-        index: of the call, from 0 on.
+        number: of the call, from 0 on.
         data: what it carries.
     """
 
     kind: int
-    index: int
+    number: int
     data: bytes
 
     def to_bytes(self) -> bytes:
         """The frame with its header."""
-        return _FRAME.pack(self.kind, self.index, len(self.data)) + self.data
+        return _FRAME.pack(self.kind, self.number, len(self.data)) + self.data
 
 
-_FRAME = struct.Struct("<BIQ")  # kind, index, bytes that follow
+_FRAME = struct.Struct("<BIQ")  # kind, number, bytes that follow
 
 # Of a batch's result:
 BEGUN = 1  # the call has begun
@@ -336,11 +336,11 @@ def read_frames(data: bytes) -> Iterator[Frame]:
         start = position + _FRAME.size
         if start > len(data):
             raise EnvelopeError(f"a frame's header is cut off at byte {position}")
-        kind, index, size = _FRAME.unpack_from(data, position)
+        kind, number, size = _FRAME.unpack_from(data, position)
         position = start + size
         if position > len(data):
             raise EnvelopeError(f"a frame of {size} bytes is cut off at byte {start}")
-        yield Frame(kind, index, data[start:position])
+        yield Frame(kind, number, data[start:position])
 
 
 @dataclass(frozen=True)
