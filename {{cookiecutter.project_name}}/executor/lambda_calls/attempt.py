@@ -23,7 +23,7 @@ from typing import Any
 
 from . import messages, wire
 from .aws.refusals import ConnectionLost, NoDescriptors, NotNow, Refused, Unreachable
-from .call import Call
+from .call import Sendable
 from .errors import (
     CallCancelled,
     CredentialsError,
@@ -88,14 +88,14 @@ class Attempt:
 
     Args:
         session: function and bucket.
-        call: what to run.
+        call: what to send.
         limits: what it may take, from now on.
         task_id: names this attempt in S3.
         noun: what a call is for its caller ("call", "electron"), for messages.
     """
 
     def __init__(
-        self, session: Session, call: Call, limits: Limits, *, task_id: str, noun: str
+        self, session: Session, call: Sendable, limits: Limits, *, task_id: str, noun: str
     ) -> None:
         self._session, self._call, self._limits = session, call, limits
         self.task_id, self._noun = task_id, noun
@@ -191,7 +191,7 @@ class Attempt:
     @contextlib.asynccontextmanager
     async def _stored(self, again: bool) -> AsyncIterator[Mapping[int, wire.Blob]]:
         """The parts that are too large for the request, in the bucket while the body runs."""
-        large = self._call.too_large()
+        large = self._call.leaving()
         if not large:
             yield {}
             return

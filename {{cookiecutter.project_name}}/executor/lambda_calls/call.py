@@ -1,13 +1,34 @@
-"""One pickled function with its arguments and hooks, as the parts that an envelope carries."""
+"""What is sent in one request: one call with arguments and hooks, or many calls of one function.
+
+Both are parts, pickled and as base64 text, that travel inside the envelope or, where they are too
+large or the same for many requests, as blobs.
+"""
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from . import wire
 
 Hooks = tuple[tuple[str, str, str, str], ...]  # function, args, kwargs as parts; keyword
+Blobs = Mapping[int, wire.Blob]  # by the `id` of the part that each stands for
+
+# Bytes of base64 from which on a part that many requests share is a blob: a request to S3 and its
+# verification cost less than to send it each time.
+_SHARED = 256 * 1024
+
+
+class Sendable(Protocol):
+    """Whatever an attempt can send."""
+
+    def leaving(self) -> list[str]:
+        """The parts that do not travel inside the envelope, the largest first."""
+
+    def request(
+        self, *, task_id: str, key: str, bucket: str, limit: float, blobs: Blobs
+    ) -> "wire.Request | wire.Batch":
+        """The envelope, with those parts replaced whose `id` `blobs` holds."""
 
 
 @dataclass(frozen=True)
@@ -49,38 +70,15 @@ class Call:
             cloudpickle=cloudpickle.__version__,
         )
 
-    def parts(self) -> list[str]:
-        """All parts, in no particular order."""
+    def leaving(self) -> list[str]:
         hooks = [part for hook in (*self.before, *self.after) for part in hook[:3]]
-        return [self.function, *self.args, *self.kwargs.values(), *hooks]
-
-    def too_large(self) -> list[str]:
-        """The parts that have to leave the envelope so that it fits, the largest first."""
-        excess = sum(map(len, self.parts())) - (wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN)
-        leaving: list[str] = []
-        for part in sorted(self.parts(), key=len, reverse=True):
-            if excess <= 0:
-                break
-            excess -= len(part)
-            leaving.append(part)
-        return leaving
+        return too_large([self.function, *self.args, *self.kwargs.values(), *hooks])
 
     def request(
-        self,
-        *,
-        task_id: str,
-        key: str,
-        bucket: str,
-        limit: float,
-        blobs: Mapping[int, wire.Blob],
+        self, *, task_id: str, key: str, bucket: str, limit: float, blobs: Blobs
     ) -> wire.Request:
-        """The envelope, with those parts replaced whose `id` `blobs` holds."""
-
         def place(part: str) -> wire.Part:
             return blobs.get(id(part), part)
-
-        def hooks(of: Hooks) -> list[wire.Hook]:
-            return [(place(f), place(a), place(k), name) for f, a, k, name in of]
 
         return wire.Request(
             task_id=task_id,
@@ -90,8 +88,114 @@ class Call:
             function=place(self.function),
             args=[place(x) for x in self.args],
             kwargs={k: place(x) for k, x in self.kwargs.items()},
-            before=hooks(self.before),
-            after=hooks(self.after),
+            before=_placed(self.before, blobs),
+            after=_placed(self.after, blobs),
             bucket=bucket,
             limit=limit,
         )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all calls of a batch, and all its batches, have in common.
+
+    Args:
+        function: the pickled function.
+        keywords: a pickled dictionary of the arguments that each call gets; None: none.
+        setup: a pickled `(function, args)` that each environment calls once; None: nothing.
+        before: hooks to run before the calls of a batch.
+        python, cloudpickle: versions that pickled the function.
+    """
+
+    function: str
+    python: str
+    cloudpickle: str
+    keywords: str | None = None
+    setup: str | None = None
+    before: Hooks = ()
+
+    @staticmethod
+    def of(function: Callable[..., Any], setup: Any = None) -> "Shared":
+        """Pickle a function, and what prepares its environments.
+
+        Raises:
+            TypeError, pickle.PicklingError: if one of them cannot be pickled.
+        """
+        import cloudpickle
+
+        return Shared(
+            function=wire.encode(cloudpickle.dumps(function)),
+            setup=None if setup is None else wire.encode(cloudpickle.dumps(setup)),
+            python=platform.python_version(),
+            cloudpickle=cloudpickle.__version__,
+        )
+
+    def parts(self) -> list[str]:
+        """All of them, in no particular order."""
+        hooks = [part for hook in self.before for part in hook[:3]]
+        return [x for x in (self.function, self.keywords, self.setup, *hooks) if x is not None]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Many calls of one function in one request.
+
+    Args:
+        shared: what they have in common.
+        calls: the frames of their arguments, as base64.
+        count: how many there are.
+        processes: how many run at a time.
+        has_bucket: whether what is shared may be a blob although it would fit.
+    """
+
+    shared: Shared
+    calls: str
+    count: int
+    processes: int
+    has_bucket: bool
+
+    def leaving(self) -> list[str]:
+        shared = self.shared.parts()
+        leaving = [x for x in shared if self.has_bucket and len(x) >= _SHARED]
+        return leaving + too_large([self.calls, *(x for x in shared if x not in leaving)])
+
+    def request(
+        self, *, task_id: str, key: str, bucket: str, limit: float, blobs: Blobs
+    ) -> wire.Batch:
+        def place(part: str | None) -> wire.Part | None:
+            return None if part is None else blobs.get(id(part), part)
+
+        return wire.Batch(
+            task_id=task_id,
+            key=key,
+            python=self.shared.python,
+            cloudpickle=self.shared.cloudpickle,
+            function=blobs.get(id(self.shared.function), self.shared.function),
+            calls=blobs.get(id(self.calls), self.calls),
+            count=self.count,
+            shared=place(self.shared.keywords),
+            setup=place(self.shared.setup),
+            before=_placed(self.shared.before, blobs),
+            processes=self.processes,
+            bucket=bucket,
+            limit=limit,
+        )
+
+
+def too_large(parts: Sequence[str]) -> list[str]:
+    """The parts that have to leave the envelope so that it fits, the largest first."""
+    excess = sum(map(len, parts)) - (wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN)
+    leaving: list[str] = []
+    for part in sorted(parts, key=len, reverse=True):
+        if excess <= 0:
+            break
+        excess -= len(part)
+        leaving.append(part)
+    return leaving
+
+
+def _placed(hooks: Hooks, blobs: Blobs) -> list[wire.Hook]:
+    def place(part: str) -> wire.Part:
+        return blobs.get(id(part), part)
+
+    return [(place(f), place(a), place(k), name) for f, a, k, name in hooks]

@@ -244,7 +244,7 @@ class Batch:
     Args:
         task_id, key, python, cloudpickle, bucket, limit: as those of a `Request`.
         function: the function of all calls.
-        calls: one pickle of a list with a tuple of `(args, kwargs)` for each call.
+        calls: frames of kind ITEM, one for each call, whose numbers are the caller's own.
         count: how many calls there are.
         shared: a pickled dictionary of keyword arguments that each call gets beside its own.
         setup: a pickled `(function, args)`, called once in each environment before the first call;
@@ -313,6 +313,8 @@ class Frame(NamedTuple):
 
 _FRAME = struct.Struct("<BIQ")  # kind, number, bytes that follow
 
+# Of a batch's calls, and of a spread:
+ITEM = 8  # the pickled `(args, kwargs)` of one call
 # Of a batch's result:
 BEGUN = 1  # the call has begun
 VALUE = 2  # its pickled return value
@@ -321,7 +323,6 @@ STDOUT, STDERR = 4, 5  # what it wrote, as UTF-8; only where it wrote anything
 # Of a spread (see `Response.spread`):
 FUNCTION = 6  # the pickled function of one item
 SHARED = 7  # a pickled dictionary of the keyword arguments that all items share
-ITEM = 8  # the pickled `(args, kwargs)` of one item
 OPTIONS = 9  # what `fan_out` was told, as JSON
 
 
@@ -436,6 +437,8 @@ class Usage:
         max_memory_mb: peak resident memory of the function's processes in MB.
         cold: whether this was the environment's first invocation.
         architecture: the processor's, as `platform.machine()` says.
+        started: when the handler began, in seconds since 1970.
+        environment: names the environment, so that its invocations can be told to be its.
     """
 
     request_id: str = ""
@@ -444,6 +447,8 @@ class Usage:
     max_memory_mb: int = 0
     cold: bool = False
     architecture: str = ""
+    started: float = 0.0
+    environment: str = ""
 
 
 @dataclass(frozen=True)
