@@ -18,11 +18,12 @@ from lambda_calls.attempt import Limits, StockImage
 from lambda_calls.call import Call
 from lambda_calls.cancellation import Cancellation
 from lambda_calls.errors import CallCancelled, LambdaCallError
-from lambda_calls.run import Result, Run
+from lambda_calls.run import Result, Run, Spread
 from lambda_calls.session import Session, Target
 
 from . import electron, stock
 from .errors import as_covalents
+from .fanning import FanOut
 from .server import Node, Server
 
 app_log = logger.app_log
@@ -146,7 +147,32 @@ class Running:
             observer=self,
             cancellation=self._cancellation,
         )
-        return await run.result()
+        result = await run.result()
+        if isinstance(result, Spread):
+            return await self._fanned_out(session, call, result)
+        return result
+
+    async def _fanned_out(self, session: Session, call: Call, spread: Spread) -> Result:
+        """Run the items of a fan-out electron."""
+        dispatch_id, node_id = self._node
+        fan_out = FanOut(
+            session,
+            spread,
+            call,
+            self._terms.limits,
+            name=f"{dispatch_id}-{node_id}",
+            used=self._account_for,
+            progress=self._progresses,
+        )
+        try:
+            return await fan_out.result(self._cancellation)
+        finally:
+            for stream, text in zip((self._stdout, self._stderr), fan_out.streams(), strict=True):
+                if stream is not None:
+                    stream.write(text)
+            if self._terms.shows_usage:
+                total = self._server.totals.of(dispatch_id)
+                self._say(f"[lambda] fan-out of {len(spread.items)}; dispatch so far: {total}\n")
 
     async def _stock_result(
         self, session: Session, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -180,11 +206,20 @@ class Running:
         for stream, text in ((self._stdout, response.stdout), (self._stderr, response.stderr)):
             if stream is not None:
                 stream.write(text)
+        line = self._account_for(used)
+        if self._terms.shows_usage:
+            self._say(f"{line}\n")
+
+    def _account_for(self, used: usage.Usage) -> str:
         total = self._server.totals.add(self._node[0], used, self._terms.prices)
         line = f"[lambda] {used}; dispatch so far: {total}"
         app_log.info(f"{self._name}: {line}")
-        if self._terms.shows_usage:
-            self._say(f"{line}\n")
+        return line
+
+    def _progresses(self, line: str) -> None:
+        app_log.info(f"{self._name}: {line}")
+        if self._stdout is not None:
+            self._stdout.write(f"{line}\n")
 
     def fails(self, error: LambdaCallError, retries_left: int) -> None:
         """Put the error where Covalent's UI shows it: at the end of the electron's stderr."""

@@ -180,8 +180,9 @@ class Attempt:
             await self._session.process.requests.run(self._session.objects.delete, *keys)
 
     def _note_objects(self, response: wire.Response) -> None:
-        for name, part in ((wire.RESULT, response.result), (wire.RESULT_TEXT, response.text)):
-            if isinstance(part, wire.Blob):
+        large = (response.result, response.spread)
+        for name, parts in ((wire.RESULT, large), (wire.RESULT_TEXT, (response.text,))):
+            if any(isinstance(part, wire.Blob) for part in parts):
                 self._objects.add(name)
         if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER:
             self._objects.add(wire.OUTCOME)

@@ -56,6 +56,17 @@ class Message:
 # -- the call's own code -------------------------------------------------------------------------
 
 EXCEPTION = Message("the {call} raises", CallFailedError, "{said}")
+ITEM_FAILED = Message(
+    "an item of a fan-out {call} fails",
+    CallFailedError,
+    "Item {number} of {count} failed (counted from 0), so the others were stopped: {said}",
+)
+FAN_OUT_HOOKS = Message(
+    "a fan-out {call} has hooks to run after it",
+    ConfigurationError,
+    "The {call} fans out, and has call_after or files to transfer back: there is no one place "
+    "where they could run after its items. Put them on an {call} that takes its list.",
+)
 EXIT = Message(
     "the {call} calls `sys.exit()`",
     CallFailedError,

@@ -5,11 +5,12 @@ Run.result ─► Attempt ─► Session ─► Lambda
 Cancellation     └ response ─► Result
 """
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from . import messages, usage, wire
 from .attempt import Attempt, Limits
@@ -44,6 +45,48 @@ class Result:
     attrs: Mapping[str, str | None]
     python: str
     cloudpickle: str
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A fan-out electron's arguments, taken apart by the function.
+
+    Args:
+        items: the pickled `(args, kwargs)` of each item, in order.
+        function: base64 of the pickled function of one item.
+        keywords: base64 of the pickled dictionary of the arguments that all items get.
+        options: what `fan_out` was told.
+        python, cloudpickle: versions that pickled them.
+    """
+
+    items: list[bytes]
+    function: str
+    keywords: str
+    options: Mapping[str, Any]
+    python: str
+    cloudpickle: str
+
+    @staticmethod
+    def of(frames: str, response: wire.Response) -> "Spread":
+        """Read what the function answered.
+
+        Raises:
+            wire.EnvelopeError: if it is something else.
+        """
+        found: dict[int, list[bytes]] = {}
+        for frame in wire.read_frames(wire.decode(frames)):
+            found.setdefault(frame.kind, []).append(frame.data)
+        try:
+            return Spread(
+                items=found.get(wire.ITEM, []),
+                function=wire.encode(found[wire.FUNCTION][0]),
+                keywords=wire.encode(found[wire.SHARED][0]),
+                options=json.loads(found[wire.OPTIONS][0]),
+                python=response.python,
+                cloudpickle=response.cloudpickle,
+            )
+        except (KeyError, ValueError) as error:
+            raise wire.EnvelopeError(f"a spread lacks a frame: {error}") from error
 
 
 class Observer(Protocol):
@@ -90,8 +133,11 @@ class Run:
         self._name, self._noun, self._observer = name, noun, observer
         self._cancellation = cancellation
 
-    async def result(self) -> Result:
+    async def result(self) -> Result | Spread:
         """Run the call, again if it fails and `retries` asks for it.
+
+        Returns:
+            Its value, or its items if it is a fan-out: then nothing of them ran yet.
 
         Raises:
             CallCancelled: if it was cancelled; the function has been told to stop.
@@ -109,7 +155,7 @@ class Run:
                 self._observer.fails(error, retries_left)
         raise AssertionError("unreachable")
 
-    async def _once(self) -> Result:
+    async def _once(self) -> Result | Spread:
         attempt = Attempt(
             self._session,
             self._call,
@@ -140,7 +186,7 @@ class Run:
             return False
         return True
 
-    async def _opened(self, attempt: Attempt, response: wire.Response) -> Result:
+    async def _opened(self, attempt: Attempt, response: wire.Response) -> Result | Spread:
         function = self._session.target.function
         failure = response.failure
         if failure and failure.kind == wire.CANCELLED:
@@ -153,6 +199,8 @@ class Run:
                 function=function,
                 limits=self._limits.by_name(),
             )
+        if response.spread is not None:
+            return await self._spread(attempt, response, response.spread)
         if response.result is None or response.text is None:
             said = "it holds neither a result nor a failure"
             raise messages.NOT_UNDERSTOOD(
@@ -164,3 +212,13 @@ class Run:
         if not isinstance(text, str):
             text = wire.decode(await attempt.fetch(text)).decode()
         return Result(pickled, text, response.attrs, response.python, response.cloudpickle)
+
+    async def _spread(self, attempt: Attempt, response: wire.Response, part: wire.Part) -> Spread:
+        frames = part if isinstance(part, str) else await attempt.fetch(part)
+        try:
+            return Spread.of(frames, response)
+        except wire.EnvelopeError as error:
+            function = self._session.target.function
+            raise messages.NOT_UNDERSTOOD(
+                call=self._noun, function=function, said=error, payload=b""
+            ) from error

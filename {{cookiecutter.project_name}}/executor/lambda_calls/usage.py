@@ -119,6 +119,11 @@ class Totals:
         self._totals: OrderedDict[str, Total] = OrderedDict()
         self._lock = threading.Lock()
 
+    def of(self, group: str) -> Total:
+        """A group's sum so far."""
+        with self._lock:
+            return replace(self._totals.get(group) or Total())
+
     def add(self, group: str, usage: Usage, prices: Mapping[str, float]) -> Total:
         """Add one invocation to its group's sum, and return the sum."""
         with self._lock:

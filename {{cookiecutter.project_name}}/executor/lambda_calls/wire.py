@@ -465,7 +465,7 @@ class Response:
         failure: why there is no result.
         usage: what it took.
         spread: frames with the parts of a fan-out electron's arguments, in place of a result: its
-            items are to be run one by one.
+            items are to be run one by one. A blob is stored as `RESULT`.
         task_id: the request's, so that no answer is taken for another request's; empty where the
             event was no request.
     """
