@@ -55,9 +55,10 @@ class Conf:
             more -= inspect.signature(constructor).parameters.keys()
         if not more:
             return ""
+        table = f"{config._config_manager.config_file} [{TABLE}]"
         return (
-            f"{config._config_manager.config_file} [{TABLE}] holds {', '.join(sorted(more))}: this "
-            "executor has no such option and ignores it. Remove it from the file."
+            f"{table} holds {', '.join(sorted(more))}: this executor has no such option and ignores "
+            "it. Remove it from the file."
         )
 
 
