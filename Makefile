@@ -34,7 +34,7 @@ PORTS := $(if $(PORT),--port='$(PORT)') $(if $(AWS_PORT),--aws-port='$(AWS_PORT)
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down test lint types unit template e2e bench clean venvs test-venvs bench-venv
+.PHONY: help demo up down test lint types unit template e2e bench docs clean venvs test-venvs bench-venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,9 @@ e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2
 
 bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops; renews docs/performance.md
 	@exec $(BENCH_VENV)/bin/python -m benchmarks $(if $(ONLY),--only='$(ONLY)')
+
+docs: $(TOOLS) $(INSTALLED) ## Write the parts of docs/ that the code knows better
+	@$(VENV)/bin/python docs/generate.py
 
 clean: down ## Remove everything that was made here
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 from covalent._workflow.transport import TransportableObject
 from covalent.executor.utils.wrappers import wrapper_fn
-from covalent_awslambda_plugin.electron import Electron
+from covalent_awslambda_plugin.electron import taken_apart
 
 from .. import tasks
 from ..paths import BUCKET
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _envelope(function: Any, args: list[Any]) -> str:
-    request = Electron.of(function, args, {}).request(
+    request = taken_apart(function, args, {}).request(
         task_id=str(uuid.uuid4()), key="0" * 64, bucket=BUCKET, limit=600.0, blobs={}
     )
     return request.to_json()

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from .errors import ConfigurationError as ConfigurationError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import ResourceLimitError as ResourceLimitError
+    from .errors import ResultUnreadError as ResultUnreadError
     from .errors import TaskFailedError as TaskFailedError
     from .errors import TaskRejectedError as TaskRejectedError
+    from .errors import UnreachableError as UnreachableError
 
 try:
     # Covalent loads the plugin while it is itself being imported. Were one of our modules to
@@ -33,8 +35,10 @@ _HOME = {
     "ConfigurationError": "errors",
     "OutcomeUnknownError": "errors",
     "ResourceLimitError": "errors",
+    "ResultUnreadError": "errors",
     "TaskFailedError": "errors",
     "TaskRejectedError": "errors",
+    "UnreachableError": "errors",
 }
 __all__ = sorted(_HOME)
 

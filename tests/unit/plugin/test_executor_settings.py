@@ -150,13 +150,13 @@ def test_a_problem_is_kept_and_the_default_taken() -> None:
 def test_no_bucket_was_named(conf: dict[str, Any]) -> None:
     """Without a bucket of the user's, the documented attribute stays and no data goes there."""
     executor = AWSLambdaExecutor(function_name="f")
-    assert (executor.s3_bucket_name, executor.data_bucket) == (PUBLIC_BUCKET, "")
-    assert executor._direct_transport().bucket == ""
+    assert (executor.s3_bucket_name, executor.data_bucket) == (PUBLIC_BUCKET, None)
+    assert executor._target().bucket is None
 
 
 def test_no_bucket_after_json(conf: dict[str, Any]) -> None:
     """An executor that was carried to the server, and one made anew to cancel, know it too."""
-    assert carried(AWSLambdaExecutor(function_name="f"), conf).data_bucket == ""
+    assert carried(AWSLambdaExecutor(function_name="f"), conf).data_bucket is None
     assert carried(AWSLambdaExecutor(function_name="f", s3_bucket_name="b"), conf).data_bucket == (
         "b"
     )
@@ -167,15 +167,26 @@ def test_no_bucket_with_a_broken_samconfig(conf: dict[str, Any], clean_surroundi
     (clean_surroundings / "samconfig.toml").write_text("ElectronFunction = [")
     executor = by_covalent(conf)
     assert "not valid TOML" in executor.unresolved
-    assert executor.data_bucket == ""
-    assert executor._direct_transport().bucket == ""
+    assert executor.data_bucket is None
+    assert executor._target().bucket is None
 
 
 def test_no_bucket_in_an_older_covalent_conf(conf: dict[str, Any]) -> None:
     """The public plugin wrote the public bucket into covalent.conf by itself: no data there."""
     conf.update(OLDER)
     for executor in (by_covalent(conf), AWSLambdaExecutor()):
-        assert executor.data_bucket == ""
+        assert executor.data_bucket is None
+
+
+def test_the_environment_to_deploy(conf: dict[str, Any], clean_surroundings: Path) -> None:
+    """An executor of another environment knows, in the server too, how that one is deployed."""
+    text = '[prod.global.parameters]\nparameter_overrides = "FunctionName=x BucketName=y"\n'
+    (clean_surroundings / "samconfig.toml").write_text(text)
+    target = carried(AWSLambdaExecutor(config_env="prod"), conf)._target()
+    assert target.deploy_option == " --config-env prod"
+    where = f"{clean_surroundings}/samconfig.toml [prod.global.parameters] FunctionName"
+    assert target.named("function_name", "x") == f"x (from {where})"
+    assert AWSLambdaExecutor(function_name="f")._target().deploy_option == ""
 
 
 def test_attributes_are_plain_json(conf: dict[str, Any]) -> None:
@@ -189,7 +200,8 @@ def test_importing_the_plugin_loads_no_settings() -> None:
     """`import covalent` does not wait for what reads settings: that comes with an executor."""
     script = (
         "import sys; import covalent\n"
-        "print(sorted(name for name in sys.modules if name.startswith(('lambda_calls', 'boto'))))"
+        "late = ('lambda_calls.settings', 'boto', 'tomllib', 'yaml.')\n"
+        "print(sorted(name for name in sys.modules if name.startswith(late)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

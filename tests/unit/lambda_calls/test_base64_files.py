@@ -8,8 +8,8 @@ import itertools
 import random
 
 import pytest
-from covalent_awslambda_plugin import base64_files
-from covalent_awslambda_plugin.base64_files import Decoded, Encoded, Overfull
+from lambda_calls import base64_files
+from lambda_calls.base64_files import Decoded, Encoded, Overfull
 
 
 @pytest.fixture(autouse=True)

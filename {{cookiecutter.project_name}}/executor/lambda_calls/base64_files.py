@@ -10,7 +10,7 @@ from typing import Any
 
 import pybase64
 
-from lambda_calls.wire import Sha256
+from .wire import Sha256
 
 # Bytes decoded at a time: within a few milliseconds.
 _PIECE = 3 * 1024 * 1024

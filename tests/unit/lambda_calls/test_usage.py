@@ -1,7 +1,7 @@
 """The usage line: what was billed, and about what it cost."""
 
 import pytest
-from covalent_awslambda_plugin import usage, wire
+from lambda_calls import usage, wire
 
 OWN = wire.Usage(
     request_id="r-1",
@@ -22,14 +22,14 @@ def test_lambdas_own_report_is_taken() -> None:
     """The REPORT line decides what is billed; it also knows the start of the environment."""
     used = usage.of(OWN, REPORT)
     assert str(used) == (
-        "2.001 s, billed 2.413 s, memory 95 of 1024 MB, init 0.412 s, request r-1"
+        "2.001 s, billed 2.413 s, memory 95 of 1024 MB, cold start, init 0.412 s, request r-1"
     )
 
 
 def test_without_a_report_the_function_is_believed() -> None:
     """Where there is no REPORT line, the handler's own figures are rounded up as Lambda does."""
     used = usage.of(OWN, "")
-    assert str(used) == "1.234 s, billed 1.235 s, memory 80 of 512 MB, request r-1"
+    assert str(used) == "1.234 s, billed 1.235 s, memory 80 of 512 MB, cold start, request r-1"
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,19 @@ def test_cost(machine: str, price: float) -> None:
 def test_sum_of_a_dispatch() -> None:
     """Invocations of one dispatch add up; another dispatch begins at nothing."""
     used = usage.of(wire.Usage(duration=2, memory_mb=512, architecture="x86_64"), "")
-    usage.add("sum-1", used, {})
-    total = usage.add("sum-1", used, {})
+    totals = usage.Totals()
+    totals.add("sum-1", used, {})
+    total = totals.add("sum-1", used, {})
     assert (total.invocations, total.gb_seconds) == (2, 2.0)
     assert str(total) == "2 invocation(s), 2.000 GB-s, about $0.000034"
-    assert usage.add("sum-2", used, {}).invocations == 1
+    assert totals.add("sum-2", used, {}).invocations == 1
 
 
 def test_old_sums_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that runs for months keeps the sums of the latest dispatches only."""
-    monkeypatch.setattr(usage, "_KEPT_DISPATCHES", 3)
-    used = usage.of(OWN, "")
+    monkeypatch.setattr(usage, "_KEPT_GROUPS", 3)
+    used, totals = usage.of(OWN, ""), usage.Totals()
     for name in "abcdef":
-        usage.add(name, used, {})
-    assert list(usage._totals)[-3:] == ["d", "e", "f"] and len(usage._totals) == 3
+        totals.add(name, used, {})
+    assert totals.add("c", used, {}).invocations == 1
+    assert totals.add("f", used, {}).invocations == 2

@@ -62,7 +62,7 @@ def test_answer_avoids_the_pair_that_marks_errors() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"covalent_lambda": 2}, "protocol 2"),
+        ({"covalent_lambda": 1}, "protocol 1"),
         ({"covalent_lambda": None}, "protocol None"),
         ({"surprise": 1}, "unknown field(s) in the envelope: surprise"),
         ({"args": [{"key": "k"}]}, "part of the envelope is malformed"),
@@ -87,7 +87,7 @@ def test_foreign_event_is_refused(event: Any) -> None:
 def test_missing_fields_are_named() -> None:
     """A request without its function says so."""
     with pytest.raises(wire.EnvelopeError, match=r"missing field.*function, key, python"):
-        wire.Request.from_json({"covalent_lambda": 1, "task_id": "t", "cloudpickle": "3"})
+        wire.Request.from_json({"covalent_lambda": 2, "task_id": "t", "cloudpickle": "3"})
 
 
 def test_blob_is_named_by_its_content() -> None:
@@ -106,3 +106,48 @@ def test_seal_is_broken_by_any_change() -> None:
     for data, key in ((sealed, "other"), (sealed + b" ", "key"), (b"", "key"), (b"{}", "key")):
         with pytest.raises(wire.DigestMismatch):
             wire.unseal(data, key)
+
+
+def test_batch_survives_json() -> None:
+    """A batch is the same after its way through JSON, blobs included."""
+    batch = wire.Batch(
+        task_id="t",
+        key="k",
+        python="3.11.0",
+        cloudpickle="3",
+        function="Zg==",
+        calls=wire.blob(b"calls"),
+        count=3,
+        shared="c2hhcmVk",
+        processes=2,
+        before=[("Zg==", "YQ==", "aw==", "x")],
+    )
+    event = json.loads(batch.to_json())
+    assert wire.is_batch(event) and not wire.is_batch(json.loads(full_request().to_json()))
+    assert wire.Batch.from_json(event) == batch
+    for name, value in (("count", 0), ("processes", "2"), ("count", None)):
+        with pytest.raises(wire.EnvelopeError, match=name):
+            wire.Batch.from_json({**event, name: value})
+
+
+def test_frames_are_read_as_they_were_written() -> None:
+    """A series of frames comes apart again; one that is cut off is refused."""
+    frames = [
+        wire.Frame(wire.BEGUN, 0, b""),
+        wire.Frame(wire.VALUE, 0, b"value"),
+        wire.Frame(wire.RAISED, 4_000_000_000, b"x" * 1000),
+    ]
+    data = b"".join(frame.to_bytes() for frame in frames)
+    assert list(wire.read_frames(data)) == frames
+    for end in (len(data) - 1, len(data) - 1001, 5):
+        with pytest.raises(wire.EnvelopeError, match="cut off"):
+            list(wire.read_frames(data[:end]))
+
+
+def test_what_was_raised_is_data() -> None:
+    """Type, text and traceback of an exception travel without being unpickled."""
+    raised = wire.Raised(type="ValueError", message="3 rows", traceback="…", exception=None)
+    assert wire.Raised.from_bytes(raised.to_bytes()) == raised
+    for data in (b"[]", b"{}", b"no json", b'{"surprise": 1}'):
+        with pytest.raises(wire.EnvelopeError, match="malformed"):
+            wire.Raised.from_bytes(data)

@@ -9,28 +9,24 @@ import subprocess
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aws_server
 import pytest
 from aws_server import AWS, Answer
-from covalent_awslambda_plugin import clients, invoke
-from covalent_awslambda_plugin.clients import Account
+from lambda_calls.aws import invoke
+from lambda_calls.aws.clients import Account, Clients, Signing
+from lambda_calls.aws.invoke import HttpResponse, InvokeApi
+from lambda_calls.aws.refusals import ConnectionLost, Unreachable
+from lambda_calls.threads import Threads
 
 ACCOUNT = Account(region="eu-west-1")
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
-    with aws_server.running() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        clients.forget_clients()
-        yield server
-        clients.forget_clients()
+async def opened(account: Account = ACCOUNT, signing: Signing | None = None) -> InvokeApi:
+    api = InvokeApi(signing or Clients().signing(account), Threads(2, "test"))
+    await api.open()
+    return api
 
 
 @pytest.fixture
@@ -45,8 +41,13 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-def call(function: str = "fn", payload: bytes = b"{}", account: Account = ACCOUNT) -> Any:
-    return asyncio.run(invoke.invoke(account, function, payload, {}))
+def call(
+    function: str = "fn", payload: bytes = b"{}", signing: Signing | None = None
+) -> HttpResponse:
+    async def once() -> HttpResponse:
+        return await (await opened(signing=signing)).post(function, payload, {})
+
+    return asyncio.run(once())
 
 
 def test_connections_are_kept_and_closed(aws: AWS) -> None:
@@ -54,10 +55,10 @@ def test_connections_are_kept_and_closed(aws: AWS) -> None:
     ports: set[int] = set()
 
     async def several() -> None:
+        api = await opened()
         for _ in range(5):
-            await invoke.invoke(ACCOUNT, "fn", b"{}", {})
-            sender = await invoke._sender(ACCOUNT)
-            for connections in sender._session.connector._conns.values():  # type: ignore[union-attr]
+            await api.post("fn", b"{}", {})
+            for connections in api._http.connector._conns.values():  # type: ignore[union-attr]
                 for protocol, _ in connections:
                     assert protocol.transport is not None
                     ports.add(protocol.transport.get_extra_info("sockname")[1])
@@ -109,10 +110,10 @@ def test_redirections_are_not_followed(aws: AWS) -> None:
     assert len(aws.requests) == 1
 
 
-def test_credentials_are_renewed_in_a_thread(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_are_renewed_in_a_thread(aws: AWS) -> None:
     """Renewing credentials asks another service: the event loop does not wait for it."""
     where: list[bool] = []
-    made = clients.signing(ACCOUNT)
+    made = Clients().signing(ACCOUNT)
 
     class Expiring:
         def refresh_needed(self) -> bool:
@@ -122,10 +123,9 @@ def test_credentials_are_renewed_in_a_thread(aws: AWS, monkeypatch: pytest.Monke
             where.append(threading.current_thread() is threading.main_thread())
             return made.credentials.get_frozen_credentials()
 
-    expiring = clients.Signing(**{**vars(made), "credentials": Expiring()})
-    monkeypatch.setattr(invoke, "signing", lambda account: expiring)
+    expiring = Signing(**{**vars(made), "credentials": Expiring()})
     aws.script = lambda event: Answer(payload=1)
-    assert call().status == 200
+    assert call(signing=expiring).status == 200
     assert where == [False]
 
 
@@ -135,9 +135,8 @@ def test_proxy_of_the_environment_is_used(aws: AWS, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://lambda.invalid")
     aws.script = lambda event: Answer(payload=1)
     assert call().status == 200
-    clients.forget_clients()
     monkeypatch.setenv("NO_PROXY", "lambda.invalid")
-    with pytest.raises(invoke.Unreachable, match=r"lambda\.invalid"):
+    with pytest.raises(Unreachable, match=r"lambda\.invalid"):
         call()
 
 
@@ -156,25 +155,13 @@ def test_password_of_the_proxy_is_in_no_message(aws: AWS, monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://lambda.invalid")
     assert call().status == 200
     assert base64.b64decode(seen[0].removeprefix("Basic ")) == b"me:secret-word"
-    clients.forget_clients()
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret-word@{where}")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://lambda.invalid")
-    with pytest.raises(invoke.Unreachable) as refusal:  # this proxy knows no CONNECT
+    with pytest.raises(Unreachable) as refusal:  # this proxy knows no CONNECT
         call()
     said = "".join(traceback.format_exception(refusal.value))
     assert where in said and "secret-word" not in said
-    assert "secret-word" not in repr(clients.signing(ACCOUNT))
-
-
-def test_many_at_once_make_one_sender(aws: AWS) -> None:
-    """However many electrons begin at a time, credentials and connections are made once."""
-    aws.script = lambda event: Answer(payload=1)
-
-    async def many() -> set[int]:
-        senders = await asyncio.gather(*[invoke._sender(ACCOUNT) for _ in range(50)])
-        return {id(sender) for sender in senders}
-
-    assert len(asyncio.run(many())) == 1
+    assert "secret-word" not in repr(Clients().signing(ACCOUNT))
 
 
 # Python 3.10's asyncio warns so of every failed handshake; 3.11 has another implementation.
@@ -188,9 +175,8 @@ def test_certificate_has_to_be_accepted(
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(invoke.NotMade, match="certificate"):
             call()
-        clients.forget_clients()
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
-        with pytest.raises(invoke.ConnectionLost):  # it hangs up once the request has come
+        with pytest.raises(ConnectionLost):  # it hangs up once the request has come
             call()
 
 

@@ -1,4 +1,4 @@
-"""What an electron took and about what it cost, from the function's own account and Lambda's log.
+"""What a call took and about what it cost, from the function's own account and Lambda's log.
 
 Lambda ends each invocation's log with a line that holds what is billed; the executor asks for the
 log's end with each answer. Where there is no such line (`sam local`), the handler's own figures
@@ -9,10 +9,10 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
-from lambda_calls import wire
+from . import wire
 
 # US dollars in us-east-1, as of November 2026: https://aws.amazon.com/lambda/pricing/
 # Other regions, savings plans and the free tier differ: pass `prices=` to the executor.
@@ -29,7 +29,7 @@ _FIELDS = {
     "max_memory_mb": r"Max Memory Used: (\d+) MB",
     "init": r"Init Duration: ([\d.]+) ms",
 }
-_KEPT_DISPATCHES = 1000
+_KEPT_GROUPS = 1000
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Usage:
         duration, billed: seconds it ran, and seconds that are billed.
         memory_mb, max_memory_mb: MB configured, and MB used at the most.
         init: seconds that starting the environment took; None if it was warm or is not known.
+        cold: whether this was its environment's first invocation.
         architecture: `x86_64` or `arm64`.
     """
 
@@ -50,6 +51,7 @@ class Usage:
     memory_mb: int
     max_memory_mb: int
     init: float | None
+    cold: bool
     architecture: str
 
     @property
@@ -63,7 +65,8 @@ class Usage:
         return table["request"] + self.gb_seconds * table[f"gb_second_{self.architecture}"]
 
     def __str__(self) -> str:
-        init = "" if self.init is None else f", init {self.init:.3f} s"
+        init = ", cold start" if self.cold else ""
+        init += "" if self.init is None else f", init {self.init:.3f} s"
         return (
             f"{self.duration:.3f} s, billed {self.billed:.3f} s, memory {self.max_memory_mb} of "
             f"{self.memory_mb} MB{init}, request {self.request_id}"
@@ -71,7 +74,13 @@ class Usage:
 
 
 def of(own: wire.Usage, log_tail: str) -> Usage:
-    """Combine the function's own account with the last lines of Lambda's log."""
+    """Combine the function's own account with the last lines of Lambda's log.
+
+    Args:
+        own: the function's account.
+        log_tail: the end of the invocation's log as Lambda wrote it; empty where an emulator did,
+            which bills nothing and repeats the limit of memory as the memory used.
+    """
     report = log_tail[log_tail.rfind("REPORT RequestId:") :] if "REPORT" in log_tail else ""
     found = {name: re.search(pattern, report) for name, pattern in _FIELDS.items()}
     said = {name: float(match[1]) for name, match in found.items() if match}
@@ -83,13 +92,14 @@ def of(own: wire.Usage, log_tail: str) -> Usage:
         memory_mb=int(said.get("memory_mb", own.memory_mb)),
         max_memory_mb=int(said.get("max_memory_mb", own.max_memory_mb)),
         init=said["init"] / 1000 if "init" in said else None,
+        cold=own.cold,
         architecture="arm64" if own.architecture in ("arm64", "aarch64") else "x86_64",
     )
 
 
 @dataclass
 class Total:
-    """The sum of a dispatch so far."""
+    """The sum of a group so far."""
 
     invocations: int = 0
     gb_seconds: float = 0.0
@@ -102,18 +112,21 @@ class Total:
         )
 
 
-_totals: OrderedDict[str, Total] = OrderedDict()
-_lock = threading.Lock()
+class Totals:
+    """Sums by group (a dispatch): the latest thousand of them, which is its mutable state."""
 
+    def __init__(self) -> None:
+        self._totals: OrderedDict[str, Total] = OrderedDict()
+        self._lock = threading.Lock()
 
-def add(dispatch_id: str, usage: Usage, prices: Mapping[str, float]) -> Total:
-    """Add one invocation to its dispatch's sum, and return the sum."""
-    with _lock:
-        total = _totals.pop(dispatch_id, None) or Total()
-        _totals[dispatch_id] = total  # the latest last
-        while len(_totals) > _KEPT_DISPATCHES:
-            _totals.popitem(last=False)
-        total.invocations += 1
-        total.gb_seconds += usage.gb_seconds
-        total.dollars += usage.cost(prices)
-        return Total(total.invocations, total.gb_seconds, total.dollars)
+    def add(self, group: str, usage: Usage, prices: Mapping[str, float]) -> Total:
+        """Add one invocation to its group's sum, and return the sum."""
+        with self._lock:
+            total = self._totals.pop(group, None) or Total()
+            self._totals[group] = total  # the latest last
+            while len(self._totals) > _KEPT_GROUPS:
+                self._totals.popitem(last=False)
+            total.invocations += 1
+            total.gb_seconds += usage.gb_seconds
+            total.dollars += usage.cost(prices)
+            return replace(total)
