@@ -184,7 +184,7 @@ class _Invocation:
         try:
             ended = self.guard.watch(self.child)
         except ServerLost:
-            ended = guard.Ended(self.guard.due(), self.child.report(), None, True, 0)
+            ended = guard.Ended(self.guard.due(), None, None, True, 0)
             with _failing_later(self.environment):
                 processes.lost(self.child.server)
         self.peak = ended.peak
@@ -213,13 +213,13 @@ class _Invocation:
         assert self.child is not None
         if ended.report is None:
             return None
-        offset, size = ended.report
         try:
+            offset, size = ended.report
             said = json.loads(channels.read_at(self.child.answer, size, offset))
             if said.get("failure", {}).get("kind") == task_child.STOPPED and not ended.reason:
                 return None
             return said if isinstance(said.get("modules"), list) else None
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, AttributeError):
             return None
 
     def _crash(self, ended: guard.Ended) -> wire.Failure:

@@ -11,6 +11,7 @@ import os
 import socket
 from typing import Any, Collection, List, Sequence, Tuple
 
+_dumps = json.dumps  # bound here, as an electron may replace it
 LARGEST = 128 * 1024  # bytes of a packet; Linux takes some 200 KB
 _MOST = 64  # descriptors of a packet; Linux takes 253
 
@@ -37,7 +38,7 @@ def send(channel: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
     """
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
-        channel.sendmsg([json.dumps(message).encode()], rights)
+        channel.sendmsg([_dumps(message).encode()], rights)
     except ConnectionError as error:
         raise Closed from error
 

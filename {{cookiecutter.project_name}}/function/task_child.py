@@ -17,6 +17,7 @@ import io
 import json
 import mmap
 import os
+import resource
 import signal
 import socket
 import sys
@@ -42,6 +43,10 @@ import task_modules
 import task_traceback
 import wire
 from task_streams import Clipped
+
+# Bound here, as the electron may replace what a module or the builtins hold under these names.
+_dump, _dumps, _loads = cloudpickle.dump, json.dumps, cloudpickle.loads
+_exit, _getpid, _open, _len = os._exit, os.getpid, open, len
 
 INTERRUPT, DUMP = signal.SIGUSR1, signal.SIGUSR2  # end the task; show where it stands
 STOPPED = "stopped"  # a kind of failure that only the parent knows the reason of
@@ -99,6 +104,7 @@ def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
     channel, stdout, stderr, answer, stacks = fds
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
+    set_streams()
     channels.close_all_but({0, 1, 2, channel, answer, stacks})
     faulthandler.enable(stacks)
     faulthandler.register(DUMP, stacks)
@@ -139,28 +145,30 @@ class _Task:
     def __init__(self, body: "_Body", folder: str, channel: int) -> None:
         self._body, self._folder, self._channel = body, folder, channels.at(channel)
         self._order: Dict[str, Any] = json.loads(body.order)
-        self._process = os.getpid()
+        self._process = _getpid()
         self._armed = True
 
     def run(self, answer: int, modules: Any, libc: Any) -> NoReturn:
         """Run the task and end the process."""
         signal.signal(INTERRUPT, self._interrupt)
         try:
-            with open(answer, "wb", closefd=False) as file:
+            with _open(answer, "wb", closefd=False) as file:
                 said = self._ran(file)
                 said["modules"] = modules()
                 size = file.tell()
-                file.write(json.dumps(said).encode())
+                file.write(_dumps(said).encode())
                 end = file.tell()
             channels.send(self._channel, {"report": [size, end - size]})
-        except (OSError, channels.Closed):
-            os._exit(CLOSED)
-        finally:
             _flush(libc)
-            os._exit(0)
+            channels.send(self._channel, {"peak": _peak(), "alone": _alone()})
+        except (OSError, channels.Closed):
+            _flush(libc)
+            _exit(CLOSED)
+        finally:
+            _exit(0)
 
     def _interrupt(self, _signal: int, _frame: Optional[FrameType]) -> None:
-        if self._armed and os.getpid() == self._process and self._told_to_stop():
+        if self._armed and _getpid() == self._process and self._told_to_stop():
             raise Stopped
 
     def _told_to_stop(self) -> bool:
@@ -185,7 +193,7 @@ class _Task:
         size = file.tell()
         text = told.text.encode()
         file.write(text)
-        return {"result": size, "text": len(text), "attrs": told.attrs}
+        return {"result": size, "text": _len(text), "attrs": told.attrs}
 
     def _settle(self) -> None:
         """Make the task's folder its home, and the place where pip installs."""
@@ -214,8 +222,9 @@ class _Task:
         args = [self._load(x, f"argument {i}") for i, x in enumerate(self._order["args"])]
         kwargs = {k: self._load(x, f"argument {k!r}") for k, x in self._order["kwargs"].items()}
         # A list only where several hooks fill the same keyword, and for files always.
-        kwargs.update({k: v if len(v) > 1 or k == _FILES else v[0] for k, v in values.items()})
-        self._body.close()  # the task may need the memory
+        kwargs.update({k: v if _len(v) > 1 or k == _FILES else v[0] for k, v in values.items()})
+        if not self._order["after"]:
+            self._body.close()  # the task may need the memory
         self._tell_covalent()
         output = self._called(function, args, kwargs)
         for after, after_args, after_kwargs, _ in self._order["after"]:
@@ -233,14 +242,14 @@ class _Task:
             try:
                 return function(*args, **kwargs)
             finally:
-                if os.getpid() != self._process:
+                if _getpid() != self._process:
                     _end_forked()
 
     def _load(self, part: Any, what: str) -> Any:
         """Unpickle a part, whose digest was checked or which came with the signed request."""
         try:
             with self._body.opened(part) as data:
-                return cloudpickle.loads(data)
+                return _loads(data)
         except Stopped:
             raise
         except BaseException as error:
@@ -287,7 +296,7 @@ class _Body:
             with self._of(part) as data:
                 yield data
             return
-        with open(part, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+        with _open(part, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             yield data
 
     def close(self) -> None:
@@ -297,6 +306,20 @@ class _Body:
     def _of(self, part: Any) -> memoryview:
         where, offset, size = part
         return memoryview(self._where[where])[offset : offset + size]
+
+
+def _peak() -> int:
+    """MB that this process, or one that it waited for, had at most."""
+    whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    return max(resource.getrusage(x).ru_maxrss for x in whose) // 1024
+
+
+def _alone() -> bool:
+    """Whether this process has no children."""
+    try:
+        return os.waitpid(-1, os.WNOHANG) is None
+    except ChildProcessError:
+        return True
 
 
 def _end_forked() -> NoReturn:
@@ -309,7 +332,7 @@ def _end_forked() -> NoReturn:
         traceback.print_exc()
         code = 1
     _flush(None)
-    os._exit(code & 0xFF)
+    _exit(code & 0xFF)
 
 
 def _flush(libc: Any) -> None:
@@ -325,7 +348,7 @@ def _flush(libc: Any) -> None:
 
 def _pickled(output: Any, file: BinaryIO) -> _Output:
     with _failing_as(wire.UNPICKLABLE):
-        cloudpickle.dump(output, file)
+        _dump(output, file)
         attrs = {"doc": getattr(output, "__doc__", ""), "name": getattr(output, "__name__", "")}
         plain = {k: _clean(v) if isinstance(v, str) else None for k, v in attrs.items()}
         return _Output(_clean(_text(output)), plain)
@@ -339,7 +362,7 @@ def _text(output: Any) -> str:
         text = str(output[:_SHOWN] if isinstance(output, (bytes, bytearray)) else output)
     except Exception:
         text = object.__repr__(output)
-    if isinstance(output, str) or len(text) <= _SHOWN:
+    if isinstance(output, str) or _len(text) <= _SHOWN:
         return text
     return f"{text[:_SHOWN]} [... the rest is cut ...]"
 

@@ -28,7 +28,7 @@ FIRST_LOOK = 2.0  # seconds into a task: shorter ones never cost a request to S3
 _LOOK_EVERY = 1.0
 _LOOK_AT_LEAST_EVERY = 8.0  # while S3 fails
 _DUMP_AFTER, _KILL_AFTER = 2.0, 2.3  # seconds after the interrupt
-_GIVE_UP_AFTER = 5.0  # its fork server must have told of its end by then
+_CONTINUE_AFTER, _GIVE_UP_AFTER = 3.0, 5.0  # its fork server must have told of its end by then
 _LEAVE_WITHIN = 2.0  # from the report to the end: only C's streams have to be flushed
 MARGIN = 3.0  # seconds before Lambda's own deadline at which a task is stopped
 
@@ -211,14 +211,15 @@ class _Watch:
         self._guard, self._child = guard, child
         self._reason = ""
         self._report: Optional[List[int]] = None
-        self._killed = False
+        self._killed = self._done = False
+        self._peak = 0
         # What is to be done at which time; the next one last.
         self._steps: List[Any] = []
         self._poll = select.poll()
         self._sources = {
             child.stdout.fd: child.stdout.take,
             child.stderr.fd: child.stderr.take,
-            child.channel.fileno(): self._take_report,
+            child.channel.fileno(): self._take_words,
             child.server.control.fileno(): self._take_news,
             guard.orders.heard.fileno(): lambda: False,
         }
@@ -226,23 +227,38 @@ class _Watch:
             self._poll.register(fd, select.POLLIN)
 
     def run(self) -> Ended:
-        while self._child.end is None:
+        while self._child.end is None and not self._done:
             for fd, _ in self._poll.poll(self._pause()):
                 if not self._sources[fd]():
                     self._poll.unregister(fd)
             self._act()
         self._child.stdout.drain()
         self._child.stderr.drain()
-        end = self._child.end
-        report = self._report or self._child.report()
-        return Ended(self._reason, report, end["status"], self._killed, end["peak"] // 1024)
+        self._take_words()  # it may have said them while its end was told
+        end = self._child.end or {"status": 0, "peak": 0}
+        peak = max(self._peak, end["peak"])
+        return Ended(self._reason, self._report, end["status"], self._killed, peak)
 
-    def _take_report(self) -> bool:
-        self._report = self._child.report()
-        if self._report is not None:
-            now = time.monotonic()
-            self._steps = [(now + _GIVE_UP_AFTER, self._lose), (now + _LEAVE_WITHIN, self._kill)]
-        return False
+    def _take_words(self) -> bool:
+        """The process says that there is a report, then that it ends, or has closed its channel."""
+        words = self._child.said()
+        while words:
+            if "report" in words:
+                self._report = words["report"]
+            else:
+                # Its memory may take a while to be freed; the next task will wait for it.
+                self._done = bool(words.get("alone")) and self._report is not None
+                self._peak = words.get("peak", 0)
+            words = self._child.said()
+        if not self._reason and not self._steps:
+            self._plan((_LEAVE_WITHIN, self._kill))
+        return words is not None
+
+    def _plan(self, *steps: Any) -> None:
+        """Do the steps, each after so many seconds, while the process does not end."""
+        now = time.monotonic()
+        last = (_CONTINUE_AFTER, self._continue), (_GIVE_UP_AFTER, self._lose)
+        self._steps = [(now + after, step) for after, step in (*steps, *last)][::-1]
 
     def _take_news(self) -> bool:
         self._child.server.control.setblocking(True)
@@ -262,22 +278,26 @@ class _Watch:
         return not self._reason and self._report is None
 
     def _act(self) -> None:
-        now = time.monotonic()
+        if self._child.end is not None:
+            return
         due = self._guard.due()
-        if due and self._stoppable() and self._child.end is None:
+        if due and self._stoppable():
             self._reason = due
             self._child.interrupt()
-            self._steps = [
-                (now + _GIVE_UP_AFTER, self._lose),
-                (now + _KILL_AFTER, self._kill),
-                (now + _DUMP_AFTER, lambda: self._child.signal(task_child.DUMP)),
-            ]
-        elif self._steps and now >= self._steps[-1][0] and self._child.end is None:
+            self._plan((_DUMP_AFTER, self._dump), (_KILL_AFTER, self._kill))
+        elif self._steps and time.monotonic() >= self._steps[-1][0]:
             self._steps.pop()[1]()
+
+    def _dump(self) -> None:
+        self._child.signal(task_child.DUMP)
 
     def _kill(self) -> None:
         self._killed = True
         self._child.signal(signal.SIGKILL)
+
+    def _continue(self) -> None:
+        with contextlib.suppress(OSError):
+            os.kill(self._child.server.pid, signal.SIGCONT)  # the task may have stopped it
 
     def _lose(self) -> None:
         raise ServerLost

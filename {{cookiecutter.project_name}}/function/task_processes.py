@@ -22,6 +22,9 @@ import task_server
 from task_streams import Stream
 
 _ANSWERS_WITHIN = 5.0  # seconds; an import may take as long as its task has
+_TIDIED_WITHIN = 30.0  # seconds; tasks may leave hundreds of thousands of files
+_STACKS = 100_000  # bytes
+_OWN = os.path.dirname(os.path.abspath(__file__))
 _PACKET = 96 * 1024  # bytes of a task that travel in one packet
 
 
@@ -45,6 +48,7 @@ class Server:
     def __init__(self, control: socket.socket, pid: int) -> None:
         self.control, self.pid = control, pid
         self.ended: Dict[int, Dict[str, Any]] = {}  # what was told of processes that ended
+        self.unfinished: Set[int] = set()  # processes of tasks that may have left something
         self._awaited: Deque[Reply] = deque()
 
     def order(self, message: Dict[str, Any], fds: Iterable[int] = ()) -> Reply:
@@ -73,6 +77,8 @@ class Server:
             raise ServerLost from error
         if "ended" in message:
             self.ended[message["ended"]] = message
+        elif "tidied" in message:
+            self.unfinished.discard(message["tidied"])
         else:
             self._awaited.popleft().message = message
 
@@ -91,17 +97,29 @@ class Server:
             raise EnvironmentFailed(f"no process can be started: {reply.message['error']}")
         return reply.message
 
-    def wait_for_end_of(self, pid: int, seconds: float = _ANSWERS_WITHIN) -> None:
+    def finish(self, seconds: float) -> None:
+        """Wait until nothing is left of the tasks before.
+
+        Raises:
+            ServerLost: if that takes longer than `seconds`.
+        """
+        until = time.monotonic() + seconds
+        while self.unfinished:
+            self.control.settimeout(max(0.001, until - time.monotonic()))
+            self.take()
+
+    def wait_for_end_of(self, pid: int, seconds: float) -> None:
         """Wait until nothing is left of a server that this one has forked.
 
         Raises:
             ServerLost: if that takes longer than `seconds`.
         """
         until = time.monotonic() + seconds
-        while pid not in self.ended:
+        self.unfinished.add(pid)
+        while pid in self.unfinished:
             self.control.settimeout(max(0.001, until - time.monotonic()))
             self.take()
-        del self.ended[pid]
+        self.ended.pop(pid, None)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
@@ -150,6 +168,7 @@ class Child:
             channels.Closed: if the process has ended before.
         """
         head, packet = body.closed(order)
+        self.server.unfinished.add(self.pid)
         channels.send(self.channel, head, [body.memory] if body.memory is not None else [])
         if packet:
             try:
@@ -171,20 +190,23 @@ class Child:
             with contextlib.suppress(OSError):
                 os.kill(self.pid, number)
 
-    def report(self) -> Optional[List[int]]:
-        """Where in `answer` the report lies; None if the process has not said."""
+    def said(self) -> Optional[Dict[str, Any]]:
+        """What the process says; empty if it says nothing, None if it never will."""
         self.channel.setblocking(False)
         try:
             message, _ = channels.receive(self.channel)
-            offset, size = message["report"]
-            return [int(offset), int(size)]
-        except (channels.Closed, OSError, ValueError, TypeError, KeyError):
+            return message if isinstance(message, dict) else {}
+        except BlockingIOError:
+            return {}
+        except (channels.Closed, OSError, ValueError):
             return None
 
     def stacks_text(self) -> str:
         """What faulthandler wrote: where each thread was when the process crashed, or resisted."""
         size = os.fstat(self.stacks).st_size
-        return channels.read_at(self.stacks, min(size, 100_000), 0).decode("utf-8", "replace")
+        text = channels.read_at(self.stacks, min(size, _STACKS), 0).decode("utf-8", "replace")
+        # The innermost frame comes first, so that those of this project come last.
+        return "".join(x for x in text.splitlines(True) if f'File "{_OWN}/task_' not in x)
 
     def close(self) -> None:
         """Close the parent's ends; a process that was not needed ends by that."""
@@ -269,6 +291,7 @@ class Processes:
             EnvironmentFailed: if there can be no process any more.
         """
         try:
+            self._finish()
             self._learned(seconds)
             self._import(self._new(names, hidden), seconds)
             if hidden & {name.partition(".")[0] for name in self._wanted}:
@@ -294,6 +317,7 @@ class Processes:
             EnvironmentFailed: if there can be no process any more.
         """
         try:
+            self._finish()
             return self._forked(self._root)
         except ServerLost as lost:
             raise EnvironmentFailed("its fork server has ended") from lost
@@ -325,6 +349,14 @@ class Processes:
         if server is self._root:
             raise EnvironmentFailed("an electron, or the system, has ended its fork server")
         self._replace()
+
+    def _finish(self) -> None:
+        self._root.finish(_TIDIED_WITHIN)
+        if self._warm is not None:
+            try:
+                self._warm.finish(_TIDIED_WITHIN)
+            except ServerLost:
+                self._replace()
 
     # -- imports ------------------------------------------------------------------------------
 
@@ -377,7 +409,7 @@ class Processes:
         self._drop_spare()
         if self._warm is not None:
             self._warm.end()
-            self._root.wait_for_end_of(self._warm.pid)
+            self._root.wait_for_end_of(self._warm.pid, _TIDIED_WITHIN)
             self._warm = None
         self._wanted = [x for x in self._wanted if not self._is_barred(x)]
         if self._wanted:

@@ -17,9 +17,10 @@ Orders come over a channel, each is answered by one message, in turn:
     {"do": "branch"} + 1 descriptor               {"pid": p}     another server, like this one
     {"do": "import", "names": [...]}              {"threads": …} see task_modules.bring
 
-Told without being asked, when a process it forked has ended and nothing of it is left:
+Told without being asked, when a process that it forked has ended and every process that came of
+it, and when no file of it is left either:
 
-    {"ended": p, "status": …, "peak": KB, "left": bool}
+    {"ended": p, "status": …, "peak": MB}         {"tidied": p}
 """
 
 import contextlib
@@ -223,15 +224,18 @@ class _Server:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)  # its id is not another's, as long as nobody waited
         _, status, usage = os.wait4(pid, 0)
-        folder = self._tasks.pop(pid, "")
-        self._branches.discard(pid)
-        left = not self._sweep()
-        self._tidy(folder)
-        said = {"ended": pid, "status": status, "peak": usage.ru_maxrss, "left": left}
+        folders = [self._tasks.pop(pid, "")]
+        if pid in self._branches:
+            self._branches.discard(pid)
+            folders = self._strange_folders()
+        self._sweep()
+        said = {"ended": pid, "status": status, "peak": usage.ru_maxrss // 1024}
         channels.send(self._control, said)
+        self._tidy(folders)
+        channels.send(self._control, {"tidied": pid})
 
-    def _sweep(self) -> bool:
-        """Kill what the task left behind; whether nothing is left.
+    def _sweep(self) -> None:
+        """Kill what the task left behind.
 
         What loses its parent by that becomes a child of this process, for the next round.
         """
@@ -239,17 +243,23 @@ class _Server:
         own = {*self._tasks, *self._branches}
         while True:
             strangers = [x for x in children() if x not in own]
-            if not strangers:
-                return True
             for pid in strangers:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-            for pid in strangers:
-                if not _reaped(pid, until):
-                    return False
+            if not all([_reaped(pid, until) for pid in strangers]):
+                os._exit(1)  # something outruns its end: the root's turn, after a new server's
+            if not strangers:
+                return
 
-    def _tidy(self, folder: str) -> None:
-        if folder:
+    def _strange_folders(self) -> List[str]:
+        """Those of tasks that another server had forked, which is no more."""
+        with contextlib.suppress(OSError):
+            found = {entry.path for entry in os.scandir(self._settings.tasks())}
+            return sorted(found - set(self._tasks.values()))
+        return []
+
+    def _tidy(self, folders: List[str]) -> None:
+        for folder in folders:
             remove(folder)
         for place in _OPEN_TO_ALL if self._settings.alone else ():
             with contextlib.suppress(OSError):

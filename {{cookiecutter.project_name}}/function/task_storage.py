@@ -1,6 +1,7 @@
 """The function's S3 client, its cache of blobs, and the packages that tasks asked for, in /tmp."""
 
 import contextlib
+import io
 import os
 import threading
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -96,7 +97,8 @@ class Storage:
         """Put a piece of `file` under `key`, in parallel parts if they are many; describe it."""
         from boto3.s3.transfer import TransferConfig
 
-        config = TransferConfig(max_concurrency=_PARTS, max_in_memory_upload_chunks=_PARTS)
+        config = TransferConfig(max_concurrency=_PARTS)
+        config.max_in_memory_upload_chunks = _PARTS  # each is a copy
         piece = _Piece(file, offset, size)
         with wire.Sha256() as digest:
             hashing = threading.Thread(target=_hash, args=(digest, file, offset, size))
@@ -181,29 +183,28 @@ class Storage:
         return _room(self._blobs)[0] >= size
 
 
-class _Piece:
+class _Piece(io.RawIOBase):
     """A piece of a file, as an upload reads it; the file's own position is left alone."""
 
     def __init__(self, fd: int, offset: int, size: int) -> None:
         self._fd, self._offset, self._size = fd, offset, size
         self._at = 0
 
-    def read(self, amount: int = -1) -> bytes:
-        left = self._size - self._at
-        taken = left if amount is None or amount < 0 else min(amount, left)
-        data = channels.read_at(self._fd, taken, self._offset + self._at)
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
+    def readable(self) -> bool:
+        return True
 
     def seekable(self) -> bool:
         return True
+
+    def readinto(self, buffer: Any) -> int:
+        room = memoryview(buffer)[: max(0, self._size - self._at)]
+        count = os.preadv(self._fd, [room], self._offset + self._at) if room else 0
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
 
 
 def _hash(digest: wire.Sha256, fd: int, offset: int, size: int) -> None:
