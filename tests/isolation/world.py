@@ -32,6 +32,7 @@ def seen(word: str) -> dict[str, Any]:
     import threading
     import time
     import warnings
+    from pathlib import Path
 
     import cloudpickle
 
@@ -112,19 +113,22 @@ def seen(word: str) -> dict[str, Any]:
         isinstance(__import__, type(len)),
         word in sys.modules,
         hasattr(os, word),
-        
     )
     found["group"] = os.getpgid(0) == os.getpid() == os.getsid(0)
-    found["name"] = open("/proc/self/comm").read()
-    found["personality"] = open("/proc/self/personality").read()
-    found["traced"] = [x for x in open("/proc/self/status") if x.startswith(("Tracer", "NoNew"))]
+    found["name"] = Path("/proc/self/comm").read_text()
+    found["personality"] = Path("/proc/self/personality").read_text()
+    found["traced"] = [
+        x
+        for x in Path("/proc/self/status").read_text().splitlines()
+        if x.startswith(("Tracer", "NoNew"))
+    ]
     found["same numbers"] = random.random() == getattr(random, word, None)
-    found["children"] = open(f"/proc/self/task/{os.getpid()}/children").read()
+    found["children"] = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     processes = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
-                line = open(f"/proc/{name}/cmdline", "rb").read()
+                line = Path(f"/proc/{name}/cmdline").read_bytes()
                 if word.encode() in line and b"left" in line:
                     processes.append(line.decode())
     found["processes"] = processes

@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 import cloudpickle
 
@@ -228,9 +228,7 @@ class _Invocation:
         stacks = self.child.stacks_text()
         if ended.reason:
             stood = task_child.clipped(f"Stopped in:\n{stacks}") if stacks else ""
-            return wire.Failure(
-                kind=ended.reason, message=_STOPPED[ended.reason], traceback=stood
-            )
+            return wire.Failure(kind=ended.reason, message=_STOPPED[ended.reason], traceback=stood)
         kind, message = self._death(ended)
         return wire.Failure(kind=kind, message=message, traceback=task_child.clipped(stacks))
 
@@ -383,7 +381,9 @@ class _Task:
             try:
                 self.packages, self.installed = self._storage.packages(digest[:32])
             except OSError as error:
-                raise _Failed(wire.ENVIRONMENT, f"No room for packages in /tmp: {error}") from error
+                raise _Failed(
+                    wire.ENVIRONMENT, f"No room for packages in /tmp: {error}"
+                ) from error
         skipped = pip if self.installed else []
         return [self._hook(hook) for hook in self._request.before if hook not in skipped]
 
@@ -505,7 +505,7 @@ def _own_peak() -> int:
 
 
 def _oom_kills() -> Optional[int]:
-    """How often the kernel has ended a process of this container for want of memory, if it says."""
+    """How often the kernel has ended a process here for want of memory, if it says."""
     for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             with open(path) as file:
@@ -542,7 +542,7 @@ _STOPPED = {
     wire.DEADLINE: "The electron was stopped at its deadline.",
     wire.CANCELLED: "The electron was cancelled while it ran.",
 }
-_SIGNALS = {
+_SIGNALS: Mapping[int, str] = {
     signal.SIGSEGV: "code in C, of a package or of its own, used memory that is not its own",
     signal.SIGBUS: "code in C used memory that is not there, or a mapped file has shrunk",
     signal.SIGFPE: "code in C divided by zero, or the like",

@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import traceback
+import types
 from types import FrameType
 from typing import (
     Any,
@@ -58,6 +59,14 @@ _FILES = "files"  # Covalent's keyword for transferred files: always a list
 _OWN = (__file__, __file__.replace("task_child.py", "task_server.py"))
 
 
+def _nothing() -> None:
+    return None
+
+
+# A function as scripts have them: pickled by value.
+_REHEARSAL = cloudpickle.dumps(types.FunctionType(_nothing.__code__, {"__name__": "__main__"}))
+
+
 class Stopped(BaseException):
     """Raised in the main thread to end the user's code."""
 
@@ -77,7 +86,7 @@ class _Writer(io.TextIOWrapper):
         raw = io.FileIO(fd, "w", closefd=False)
         raw.name = name  # with `mode`, what cloudpickle knows the standard streams by
         super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
-        self.mode = "w"
+        self.mode = "w"  # type: ignore[misc]
 
     def write(self, text: str) -> int:
         written = super().write(text)
@@ -86,8 +95,9 @@ class _Writer(io.TextIOWrapper):
 
 
 def set_streams() -> None:
-    """Give this process standard streams as a fresh interpreter has them, on descriptors 0 to 2."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]
+    """Give this process the standard streams of a fresh interpreter, on descriptors 0 to 2."""
+    stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
+    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _Writer(1, "<stdout>")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _Writer(2, "<stderr>")  # type: ignore[misc]
 
@@ -110,8 +120,10 @@ def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
     faulthandler.register(DUMP, stacks)
     _let_the_kernel_choose_this_one()
     _draw_new_random_numbers()
-    known = frozenset(sys.modules)
+    os.environ.update(HOME=folder, TMPDIR=folder, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     gc.enable()
+    _rehearse()
+    known = frozenset(sys.modules)
     try:
         body = _Body.received(channels.at(os.dup(channel)))
     except channels.Closed:
@@ -121,15 +133,42 @@ def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
 
 def _let_the_kernel_choose_this_one() -> None:
     """When memory runs out, this process is killed, not those that can tell of it."""
-    with contextlib.suppress(OSError):
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
 
 
 def _draw_new_random_numbers() -> None:
     """Python's own `random` does so after a fork; numpy's would be the same in each task."""
     with contextlib.suppress(Exception):
         sys.modules["numpy.random"].seed()
+
+
+def _rehearse() -> None:
+    """Do what a task does, so that the pages it writes to are this process's own by then.
+
+    After a fork they are the server's: the first write to each costs a copy, and a trivial task
+    more than half of its time.
+    """
+    order = {
+        "task_id": "",
+        "function": [PACKET, 0, len(_REHEARSAL)],
+        "args": [],
+        "kwargs": {},
+        "before": [],
+        "after": [],
+    }
+    packet = _REHEARSAL + json.dumps(order).encode()
+    part = [PACKET, len(_REHEARSAL), len(packet) - len(_REHEARSAL)]
+    here, there = channels.pair()
+    with here, there:
+        task = _Task(_Body(part, memoryview(packet), memoryview(b"")), "", os.dup(here.fileno()))
+        file = io.BytesIO()
+        told = _pickled(task.called(), file)
+        file.write(json.dumps(told._asdict()).encode())
+        channels.send(here, {"report": [0, 0]})
+        channels.receive(there)
+        task.close()
+    importlib.invalidate_caches()
 
 
 class _Output(NamedTuple):
@@ -182,7 +221,7 @@ class _Task:
         try:
             try:
                 self._settle()
-                told = _pickled(self._call(), file)
+                told = _pickled(self.called(), file)
             finally:
                 self._armed = False
         except _Failed as failed:
@@ -195,6 +234,10 @@ class _Task:
         file.write(text)
         return {"result": size, "text": _len(text), "attrs": told.attrs}
 
+    def close(self) -> None:
+        """Let go of the channel."""
+        self._channel.close()
+
     def _settle(self) -> None:
         """Make the task's folder its home, and the place where pip installs."""
         folder = self._folder
@@ -202,15 +245,14 @@ class _Task:
         os.chdir(folder)
         packages = self._order["packages"] or os.path.join(folder, "packages")
         # What pip installs must land where one may write, and be importable.
-        os.environ.update(self._order["environment"], HOME=folder, TMPDIR=folder)
-        os.environ.update(PIP_TARGET=packages, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
+        os.environ.update(self._order["environment"], PIP_TARGET=packages)
         os.makedirs(packages, exist_ok=True)  # Python remembers that a folder was missing
         sys.path.insert(0, packages)
         sys.dont_write_bytecode = self._order["installed"]  # others find the folder as it is
         if "tempfile" in sys.modules:
-            sys.modules["tempfile"].tempdir = None
+            vars(sys.modules["tempfile"])["tempdir"] = None
 
-    def _call(self) -> Any:
+    def called(self) -> Any:
         """Run hooks, function and hooks; the return value is the function's."""
         values: Dict[str, List[Any]] = {}
         for function, args, kwargs, keyword in self._order["before"]:
@@ -262,7 +304,8 @@ class _Task:
         dispatch, _, rest = str(self._order["task_id"]).rpartition("-")[0].rpartition("-")
         if context is not None and dispatch and rest.isdigit():
             with contextlib.suppress(Exception):  # another version of it
-                context.current_context = context.Context(dispatch_id=dispatch, task_id=int(rest))
+                known = context.Context(dispatch_id=dispatch, task_id=int(rest))
+                vars(context)["current_context"] = known
 
 
 class _Body:

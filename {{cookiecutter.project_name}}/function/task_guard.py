@@ -79,7 +79,7 @@ class Orders:
         self._ended = threading.Event()
         self._acknowledged = ""
         self.cancelled = False
-        self.heard, self._say = socket.socketpair()
+        self.heard: Optional[socket.socket] = None
 
     @property
     def reported(self) -> bool:
@@ -92,17 +92,17 @@ class Orders:
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread = threading.Thread(target=self._look, name="orders", daemon=True)
+        self.heard, say = socket.socketpair()
+        self._thread = threading.Thread(target=self._look, args=(say,), name="orders", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop looking; a request under way is not waited for."""
         self._ended.set()
-        self.heard.close()
-        if self._thread is None:
-            self._say.close()
+        if self.heard is not None:
+            self.heard.close()
 
-    def _look(self) -> None:
+    def _look(self, say: socket.socket) -> None:
         client, pause = None, _LOOK_EVERY
         while not self._ended.is_set():
             try:
@@ -116,8 +116,8 @@ class Orders:
                 break
             self._ended.wait(pause)
         with contextlib.suppress(OSError):
-            self._say.send(b"!")
-        self._say.close()
+            say.send(b"!")
+        say.close()
 
     def _order(self, client: Any) -> str:
         key = wire.task_key(self._task_id, wire.ORDER)
@@ -221,10 +221,10 @@ class _Watch:
             child.stderr.fd: child.stderr.take,
             child.channel.fileno(): self._take_words,
             child.server.control.fileno(): self._take_news,
-            guard.orders.heard.fileno(): lambda: False,
         }
         for fd in self._sources:
             self._poll.register(fd, select.POLLIN)
+        self._listen()
 
     def run(self) -> Ended:
         while self._child.end is None and not self._done:
@@ -239,8 +239,14 @@ class _Watch:
         peak = max(self._peak, end["peak"])
         return Ended(self._reason, self._report, end["status"], self._killed, peak)
 
+    def _listen(self) -> None:
+        heard = self._guard.orders.heard
+        if heard is not None and heard.fileno() not in self._sources:
+            self._sources[heard.fileno()] = lambda: False  # only to look whether there is news
+            self._poll.register(heard.fileno(), select.POLLIN)
+
     def _take_words(self) -> bool:
-        """The process says that there is a report, then that it ends, or has closed its channel."""
+        """The process says that there is a report, then that it ends; or closes its channel."""
         words = self._child.said()
         while words:
             if "report" in words:
@@ -281,6 +287,7 @@ class _Watch:
         if self._child.end is not None:
             return
         due = self._guard.due()
+        self._listen()
         if due and self._stoppable():
             self._reason = due
             self._child.interrupt()

@@ -1,9 +1,9 @@
 """The parent's hold on the processes of an environment: servers, the spare, the task's own.
 
-    Processes ─┬─ root  (Server)  never imports anything
-               ├─ warm  (Server)  a branch of the root; imports what electrons need; replaced
-               │                  when it is lost, hangs, or an import left threads in it
-               └─ spare (Child)   forked ahead from the warm server
+Processes ─┬─ root  (Server)  never imports anything
+           ├─ warm  (Server)  a branch of the root; imports what electrons need; replaced
+           │                  when it is lost, hangs, or an import left threads in it
+           └─ spare (Child)   forked ahead from the warm server
 """
 
 import contextlib

@@ -31,7 +31,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 import warnings
 from typing import Any, Dict, List, NamedTuple, NoReturn, Set, Tuple
@@ -90,7 +89,12 @@ def _forget_the_parent(kept: int) -> None:
     logging.root.handlers[:] = []  # Lambda's runtime client puts one there
     logging.root.setLevel(logging.WARNING)
     warnings.resetwarnings()
-    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+    for category in (
+        DeprecationWarning,
+        PendingDeprecationWarning,
+        ImportWarning,
+        ResourceWarning,
+    ):
         warnings.simplefilter("ignore", category, append=True)
     task_child.set_streams()
     with contextlib.suppress(OSError):
@@ -150,6 +154,7 @@ class _Server:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def _follow(self, order: Dict[str, Any], fds: List[int]) -> None:
+        answer: Dict[str, Any]
         try:
             if order["do"] == "fork":
                 answer = {"pid": self._fork(order["number"], fds)}
@@ -293,9 +298,8 @@ def _parents() -> List[Tuple[int, int]]:
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    found.append((int(name), int(file.read().rpartition(b")")[2].split()[1])))
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                found.append((int(name), int(file.read().rpartition(b")")[2].split()[1])))
     return found
 
 

@@ -120,10 +120,10 @@ class Storage:
             requirements: the digest of what asks for them.
         """
         folder = os.path.join(self._packages, requirements)
-        if os.path.exists(os.path.join(folder, _COMPLETE)):
-            if self._seen.get(folder) == _held(folder):
-                os.utime(folder)
-                return folder, True
+        complete = os.path.exists(os.path.join(folder, _COMPLETE))
+        if complete and self._seen.get(folder) == _held(folder):
+            os.utime(folder)
+            return folder, True
         # Half installed, or changed by a task since: the next one must find what it asked for.
         task_server.remove(folder)
         self._seen.pop(folder, None)
@@ -140,9 +140,12 @@ class Storage:
 
     def make_room(self, kept: str = "") -> None:
         """Evict packages, then blobs, until a quarter of /tmp is free; `kept` stays."""
+        with contextlib.suppress(OSError):  # a task has removed the folders: there is room
+            if _room(self._blobs)[0] >= 0:
+                return
         for entries in (self._packages, self._blobs):
             for path in _oldest_first(entries):
-                if _room(self._blobs)[0] >= 0:
+                if _room(entries)[0] >= 0:
                     return
                 if path != kept:
                     task_server.remove(path)
@@ -259,7 +262,7 @@ def _oldest_first(folder: str) -> List[str]:
     return [path for _, path in sorted(entries, key=lambda x: x[0].st_mtime_ns)]
 
 
-def _held(folder: str) -> Optional[Tuple[Any, ...]]:
+def _held(folder: str) -> Tuple[Any, ...]:
     """What a folder of packages holds: a change of any file shows in it."""
     found = []
     pending = [folder]

@@ -1,8 +1,8 @@
 """What a task writes to file descriptors 1 and 2, as the parent reads it from two pipes.
 
-    fd 1 of the task ──pipe──┐           ┌──► Clipped (head and tail, for the response)
-                             ├── Stream ─┤
-    fd 2 of the task ──pipe──┘           └──► the log (CloudWatch), whole
+fd 1 of the task ──pipe──┐           ┌──► Clipped (head and tail, for the response)
+                         ├── Stream ─┤
+fd 2 of the task ──pipe──┘           └──► the log (CloudWatch), whole
 """
 
 import contextlib

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pybase64
-
 from lambda_calls.wire import Sha256
 
 # Bytes decoded at a time: within a few milliseconds.

@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from lambda_calls import wire
+
 from .base64_files import Decoded
 from .errors import ConfigurationError
 from .threads import in_thread

@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 from covalent._shared_files import logger
 from covalent._shared_files.exceptions import TaskCancelledError
-
 from lambda_calls import wire
 
 from . import blobs, failures, shutdown

@@ -11,7 +11,6 @@ from typing import Any
 
 import cloudpickle
 from covalent._workflow.transportable_object import TransportableObject
-
 from lambda_calls import wire
 
 Hooks = tuple[tuple[str, str, str, str], ...]  # function, args, kwargs as parts; keyword

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from covalent._shared_files import logger
 from covalent._shared_files.exceptions import TaskCancelledError
-
 from lambda_calls import wire
+from lambda_calls.wire import Response
 
 from . import failures, stock
 from . import usage as accounts
@@ -27,7 +27,6 @@ from .direct import Attempt, StockImage, mark_cancelled
 from .electron import Electron, is_covalents
 from .errors import AWSLambdaExecutorError, ConfigurationError, TaskRejectedError
 from .threads import in_thread
-from lambda_calls.wire import Response
 
 if TYPE_CHECKING:
     from .awslambda import AWSLambdaExecutor

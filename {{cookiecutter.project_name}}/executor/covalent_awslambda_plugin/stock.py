@@ -22,7 +22,6 @@ from typing import Any
 
 import cloudpickle
 from covalent._workflow.transportable_object import TransportableObject
-
 from lambda_calls import wire
 
 from . import failures

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from lambda_calls import wire
+
 from .base64_files import Encoded, Overfull
 from .clients import Account, client, forget_clients
 from .errors import AWSLambdaExecutorError, ConfigurationError, ResourceLimitError
