@@ -205,8 +205,12 @@ class Child:
         """What faulthandler wrote: where each thread was when the process crashed, or resisted."""
         size = os.fstat(self.stacks).st_size
         text = channels.read_at(self.stacks, min(size, _STACKS), 0).decode("utf-8", "replace")
-        # The innermost frame comes first, so that those of this project come last.
-        return "".join(x for x in text.splitlines(True) if f'File "{_OWN}/task_' not in x)
+        lines, ours = [], False
+        for line in text.splitlines(keepends=True):
+            # The innermost frame comes first, so that this project's own are the last ones.
+            ours = line.startswith("  ") and (ours or f'File "{_OWN}/task_' in line)
+            lines += [] if ours else [line]
+        return "".join(lines)
 
     def close(self) -> None:
         """Close the parent's ends; a process that was not needed ends by that."""

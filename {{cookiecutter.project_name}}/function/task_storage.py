@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import task_channel as channels
 import task_server

@@ -97,7 +97,7 @@ class Attempt:
     async def cancel(self) -> None:
         """Ask the function to stop; it looks for the mark while its task runs."""
         self._stopping = True
-        self._objects.add(wire.CANCEL)
+        self._objects.add(wire.ORDER)
         await in_thread(mark_cancelled, self._transport, self.task_id)
 
     async def fetch(self, blob: wire.Blob) -> str:
@@ -284,7 +284,7 @@ async def _turn(gate: Gate, age: float, seconds: float) -> Any:
 
 def mark_cancelled(transport: Transport, task_id: str) -> None:
     """Put the mark for which the function looks; it blocks."""
-    transport.put(wire.task_key(task_id, wire.CANCEL), b"")
+    transport.put(wire.task_key(task_id, wire.ORDER), wire.CANCEL.encode())
 
 
 def _is_stock(reply: Reply) -> bool:
