@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +15,13 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from functions import another_function
+from functions import another_function, envelope
 from harness import Deployed
 
 sys.path.append(str(Path(__file__).parents[1] / "isolation"))
 
-import ways  # noqa: E402 - found there
-import world  # noqa: E402
+import ways
+import world
 
 for module in (ways, world):
     cloudpickle.register_pickle_by_value(module)
@@ -37,16 +36,7 @@ class Alone:
 
     def call(self, function: Callable[..., Any], *args: Any, **fields: Any) -> dict[str, Any]:
         """Run a function there; the answer."""
-        event = {
-            "covalent_lambda": 2,
-            "task_id": "isolation-0-a",
-            "key": "a key",
-            "python": platform.python_version(),
-            "cloudpickle": cloudpickle.__version__,
-            "function": _part(function),
-            "args": [_part(x) for x in args],
-            **fields,
-        }
+        event = envelope(function, *args, **fields)
         answer = self._lambda.invoke(FunctionName=self._name, Payload=json.dumps(event).encode())
         body = answer["Payload"].read().decode()
         assert "FunctionError" not in answer, body
@@ -58,10 +48,6 @@ class Alone:
         answer = self.call(function, *args)
         assert answer["failure"] is None, answer
         return cloudpickle.loads(base64.b64decode(answer["result"]))
-
-
-def _part(value: Any) -> str:
-    return base64.b64encode(cloudpickle.dumps(value)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +95,7 @@ def test_cancelled_by_an_order(alone: Alone) -> None:
 
 
 def test_sign_of_life_and_outcome(alone: Alone) -> None:
-    """An executor that lost its connection is told that the electron runs, and finds its outcome."""
+    """An executor that lost its connection is told that the electron runs, and finds its end."""
 
     def sleeps() -> str:
         import time

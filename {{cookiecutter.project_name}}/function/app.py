@@ -32,6 +32,7 @@ from task_processes import Body, Child, EnvironmentFailed, Processes, ServerLost
 from task_server import Settings
 from task_storage import Storage, hasty_client
 
+_END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
@@ -56,7 +57,7 @@ class Environment:
 
     def __init__(self) -> None:
         self._cold = True
-        self._broken = _several_at_once()
+        self._broken = self._refused = _several_at_once()
         self.processes: Optional[Processes] = None
         temporary = os.environ.get("TMPDIR") or "/tmp"
         self.folder = os.path.join(temporary, f"covalent-{os.getpid()}-{os.urandom(4).hex()}")
@@ -108,11 +109,14 @@ class Environment:
         return self.processes
 
     def fail(self, reason: str) -> None:
-        """Have this environment end after the answer, so that Lambda makes a new one."""
-        guard.log(f"This environment cannot run electrons, and ends: {reason}")
+        """Have this environment end after the answer, so that Lambda makes a new one.
+
+        Where all environments are refused, it stays: the next one would be no better.
+        """
+        guard.log(f"This environment cannot run electrons: {reason}")
         self._broken = reason
-        if os.environ.get("AWS_LAMBDA_RUNTIME_API"):
-            timer = threading.Timer(0.1, os._exit, [1])
+        if not self._refused:
+            timer = threading.Timer(_END_AFTER, os._exit, [1])
             timer.daemon = True
             timer.start()
 
@@ -176,8 +180,8 @@ class _Invocation:
         _check_python(self.request)
         body = Body(self.environment.folder)
         try:
-            task = _Task(self, body)
-            self.child = task.sent()
+            self.task = _Task(self, body)
+            self.child = self.task.sent()
         finally:
             body.close()
         processes.fork_ahead()
@@ -189,9 +193,9 @@ class _Invocation:
                 processes.lost(self.child.server)
         self.peak = ended.peak
         fields = self._told(ended)
-        if task.packages and not task.installed and "failure" not in fields:
-            self.storage.installed(task.packages)
-        self.storage.make_room(task.packages)
+        if self.task.packages and not self.task.installed and "failure" not in fields:
+            self.storage.installed(self.task.packages)
+        self.storage.make_room(self.task.packages)
         return fields
 
     def _told(self, ended: guard.Ended) -> Dict[str, Any]:
@@ -200,7 +204,8 @@ class _Invocation:
         report = self._report(ended)
         if report is None:
             return {"failure": self._crash(ended)}
-        self.environment.running().learn(report["modules"])
+        if not (self.task.packages and not self.task.installed):  # less what installs
+            self.environment.running().learn(report["modules"])
         failure = report.get("failure")
         if failure is None:
             return self._fitted(report)
@@ -270,7 +275,7 @@ class _Invocation:
         self.environment.fail(reason)
         message = (
             f"The function's environment cannot run electrons: {reason}. Nothing of the electron "
-            "ran. The environment ends, and Lambda makes a new one for the next call."
+            "ran."
         )
         return wire.Failure(kind=wire.ENVIRONMENT, message=message)
 

@@ -455,8 +455,11 @@ def _failure(kind: str, error: BaseException, message: str) -> wire.Failure:
 def _traceback(error: BaseException) -> str:
     try:
         return clipped(task_traceback.of_error(error, own=_OWN))
-    except Exception as broken:  # what is read of the error may be the electron's own code
-        return f"<the traceback cannot be told: {type(broken).__name__}>\n"
+    except Exception:  # what is read of the error may be the electron's own code
+        frames = traceback.walk_tb(BaseException.__traceback__.__get__(error))  # type: ignore[attr-defined]
+        stood = task_traceback.of_frames(frames, own=_OWN)
+        said = f"{_qualified(type(error))}: {_exception_text(error)}"
+        return clipped(f"Traceback (most recent call last):\n{stood}{said}\n")
 
 
 def _stood(frames: Iterable[Tuple[FrameType, int]]) -> str:

@@ -79,6 +79,7 @@ class Server:
             self.ended[message["ended"]] = message
         elif "tidied" in message:
             self.unfinished.discard(message["tidied"])
+            self.ended.pop(message["tidied"], None)
         else:
             self._awaited.popleft().message = message
 
@@ -119,7 +120,6 @@ class Server:
         while pid in self.unfinished:
             self.control.settimeout(max(0.001, until - time.monotonic()))
             self.take()
-        self.ended.pop(pid, None)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
@@ -215,7 +215,6 @@ class Child:
     def close(self) -> None:
         """Close the parent's ends; a process that was not needed ends by that."""
         self.channel.close()
-        self.server.ended.pop((self._forked.message or {}).get("pid", 0), None)
         for stream in (self.stdout, self.stderr):
             stream.close()
         for fd in (self.answer, self.stacks):
