@@ -31,8 +31,9 @@ def run() -> Benchmark:
         title="A trivial task after one that ended its process (os._exit)",
         setup=(
             f"{ROUNDS} rounds of a task that calls os._exit and two trivial ones, in one "
-            f"container with the limits of a function of {MEMORY} MB, after {WARM_UPS} to warm up. From the "
-            "event's leaving the stand-in for the Runtime API to the answer's arrival there."
+            f"container with the limits of a function of {MEMORY} MB, after {WARM_UPS} to warm "
+            "up. From the event's leaving the stand-in for the Runtime API to the answer's "
+            "arrival there."
         ),
         measures=measures,
         goals=[Goal("at most 20 ms more than after a trivial one (ms)", more, 20.0)],

@@ -15,7 +15,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from functions import another_function, envelope
+from functions import another_function, envelope, limit_memory
 from harness import Deployed
 
 sys.path.append(str(Path(__file__).parents[1] / "isolation"))
@@ -115,3 +115,24 @@ def test_sign_of_life_and_outcome(alone: Alone) -> None:
     assert json.loads(read["outcome"].partition(b"\n")[2]) == answer
     for name in ("order", *read):
         alone.s3.delete_object(Bucket=alone.bucket, Key=f"{folder}/{name}")
+
+
+def test_out_of_memory(deployed: Deployed) -> None:
+    """An electron that takes more memory than there is is told of as such, with what it printed;
+    the environment stays, and the next electron is warm."""
+
+    def hoards() -> None:
+        print("begun", end="")
+        hoard = []
+        while True:
+            hoard.append(b"x" * 10_000_000)
+
+    with another_function(deployed, "hoards", memory=256, concurrency=1) as name:
+        alone = Alone(deployed, name)
+        assert alone.returned(abs, -1) == 1
+        limit_memory(deployed, name, 256)
+        answer = alone.call(hoards)
+        assert answer["failure"]["kind"] == "out-of-memory", answer
+        assert answer["stdout"] == "begun"
+        after = alone.call(abs, -2)
+        assert after["text"] == "2" and not after["usage"]["cold"]

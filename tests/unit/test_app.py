@@ -727,7 +727,7 @@ def test_unwritable_tmp_is_told(tmp_path: Path) -> None:
 
 def apply_pip_deps(version: str) -> None:
     """Stands in for Covalent's function of that name, which runs pip: no network here."""
-    time.sleep(0.3)
+    print("installing", version)
     folder = Path(os.environ["PIP_TARGET"])
     (folder / "pinned.py").write_text(f"version = {version!r}")
 
@@ -742,20 +742,18 @@ def test_packages_are_installed_once_and_in_the_version_asked_for(fresh: Functio
     """Each set of requirements has its own folder, which a warm environment uses again; nobody
     who did not ask sees it, and who finds it changed has it installed again."""
 
-    def ask(version: str) -> tuple[float, str]:
+    def ask(version: str) -> str:
         hook = (part(apply_pip_deps), part((version,)), part({}), "")
-        return timed(lambda: returned(fresh.call(pinned, before=[hook])))
+        response = fresh.call(pinned, before=[hook])
+        assert returned(response) == version
+        return response.stdout
 
-    assert ask("1")[1] == "1"
-    assert ask("2")[1] == "2"
-    for version in ("1", "2", "1"):
-        took, found = ask(version)
-        assert found == version and took < 0.2 + 0.1
+    assert [ask(x) for x in "12121"] == ["installing 1\n", "installing 2\n", "", "", ""]
     failure = fresh.call(pinned).failure
     assert failure is not None and failure.type == "ModuleNotFoundError"
     for file in fresh.tasks.parent.glob("packages/*/pinned.py"):
         file.write_text("version = 'changed'")
-    assert ask("1")[1] == "1"
+    assert ask("1") == "installing 1\n"
 
 
 def test_stream_may_be_returned(function: Function) -> None:
@@ -798,7 +796,8 @@ def test_context_of_covalent(fresh: Function) -> None:
 def test_module_that_starts_threads_is_left_to_the_electron(tmp_path: Path) -> None:
     """A module that starts a thread when imported never gets into what forks, and others stay."""
     (tmp_path / "threads_at_import.py").write_text(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
     )
     (tmp_path / "quiet_module.py").write_text("import os\npid = os.getpid()")
 

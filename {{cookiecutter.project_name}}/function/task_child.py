@@ -79,27 +79,31 @@ class _Failed(Exception):
         self.failure = failure
 
 
-class _Writer(io.TextIOWrapper):
-    """Text to a descriptor at once: a process that is killed takes nothing of it along."""
+class _Through(io.BufferedWriter):
+    """Bytes to a descriptor at once: a process that is killed takes nothing of them along."""
 
-    def __init__(self, fd: int, name: str) -> None:
-        raw = io.FileIO(fd, "w", closefd=False)
-        raw.name = name  # with `mode`, what cloudpickle knows the standard streams by
-        super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
-        self.mode = "w"  # type: ignore[misc]
-
-    def write(self, text: str) -> int:
-        written = super().write(text)
+    def write(self, data: Any) -> int:
+        written = super().write(data)
         self.flush()
         return written
+
+
+def _writer(fd: int, name: str) -> io.TextIOWrapper:
+    raw = io.FileIO(fd, "w", closefd=False)
+    raw.name = name  # with `mode`, what cloudpickle knows the standard streams by
+    writer = io.TextIOWrapper(
+        _Through(raw), encoding="utf-8", errors="backslashreplace", write_through=True
+    )
+    writer.mode = "w"  # type: ignore[misc]
+    return writer
 
 
 def set_streams() -> None:
     """Give this process the standard streams of a fresh interpreter, on descriptors 0 to 2."""
     stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _Writer(1, "<stdout>")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _Writer(2, "<stderr>")  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _writer(1, "<stdout>")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2, "<stderr>")  # type: ignore[misc]
 
 
 def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
