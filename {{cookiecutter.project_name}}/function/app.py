@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple, Union
 
 import cloudpickle
 
@@ -31,12 +31,14 @@ import wire
 from task_processes import Body, Child, EnvironmentFailed, Processes, ServerLost
 from task_server import Settings
 from task_storage import Storage, hasty_client
+from task_streams import Split
 
 _END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
 _OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
+_ENVIRONMENT = os.urandom(6).hex()  # names this environment in what is told of its use
 # In the name of Covalent's function that DepsPip runs.
 _PIP = "apply_pip_deps"
 
@@ -89,7 +91,7 @@ class Environment:
         if wire.is_envelope(event) and event.get("ping"):
             return _ping(context)
         try:
-            request = wire.Request.from_json(event)
+            request = _request_of(event)
         except (ValueError, TypeError, AttributeError) as error:
             message = f"The event is not one that this function runs: {error}"
             failure = wire.Failure(kind=wire.PROTOCOL_DIFFERS, message=message)
@@ -127,7 +129,7 @@ class _Invocation:
     def __init__(
         self,
         environment: Environment,
-        request: wire.Request,
+        request: "_Request",
         context: Any,
         started: float,
         cold: bool,
@@ -164,7 +166,7 @@ class _Invocation:
                 self.child.close()
 
     def _answered(self, fields: Dict[str, Any]) -> Dict[str, Any]:
-        if self.child is not None:
+        if self.child is not None and self.task.split is None:
             fields.update(stdout=self.child.stdout.text, stderr=self.child.stderr.text)
         answer = _response(
             self.context, self.started, self.cold, self.request.task_id, self.peak, **fields
@@ -202,16 +204,59 @@ class _Invocation:
         """What became of the task, as the response's fields."""
         assert self.child is not None
         report = self._report(ended)
+        if self.task.split is not None:
+            return self._told_of_calls(report, ended)
         if report is None:
             return {"failure": self._crash(ended)}
         if not (self.task.packages and not self.task.installed):  # less what installs
             self.environment.running().learn(report["modules"])
         failure = report.get("failure")
+        if failure is None and "spread" in report:
+            room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
+            return {"spread": self._placed(report["spread"], room)}
         if failure is None:
             return self._fitted(report)
         if failure["kind"] == task_child.STOPPED:
             failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
         return {"failure": wire.Failure(**failure)}
+
+    def _told_of_calls(
+        self, report: Optional[Dict[str, Any]], ended: guard.Ended
+    ) -> Dict[str, Any]:
+        """What became of a batch's calls, as the response's fields: all that ended are told of,
+        however their process ended."""
+        assert self.child is not None and self.task.split is not None
+        fields: Dict[str, Any] = {}
+        if report is None:
+            fields["failure"] = self._crash(ended)
+        elif report.get("failure") is not None:
+            failure = report["failure"]
+            if failure["kind"] == task_child.STOPPED:
+                failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
+            fields["failure"] = wire.Failure(**failure)
+        if report is not None and ended.report is not None:
+            size = ended.report[0]
+        else:  # it may have ended in the middle of a frame
+            size = os.fstat(self.child.answer).st_size
+            size = wire.whole_frames(channels.read_at(self.child.answer, size, 0))
+        written = self._output_of_calls()
+        os.ftruncate(self.child.answer, size)
+        os.lseek(self.child.answer, 0, os.SEEK_END)
+        channels.write_all(self.child.answer, written)
+        room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
+        fields["result"] = self._placed(size + len(written), room)
+        return fields
+
+    def _output_of_calls(self) -> bytes:
+        """The frames of what each call wrote."""
+        assert self.task.split is not None
+        frames = [
+            wire.Frame(kind, number, text.encode()).to_bytes()
+            for kind, split in zip((wire.STDOUT, wire.STDERR), self.task.split)
+            for number, text in split.texts().items()
+            if 0 <= number < wire.NO_CALL
+        ]
+        return b"".join(frames)
 
     def _report(self, ended: guard.Ended) -> Optional[Dict[str, Any]]:
         """What the task's process told; None if it told nothing that can be used."""
@@ -297,13 +342,15 @@ class _Invocation:
                 text = None
         if text is None:
             text = self._store(wire.RESULT_TEXT, size, length)
-        fits = 4 * size // 3 + 4 <= room
-        result: wire.Part = (
-            wire.encode(channels.read_at(self.child.answer, size, 0))
-            if fits
-            else self._store(wire.RESULT, 0, size)
-        )
+        result = self._placed(size, room)
         return {"result": result, "text": text, "attrs": report["attrs"]}
+
+    def _placed(self, size: int, room: int) -> wire.Part:
+        """The first `size` bytes of the answer's file, inline if they fit into `room`."""
+        assert self.child is not None
+        if 4 * size // 3 + 4 <= room:
+            return wire.encode(channels.read_at(self.child.answer, size, 0))
+        return self._store(wire.RESULT, 0, size)
 
     def _store(self, name: str, offset: int, size: int) -> wire.Blob:
         assert self.child is not None
@@ -346,6 +393,7 @@ class _Task:
         self._request = invocation.request
         self._storage = invocation.storage
         self._pickles: List[bytes] = []  # those that name the modules a task needs
+        self.split: Optional[Tuple[Split, Split]] = None  # of a batch's output
         self.packages, self.installed = "", False
 
     def sent(self) -> Child:
@@ -358,6 +406,9 @@ class _Task:
             child = processes.bare()  # nobody knows what will be installed
         else:
             child = processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
+        if isinstance(self._request, wire.Batch):
+            mark = order["mark"]
+            self.split = child.stdout.split_at(mark), child.stderr.split_at(mark)
         try:
             child.send(self._body, data)
         except channels.Closed as error:
@@ -371,11 +422,21 @@ class _Task:
             "task_id": request.task_id,
             "environment": {k: os.environ[k] for k in _OF_THE_INVOCATION if k in os.environ},
             "function": self._code(request.function),
-            "args": [self._part(x) for x in request.args],
-            "kwargs": {k: self._part(x) for k, x in request.kwargs.items()},
             "before": self._before(),
-            "after": [self._hook(x) for x in request.after],
         }
+        if isinstance(request, wire.Batch):
+            order.update(
+                calls=self._part(request.calls),
+                shared=None if request.shared is None else self._part(request.shared),
+                setup=None if request.setup is None else self._code(request.setup),
+                mark=os.urandom(12).hex(),
+            )
+        else:
+            order.update(
+                args=[self._part(x) for x in request.args],
+                kwargs={k: self._part(x) for k, x in request.kwargs.items()},
+                after=[self._hook(x) for x in request.after],
+            )
         return dict(order, packages=self.packages, installed=self.installed)
 
     def _before(self) -> List[Any]:
@@ -495,6 +556,8 @@ def _response(
         max_memory_mb=peak + _own_peak(),
         cold=cold,
         architecture=platform.machine(),
+        started=round(time.time() - (time.monotonic() - started), 4),
+        environment=_ENVIRONMENT,
     )
     return wire.Response(
         python=platform.python_version(),
@@ -530,7 +593,21 @@ def _several_at_once() -> str:
     )
 
 
-def _check_python(request: wire.Request) -> None:
+_Request = Union[wire.Request, wire.Batch]
+
+
+def _request_of(event: Any) -> "_Request":
+    """Read an event.
+
+    Raises:
+        wire.EnvelopeError: if it is none of this function's.
+    """
+    kind: Any = wire.Batch if isinstance(event, dict) and wire.is_batch(event) else wire.Request
+    request: _Request = kind.from_json(event)
+    return request
+
+
+def _check_python(request: "_Request") -> None:
     here = platform.python_version()
     if wire.minor(request.python) == wire.minor(here):
         return

@@ -38,6 +38,7 @@ from typing import (
 )
 
 import cloudpickle
+import task_calls
 
 import task_channel as channels
 import task_modules
@@ -56,7 +57,10 @@ CLOSED = 71  # exit code: the task closed the descriptors by which its answer wo
 _SHOWN = 100_000  # characters of a value's text that are kept for Covalent's UI
 _SAID = 100_000  # bytes of an exception's message, and of its traceback
 _FILES = "files"  # Covalent's keyword for transferred files: always a list
-_OWN = (__file__, __file__.replace("task_child.py", "task_server.py"))
+_OWN = tuple(
+    __file__.replace("task_child.py", x)
+    for x in ("task_child.py", "task_calls.py", "task_server.py")
+)
 
 
 def _nothing() -> None:
@@ -175,6 +179,12 @@ def _rehearse() -> None:
     importlib.invalidate_caches()
 
 
+class _Spread(NamedTuple):
+    """A fan-out's arguments, taken apart."""
+
+    frames: bytes
+
+
 class _Output(NamedTuple):
     """What is told of a return value beside its pickle."""
 
@@ -225,7 +235,14 @@ class _Task:
         try:
             try:
                 self._settle()
-                told = _pickled(self.called(), file)
+                if "calls" in self._order:
+                    self._run_calls(file)
+                    return {"result": file.tell(), "text": 0, "attrs": {}}
+                output = self.called()
+                if isinstance(output, _Spread):
+                    file.write(output.frames)
+                    return {"spread": file.tell()}
+                told = _pickled(output, file)
             finally:
                 self._armed = False
         except _Failed as failed:
@@ -256,14 +273,31 @@ class _Task:
         if "tempfile" in sys.modules:
             vars(sys.modules["tempfile"])["tempdir"] = None
 
+    def _run_calls(self, file: BinaryIO) -> None:
+        """Run the calls of a batch."""
+        self._run_hooks()
+        function = self._load(self._order["function"], "the function")
+        shared: Dict[str, Any] = {}
+        if self._order["shared"] is not None:
+            shared = self._load(self._order["shared"], "the shared arguments")
+        if self._order["setup"] is not None:
+            prepare, given = self._load(self._order["setup"], "the initializer")
+            with _failing_as(wire.EXCEPTION):
+                prepare(*given)
+        with self._body.opened(self._order["calls"]) as data:
+            frames = bytes(data)
+        self._body.close()
+        mark = self._order["mark"]
+        calls = task_calls.Calls(function, shared, mark, (Stopped,), _described)
+        try:
+            calls.run(frames, file.fileno())
+        finally:
+            if _getpid() != self._process:
+                _end_forked()
+
     def called(self) -> Any:
         """Run hooks, function and hooks; the return value is the function's."""
-        values: Dict[str, List[Any]] = {}
-        for function, args, kwargs, keyword in self._order["before"]:
-            value = self._call_hook(function, args, kwargs)
-            if keyword:
-                values.setdefault(keyword, []).append(value)
-        importlib.invalidate_caches()  # a hook may have installed packages
+        values = self._run_hooks()
         function = self._load(self._order["function"], "the electron's function")
         args = [self._load(x, f"argument {i}") for i, x in enumerate(self._order["args"])]
         kwargs = {k: self._load(x, f"argument {k!r}") for k, x in self._order["kwargs"].items()}
@@ -272,10 +306,24 @@ class _Task:
         if not self._order["after"]:
             self._body.close()  # the task may need the memory
         self._tell_covalent()
+        mark = task_calls.mark_of(function)
+        if mark is not None:
+            with _failing_as(wire.EXCEPTION):
+                return _Spread(task_calls.spread(mark, args, kwargs))
         output = self._called(function, args, kwargs)
         for after, after_args, after_kwargs, _ in self._order["after"]:
             self._call_hook(after, after_args, after_kwargs)
         return output
+
+    def _run_hooks(self) -> Dict[str, List[Any]]:
+        """Run the hooks before the function; their values, by the keyword that each fills."""
+        values: Dict[str, List[Any]] = {}
+        for function, args, kwargs, keyword in self._order["before"]:
+            value = self._call_hook(function, args, kwargs)
+            if keyword:
+                values.setdefault(keyword, []).append(value)
+        importlib.invalidate_caches()  # a hook may have installed packages
+        return values
 
     def _call_hook(self, function: Any, args: Any, kwargs: Any) -> Any:
         call = self._load(function, "a hook (DepsPip, DepsBash, DepsCall)")
@@ -456,11 +504,21 @@ def _failure(kind: str, error: BaseException, message: str) -> wire.Failure:
     )
 
 
+def _described(error: BaseException) -> Tuple[str, str, str]:
+    """The class of what a call raised, its text, its traceback."""
+    if isinstance(error, SystemExit):
+        message = f"It called sys.exit({_exit_code(error)})."
+    else:
+        _show_output_of_command(error)
+        message = _exception_text(error)
+    return _qualified(type(error)), clipped(message), _traceback(error)
+
+
 def _traceback(error: BaseException) -> str:
     try:
         return clipped(task_traceback.of_error(error, own=_OWN))
     except Exception:  # what is read of the error may be the electron's own code
-        frames = traceback.walk_tb(BaseException.__traceback__.__get__(error))  # type: ignore[attr-defined]
+        frames = traceback.walk_tb(vars(BaseException)["__traceback__"].__get__(error))
         stood = task_traceback.of_frames(frames, own=_OWN)
         said = f"{_qualified(type(error))}: {_exception_text(error)}"
         return clipped(f"Traceback (most recent call last):\n{stood}{said}\n")

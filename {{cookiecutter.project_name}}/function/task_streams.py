@@ -7,12 +7,16 @@ fd 2 of the task ──pipe──┘           └──► the log (CloudWatch)
 
 import contextlib
 import os
+import re
+from typing import Dict, Optional
 
 import task_channel as channels
 
 HEAD = 64 * 1024  # bytes kept from the start of each stream
 TAIL = 192 * 1024  # and from its end
 LOG = 2  # Lambda sends both streams there; descriptor 1 is a local worker's way to answer
+_CALL_HEAD, _CALL_TAIL = 4 * 1024, 12 * 1024  # of each call of a batch
+_ALL_CALLS = 512 * 1024  # bytes of all of them together
 _CHUNK = 64 * 1024
 _LAST_CHUNKS = 16  # of a pipe at the end: Linux lets none hold more than 1 MB
 
@@ -49,6 +53,44 @@ class Clipped:
         self._dropped += excess
 
 
+class Split:
+    """The output of a batch's calls, told apart by the marks that are written between them."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = re.compile(rb"\0" + mark.encode() + rb":(\d+)\0")
+        self._start = b"\0" + mark.encode()
+        self._unread = b""
+        self._kept: Dict[int, Clipped] = {}
+        self._current = -1
+        self._room = _ALL_CALLS
+
+    def add(self, chunk: bytes) -> bytes:
+        """Take a chunk in; what of it is for the log, which needs no marks."""
+        text, self._unread = self._unread + chunk, b""
+        pieces = self._mark.split(text)
+        last = pieces[-1]
+        begun = last.rfind(b"\0")
+        # The rest of a mark may be in the next chunk.
+        if begun >= 0 and (last[begun:] + self._start)[: len(self._start)] == self._start:
+            pieces[-1], self._unread = last[:begun], last[begun:]
+        for number, piece in enumerate(pieces):
+            if number % 2:
+                self._current = int(piece)
+            else:
+                self._keep(piece)
+        return b"".join(pieces[::2])
+
+    def texts(self) -> Dict[int, str]:
+        """What each call wrote, as far as it wrote anything."""
+        return {number: kept.text() for number, kept in self._kept.items()}
+
+    def _keep(self, piece: bytes) -> None:
+        if piece and self._room > 0:
+            self._room -= len(piece)
+            kept = self._kept.setdefault(self._current, Clipped(_CALL_HEAD, _CALL_TAIL))
+            kept.add(piece)
+
+
 class Stream:
     """The reading end of one pipe, and what came out of it."""
 
@@ -56,6 +98,12 @@ class Stream:
         self.fd, self.writer = os.pipe()
         os.set_blocking(self.fd, False)
         self._kept = Clipped()
+        self._split: Optional[Split] = None
+
+    def split_at(self, mark: str) -> Split:
+        """Tell the output of a batch's calls apart from now on."""
+        self._split = Split(mark)
+        return self._split
 
     @property
     def text(self) -> str:
@@ -68,10 +116,13 @@ class Stream:
             chunk = os.read(self.fd, _CHUNK)
         except BlockingIOError:
             return False
+        read = len(chunk)
+        if self._split is not None:
+            chunk = self._split.add(chunk)
         self._kept.add(chunk)
         with contextlib.suppress(OSError):  # a log that cannot be written must not stop the task
             channels.write_all(LOG, chunk)
-        return bool(chunk)
+        return read > 0
 
     def drain(self) -> None:
         """Read what is there, and no more: somebody may go on writing for ever."""

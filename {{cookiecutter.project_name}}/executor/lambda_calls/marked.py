@@ -13,8 +13,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: The attribute by which the function's side knows a marked function.
-MARK = "__covalent_lambda_fan_out__"
+from .wire import FAN_OUT
 
 
 def fan_out(
@@ -74,7 +73,7 @@ def fan_out(
         "batch": batch,
         "max_workers": max_workers,
     }
-    setattr(loop, MARK, {"function": function, "split": split, "options": options})
+    setattr(loop, FAN_OUT, {"function": function, "split": split, "options": options})
     return loop
 
 

@@ -46,6 +46,11 @@ CANCEL, REPORT = "cancel", "report"
 LEAVE_OUTCOME_AFTER = 20.0
 
 
+# The attribute of a function that runs for each item of a list (`fan_out`): a dictionary with
+# `function` (what runs for one item), `split` (takes the arguments apart) and `options`.
+FAN_OUT = "__covalent_lambda_fan_out__"
+
+
 class EnvelopeError(ValueError):
     """An event or a response that is no valid envelope; the message says which field is wrong."""
 
@@ -320,6 +325,8 @@ BEGUN = 1  # the call has begun
 VALUE = 2  # its pickled return value
 RAISED = 3  # what it raised: a `Raised` as JSON
 STDOUT, STDERR = 4, 5  # what it wrote, as UTF-8; only where it wrote anything
+# The number that stands for none of the calls.
+NO_CALL = 0xFFFFFFFF
 # Of a spread (see `Response.spread`):
 FUNCTION = 6  # the pickled function of one item
 SHARED = 7  # a pickled dictionary of the keyword arguments that all items share
@@ -342,6 +349,17 @@ def read_frames(data: bytes) -> Iterator[Frame]:
         if position > len(data):
             raise EnvelopeError(f"a frame of {size} bytes is cut off at byte {start}")
         yield Frame(kind, number, data[start:position])
+
+
+def whole_frames(data: bytes) -> int:
+    """How many bytes of `data` are whole frames: whoever wrote them may have been interrupted."""
+    size = 0
+    try:
+        for frame in read_frames(data):
+            size += _FRAME.size + len(frame.data)
+    except EnvelopeError:
+        pass
+    return size
 
 
 @dataclass(frozen=True)
