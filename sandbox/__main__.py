@@ -1,4 +1,4 @@
-"""python -m sandbox COMMAND: what `make demo`, `make up` and `make down` run."""
+"""python -m sandbox COMMAND: what `make demo`, `make up` and their like run."""
 
 import os
 import signal

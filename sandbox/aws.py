@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,9 @@ WHAT = "the embedded AWS"
 _HOST = "127.0.0.1"
 # What MiniStack calls itself on the containers that it starts, together with its port.
 _INSTANCE = "covalent-lambda-sandbox"
+# AWS has as many open files as it needs. For MiniStack alone: the server and the scripts live with
+# the limit that this user has, as they would beside the real one.
+_WITH_ALL_FILES = ("sh", "-c", 'ulimit -n "$(ulimit -H -n)" 2>/dev/null; exec "$@"', "sh")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def start(
     auth: bool = False,
     engine: Engine | None = None,
     log: Path | None = None,
+    python: Path = Path(sys.executable),
+    concurrency: int | None = None,
 ) -> Aws:
     """Start MiniStack and wait until it answers.
 
@@ -81,6 +85,9 @@ def start(
         auth: enforce IAM policies. The sandbox's own key pair is then the account's root user.
         engine: the Docker engine for image functions; None runs zip functions only.
         log: the log file; None means `home`/ministack.log.
+        python: the Python that it and its local workers run on.
+        concurrency: the account's limit of concurrent executions, each of which is a process
+            here; more are throttled. None leaves it to MiniStack, which goes by memory.
 
     Raises:
         SandboxError: when the port is in use, or MiniStack does not come up.
@@ -92,14 +99,16 @@ def start(
     # address would offer code execution to the whole local network.
     if engine is not None and engine.gateway and processes.can_bind(engine.gateway, port):
         addresses.append(engine.gateway)
-    command = [sys.executable, "-m", "hypercorn", "ministack.app:app"]
+    command = [*_WITH_ALL_FILES, str(python), "-m", "hypercorn", "ministack.app:app"]
     command += ["--workers", "0", "--keep-alive", "75"]
     command += [word for address in addresses for word in ("--bind", f"{address}:{port}")]
-    _raise_file_limit()
+    env = _environment(home, port, python, auth=auth, engine=engine)
+    if concurrency is not None:
+        env["LAMBDA_ACCOUNT_CONCURRENCY"] = str(concurrency)
     child = processes.start(
         f"{WHAT} (MiniStack)",
         command,
-        env=_environment(home, port, auth=auth, engine=engine),
+        env=env,
         cwd=home,
         log=log or home / "ministack.log",
     )
@@ -107,12 +116,14 @@ def start(
     return Aws(port=port, home=home, child=child, engine=engine)
 
 
-def stop(child: Child, port: int, engine: Engine | None) -> None:
+def stop(
+    child: Child, port: int, engine: Engine | None, grace: float = processes.GRACE_SECONDS
+) -> None:
     """End MiniStack, its workers and its containers."""
-    processes.stop(child)
+    processes.stop(child, grace=grace)
     if engine is not None:
         engine.remove_containers(f"ministack.instance={_INSTANCE}:{port}")
-        for reference in (registry(port), local_image(port), in_ecr("*", port)):
+        for reference in (registry(port), local_image(port), in_ecr("*", port, "*")):
             engine.remove_images(reference)
 
 
@@ -125,9 +136,9 @@ def registry(port: int) -> str:
     return f"{_HOST}:{port}/{REPOSITORY}"
 
 
-def in_ecr(region: str, port: int) -> str:
-    """Return the name that the image would have in ECR."""
-    return f"{ACCOUNT}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}:{port}"
+def in_ecr(region: str, port: int, version: str) -> str:
+    """Return the name that a version of the image would have in ECR."""
+    return f"{ACCOUNT}.dkr.ecr.{region}.amazonaws.com/{REPOSITORY}:{port}-{version}"
 
 
 def local_image(port: int) -> str:
@@ -155,8 +166,10 @@ def running_aws(
         stop(aws.child, aws.port, engine)
 
 
-def _environment(home: Path, port: int, *, auth: bool, engine: Engine | None) -> Mapping[str, str]:
-    env = environment.clean(os.environ, home=home, python=Path(sys.executable))
+def _environment(
+    home: Path, port: int, python: Path, *, auth: bool, engine: Engine | None
+) -> dict[str, str]:
+    env = environment.clean(os.environ, home=home, python=python)
     env.update(
         AWS_ACCESS_KEY_ID=ACCESS_KEY,
         AWS_SECRET_ACCESS_KEY=SECRET_KEY,
@@ -187,11 +200,3 @@ def _answers(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as the system lets this user have: each worker needs some."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -38,6 +38,7 @@ from sandbox.aws import (
 )
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError
+from sandbox.settings import MODES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,7 +46,6 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-MODES = ("auto", "image", "worker")
 SCAFFOLD_SECONDS = 120.0
 BUILD_SECONDS = 1200.0
 DEPLOY_SECONDS = 600.0
@@ -227,11 +227,26 @@ class Deploying:
 
     def image(self, *, push: bool) -> str:
         """Build, layer and deploy the image; return the name of what was built."""
-        engine = self.aws.engine
-        assert engine is not None
         self.say("sam build: building the image (minutes the first time, seconds later)")
         self._sam("build", "build", seconds=BUILD_SECONDS)
-        template = read_template(self.project / ".aws-sam" / "build" / "template.yaml")
+        return self.built_image(push=push)
+
+    def built_image(self, *arguments: str, push: bool) -> str:
+        """Layer and deploy the image that `sam build` made; return its name.
+
+        Args:
+            arguments: more arguments for `sam deploy`.
+            push: push it to the embedded AWS's registry.
+
+        Raises:
+            SandboxError: when it was not built, or SAM CLI fails.
+        """
+        engine = self.aws.engine
+        assert engine is not None
+        path = self.project / ".aws-sam" / "build" / "template.yaml"
+        if not path.is_file():
+            raise SandboxError(f"there is no {path}: run `sam build` in {self.project} first")
+        template = read_template(path)
         local = local_image(self.aws.port)
         for resource in image_functions(template).values():
             built = str(resource["Properties"]["ImageUri"])
@@ -245,7 +260,7 @@ class Deploying:
             f"{name}={registry(self.aws.port)}" for name in image_functions(template)
         )
         path = write_template(template, self.work / "template.image.yaml")
-        self._deploy(path, "--image-repositories", repositories)
+        self._deploy(path, "--image-repositories", repositories, *arguments)
         return built
 
     def worker(self) -> None:
@@ -295,9 +310,11 @@ class Deploying:
     def _skip_push(self, engine: Engine, template: dict[str, Any], local: str) -> None:
         """Name the image as if it were in ECR already, so that SAM CLI deploys without a push.
 
-        MiniStack takes a local image of the function's ImageUri without pulling it.
+        MiniStack takes a local image of the function's ImageUri without pulling it. Another image
+        has another name, or CloudFormation would find nothing to change.
         """
-        uri = in_ecr(self.region, self.aws.port)
+        version = str(engine.image_settings(local)["Id"]).removeprefix("sha256:")[:12]
+        uri = in_ecr(self.region, self.aws.port, version)
         engine.tag(local, uri)
         for resource in image_functions(template).values():
             resource["Properties"]["ImageUri"] = uri

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +84,13 @@ class Engine:
         )
         if listed and listed.split():
             self._docker("image", "rm", "--force", "--no-prune", *listed.split())
+
+    def remove_nameless(self, ids: Iterable[str]) -> None:
+        """Remove those of these images that have no name; what others build on stays."""
+        for image in ids:
+            text = self._docker("image", "inspect", "--format", "{{json .RepoTags}}", image)
+            if text is not None and json.loads(text) in (None, []):
+                self._docker("image", "rm", image)
 
     def remove_containers(self, label: str) -> None:
         """Remove the containers that carry this label, running ones too."""

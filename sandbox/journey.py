@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -10,21 +11,25 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
 from sandbox import aws as embedded
-from sandbox import deploying, environment, processes, server, state
+from sandbox import deploying, environment, packages, processes, projects, server, state
 from sandbox import engine as docker
 from sandbox.aws import Aws
 from sandbox.deploying import ROOT, Deployment
 from sandbox.errors import SandboxError
 from sandbox.server import Server
+from sandbox.settings import Settings
 
 BUILD = ROOT / "build"
 PLUGIN = "covalent-awslambda-plugin"
 GREETING = "Hello, World!"
 CONFIGURE_SECONDS = 60.0
+# Each concurrent execution is a process here. Lambda throttles as well, at the account's quota.
+CALLS_PER_CORE = 4
 WORKFLOW_SECONDS = 180.0
 
 
@@ -56,59 +61,74 @@ class Journey:
     Attributes:
         home: the folder of all its files but the logs.
         logs: the folder of the logs, which outlives it.
+        python: the Python of its programs, once `set_up` has chosen it.
     """
 
-    def __init__(self, name: str, *, mode: str, port: int | None, aws_port: int | None) -> None:
+    def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
+        self.python = Path(sys.executable)
         self.home = BUILD / name
         self.logs = BUILD / "logs" / name
-        self.mode = mode
-        self.ports = (port, aws_port)
+        self.settings = settings
         self.log = Log()
         self.running = state.Running(path=self.home / "state.json")
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What stays in `home` from one time to the next: of `make up`, all that is the user's."""
+        return ("project", "covalent") if self.name == "up" else ()
+
     def begin(self) -> None:
         """Check what can be checked at once, end what a killed run left, and clear the folders."""
-        if self.mode not in deploying.MODES:
-            raise SandboxError(
-                f"MODE={self.mode} is unknown: say one of {', '.join(deploying.MODES)}"
-            )
         plugin_version()
         _check_folder(self.home)
         left_over = state.load(self.running.path)
         if left_over:
-            left_over.stop()
-        port, aws_port = self.ports
-        processes.port_or_free(port, server.WHAT, "PORT")
-        processes.port_or_free(aws_port, embedded.WHAT, "AWS_PORT")
+            left_over.stop(grace=0.0)
+        processes.port_or_free(self.settings.port, server.WHAT, "PORT")
+        processes.port_or_free(self.settings.aws_port, embedded.WHAT, "AWS_PORT")
+        self._remove_all_but(self.kept)
+        shutil.rmtree(self.logs, ignore_errors=True)
         for folder in (self.home, self.logs):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
 
     def set_up(self) -> tuple[Aws, Server, Deployment, Path]:
         """Take all steps up to the workflow."""
-        port, aws_port = self.ports
-        engine = docker.find() if self.mode != "worker" else None
+        asked = self.settings
+        engine = docker.find() if asked.mode != "worker" else None
 
         self.log.step("cookiecutter --no-input: scaffolding a project")
-        project = self._scaffold(engine)
-        self.log.detail(f"{_short(project)}")
+        project = self._project(engine)
+        self._install_packages(project)
 
         self.log.step("starting an AWS on this machine (MiniStack) and a Covalent server")
         aws = embedded.start(
-            self.home / "aws", port=aws_port, engine=engine, log=self.logs / "ministack.log"
+            self.home / "aws",
+            port=asked.aws_port,
+            engine=engine,
+            log=self.logs / "ministack.log",
+            python=self.python,
+            concurrency=CALLS_PER_CORE * (os.cpu_count() or 1),
         )
         self.running.aws, self.running.aws_port = aws.child, aws.port
+        self.running.mode = "worker" if engine is None else ""
         self.running.save()
         covalent = server.launch(
-            self.home / "covalent", aws.env, port=port, log=self.logs / "covalent.log"
+            self.home / "covalent",
+            aws.env,
+            port=asked.port,
+            log=self.logs / "covalent.log",
+            python=self.python,
         )
         self.running.covalent, self.running.covalent_port = covalent.child, covalent.port
         self.running.save()
 
         deployment = deploying.deploy(
-            project, aws, self.mode, push=False, work=self.logs / "deploy", say=self.log.step
+            project, aws, asked.mode, push=False, work=self.logs / "deploy", say=self.log.step
         )
+        self.running.mode = deployment.mode
+        self.running.image = deployment.image
+        self.running.save()
         self._ping(deployment, aws, project)
         self.log.step(f"the executor: {PLUGIN} {plugin_version()} is installed")
         server.wait(covalent)
@@ -122,12 +142,10 @@ class Journey:
             SandboxError: when it does not end COMPLETED with the greeting.
         """
         self.log.step("python workflows/hello.py, with AWSLambdaExecutor() reading samconfig.toml")
-        env = environment.clean(os.environ, home=self.home / "home", python=Path(sys.executable))
-        env.update({**aws.env, **covalent.env})
         output = processes.run(
             "workflows/hello.py",
-            [sys.executable, "workflows/hello.py"],
-            env=env,
+            [str(self.python), "workflows/hello.py"],
+            env=self._client_env(aws, covalent),
             cwd=project,
             log=self.logs / "hello.log",
             seconds=WORKFLOW_SECONDS,
@@ -146,28 +164,56 @@ class Journey:
         if lost or not dispatch.stdout:
             raise SandboxError(f"{self.logs}/hello.log lacks what the electrons printed: {lost}")
 
-    def clean_up(self, *, keep_project: bool = False) -> None:
-        """End everything, and remove the folder, except for the project if it is to be kept."""
-        self.running.stop()
-        processes.stop_all()
-        if not keep_project:
-            shutil.rmtree(self.home, ignore_errors=True)
-            return
-        for path in self.home.iterdir():
-            if path == self._projects:
-                continue
-            shutil.rmtree(path, ignore_errors=True)
-            if path.is_file():
-                path.unlink()
-
-    @property
-    def _projects(self) -> Path:
-        return self.home / "project"
-
-    def _scaffold(self, engine: docker.Engine | None) -> Path:
-        return deploying.scaffold(
-            self._projects, answers=self.answers(engine), log=self.logs / "cookiecutter.log"
+    def configure(self, aws: Aws, covalent: Server, project: Path) -> None:
+        """Write the project's names into the sandbox's own covalent.conf."""
+        processes.run(
+            "python -m covalent_awslambda_plugin configure",
+            [str(self.python), "-m", "covalent_awslambda_plugin", "configure"],
+            env=self._client_env(aws, covalent),
+            cwd=project,
+            log=self.logs / "configure.log",
+            seconds=CONFIGURE_SECONDS,
         )
+        self.log.step('configured: executor="awslambda" is this function, from any directory')
+
+    def clean_up(self, *, keep_project: bool = False) -> None:
+        """End everything and remove what is not kept; the whole folder if nothing is."""
+        # What will be removed needs no time to be written.
+        self.running.stop(grace=2.0 if self.kept else 0.0)
+        processes.stop_all()
+        self._remove_all_but((*self.kept, *(["project"] if keep_project else [])))
+
+    def _client_env(self, aws: Aws, covalent: Server) -> dict[str, str]:
+        env = environment.clean(os.environ, home=self.home / "home", python=self.python)
+        return {**env, **aws.env, **covalent.env}
+
+    def _remove_all_but(self, kept: Iterable[str]) -> None:
+        for path in self.home.glob("*"):
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.is_dir():
+                path.unlink()
+        with contextlib.suppress(OSError):  # not empty, or never made
+            self.home.rmdir()
+
+    def _project(self, engine: docker.Engine | None) -> Path:
+        """Scaffold a project; of `make up`, the one of the last time stays if it can."""
+        fresh = deploying.scaffold(
+            self.home / "fresh", answers=self.answers(engine), log=self.logs / "cookiecutter.log"
+        )
+        project, note = projects.put_in_place(
+            fresh, self.home / "project", renew_packages=self.settings.packages is not None
+        )
+        fresh.parent.rmdir()
+        self.log.detail(f"{_short(project)}{f' ({note})' if note else ''}")
+        return project
+
+    def _install_packages(self, project: Path) -> None:
+        wanted = projects.packages(project)
+        self.running.packages = "\n".join(wanted)
+        if wanted:
+            self.log.step(f"installing for the server and for scripts: {', '.join(wanted)}")
+        self.python = packages.python_with(project, self.home / "venv", self.logs / "packages.log")
 
     def answers(self, engine: docker.Engine | None) -> dict[str, str]:
         """Return the answers that differ from the template's defaults."""
@@ -179,6 +225,8 @@ class Journey:
         machine = engine.architecture if engine else _architecture()
         if machine != "x86_64":
             answers["architecture"] = machine
+        if self.settings.packages:
+            answers["packages"] = self.settings.packages
         return answers
 
     def _ping(self, deployment: Deployment, aws: Aws, project: Path) -> None:
@@ -205,38 +253,60 @@ def plugin_version() -> str:
         ) from None
 
 
-def configure(journey: Journey, aws: Aws, covalent: Server, project: Path) -> None:
-    """Write the project's names into the sandbox's own covalent.conf."""
-    env = environment.clean(os.environ, home=journey.home / "home", python=Path(sys.executable))
-    env.update({**aws.env, **covalent.env})
-    processes.run(
-        "python -m covalent_awslambda_plugin configure",
-        [sys.executable, "-m", "covalent_awslambda_plugin", "configure"],
-        env=env,
-        cwd=project,
-        log=journey.logs / "configure.log",
-        seconds=CONFIGURE_SECONDS,
-    )
-    journey.log.step('configured: executor="awslambda" is this function, from any directory')
+def write_environment(path: Path, aws: Aws, covalent: Server, project: Path, python: Path) -> None:
+    """Write a shell file that points any Covalent script at this sandbox, and back.
 
-
-def write_environment(path: Path, aws: Aws, covalent: Server, project: Path) -> None:
-    """Write a shell file that points any Covalent script at this sandbox, and back."""
+    Args:
+        path: the file to write.
+        aws: the sandbox's AWS.
+        covalent: its server.
+        project: its project.
+        python: the Python that the shell's `python` is to be.
+    """
     variables = {
-        "PYTHON": sys.executable,
         "PYTHONPYCACHEPREFIX": str(BUILD / "pycache"),
+        "SAM_CLI_TELEMETRY": "0",
         **aws.env,
         **covalent.env,
         "COVALENT_LAMBDA_SAMCONFIG": str(project / "samconfig.toml"),
     }
+    first = f"{_write_sam(path.parent / 'sandbox-bin')}:{python.parent}"
     text = _ENVIRONMENT.format(
         names=" ".join([*variables, *_UNSET, *_EXTENDED]),
         unset=" ".join(_UNSET),
         exports="\n".join(f"export {name}={shlex.quote(variables[name])}" for name in variables),
-        sam=shlex.quote(str(Path(deploying.sam_command()).parent)),
+        first=shlex.quote(first),
     )
     path.write_text(text, encoding="utf-8")
 
+
+def _write_sam(folder: Path) -> Path:
+    """Write a `sam` that deploys to the sandbox; all else it leaves to SAM CLI."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "sam"
+    program.write_text(
+        _SAM.format(
+            root=shlex.quote(str(ROOT)),
+            python=shlex.quote(sys.executable),
+            sam=shlex.quote(deploying.sam_command()),
+        ),
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    return folder
+
+
+# SAM CLI would push to a registry on amazonaws.com, and MiniStack runs no image without the
+# emulator that AWS brings along.
+_SAM = """\
+#!/bin/sh
+# `sam deploy` goes to the sandbox of `make up`; all else is SAM CLI's.
+if [ "${{1-}}" = deploy ]; then
+    shift
+    PYTHONPATH={root} exec {python} -m sandbox deploy "$@"
+fi
+exec {sam} "$@"
+"""
 
 _UNSET = (
     "AWS_PROFILE",
@@ -250,7 +320,7 @@ _EXTENDED = ("NO_PROXY", "no_proxy", "PATH")
 # For sh, bash and zsh. Sourced a second time, it keeps what it saved the first time.
 _ENVIRONMENT = """\
 # Points this shell's Covalent and AWS clients at the sandbox of `make up`:
-#   . build/demo.env && "$PYTHON" any_workflow.py
+#   . build/demo.env && python any_workflow.py
 if [ -z "${{SANDBOX_ON-}}" ]; then
     for sandbox_name in {names}; do
         eval "SANDBOX_HAD_$sandbox_name=\\${{$sandbox_name+yes}}"
@@ -275,7 +345,8 @@ unset {unset}
 {exports}
 export NO_PROXY="${{SANDBOX_OLD_NO_PROXY:+$SANDBOX_OLD_NO_PROXY,}}127.0.0.1,localhost"
 export no_proxy="$NO_PROXY"
-export PATH="$SANDBOX_OLD_PATH":{sam}
+export PATH={first}:"$SANDBOX_OLD_PATH"
+hash -r 2>/dev/null || true
 echo "this shell now uses the sandbox of make up; sandbox_off undoes it" >&2
 """
 

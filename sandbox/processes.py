@@ -192,19 +192,6 @@ def free_port() -> int:
         return port
 
 
-def port(text: str | None, setting: str) -> int | None:
-    """Return a port number that a user gave as text; None if there is none.
-
-    Raises:
-        SandboxError: when it is no port; `setting` names the variable that set it.
-    """
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise SandboxError(f"{setting}={text} is not a port: say a number from 1 to 65535")
-    return int(text)
-
-
 def port_or_free(wanted: int | None, what: str, setting: str) -> int:
     """Return `wanted` if it can be used, or any free port when it is None.
 

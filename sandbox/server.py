@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -146,19 +147,29 @@ def start(home: Path, env: Mapping[str, str], *, port: int | None = None) -> Ser
 
 
 def launch(
-    home: Path, env: Mapping[str, str], *, port: int | None = None, log: Path | None = None
+    home: Path,
+    env: Mapping[str, str],
+    *,
+    port: int | None = None,
+    log: Path | None = None,
+    python: Path = Path(sys.executable),
 ) -> Server:
-    """Start a Covalent server without waiting for it; `log` None means `home`/covalent.log."""
+    """Start a Covalent server without waiting for it; `log` None means `home`/covalent.log.
+
+    Dispatches and results that an earlier server left in `home` are there again.
+    """
     port = processes.port_or_free(port, WHAT, "PORT")
     settings = client_environment(home, port)
+    # Written at each first start; one that is there would bring back the port of the last time.
+    shutil.rmtree(settings["COVALENT_CONFIG_DIR"], ignore_errors=True)
     for name in _FOLDERS:  # the server expects them; `covalent start` makes them
         Path(settings[name]).mkdir(parents=True, exist_ok=True)
-    child_env = environment.clean(os.environ, home=home, python=Path(sys.executable))
+    child_env = environment.clean(os.environ, home=home, python=python)
     child_env.update(settings)
     child_env.update(env)
     child = processes.start(
         WHAT,
-        [sys.executable, str(_APP), str(port)],
+        [str(python), str(_APP), str(port)],
         env=child_env,
         cwd=home,
         log=log or home / "covalent.log",

@@ -29,6 +29,8 @@ class Running:
         covalent_port: its port.
         facts: what else to show of it.
         image: the image that its function was built as, or an empty string.
+        mode: "image" or "worker"; empty until it is known.
+        packages: the requirements of its function, as one text.
     """
 
     path: Path
@@ -38,6 +40,8 @@ class Running:
     covalent_port: int = 0
     facts: dict[str, str] | None = None
     image: str = ""
+    mode: str = ""
+    packages: str = ""
 
     def save(self) -> None:
         """Write it to its file, in one step."""
@@ -48,6 +52,8 @@ class Running:
             "covalent_port": self.covalent_port,
             "facts": self.facts or {},
             "image": self.image,
+            "mode": self.mode,
+            "packages": self.packages,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
@@ -58,15 +64,19 @@ class Running:
         """Tell whether all of it runs."""
         return all(child is not None and child.is_running() for child in (self.aws, self.covalent))
 
-    def stop(self) -> None:
-        """End all of it that still runs, and forget it."""
+    def stop(self, *, grace: float) -> None:
+        """End all of it that still runs, and forget it.
+
+        Args:
+            grace: the seconds that the servers have to end by themselves.
+        """
         with ThreadPoolExecutor() as side_by_side:
             ends = []
             if self.covalent:
-                ends.append(side_by_side.submit(processes.stop, self.covalent, grace=1.0))
+                ends.append(side_by_side.submit(processes.stop, self.covalent, grace=grace))
             if self.aws:
-                engine = docker.find()
-                ends.append(side_by_side.submit(aws.stop, self.aws, self.aws_port, engine))
+                engine = docker.find() if self.mode != "worker" else None
+                ends.append(side_by_side.submit(aws.stop, self.aws, self.aws_port, engine, grace))
         for end in ends:
             end.result()
         self.path.unlink(missing_ok=True)
@@ -84,6 +94,8 @@ def load(path: Path) -> Running | None:
             covalent_port=content["covalent_port"],
             facts=content["facts"],
             image=content.get("image", ""),
+            mode=content.get("mode", ""),
+            packages=content.get("packages", ""),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

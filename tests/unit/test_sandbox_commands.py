@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from sandbox.aws import Aws
 from sandbox.errors import SandboxError
 from sandbox.processes import Child
 from sandbox.server import Server
+from sandbox.settings import Settings
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -34,7 +36,11 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(commands, "BUILD", folder)
     monkeypatch.setattr(commands, "ENV_FILE", folder / "demo.env")
     monkeypatch.setattr(docker, "find", lambda: None)
-    monkeypatch.setattr(deploying, "sam_command", lambda: "/opt/sam's/bin/sam")
+    sam = tmp_path / "sam's" / "sam"
+    sam.parent.mkdir()
+    sam.write_text('#!/bin/sh\necho SAM CLI: "$@"\n')
+    sam.chmod(0o755)
+    monkeypatch.setattr(deploying, "sam_command", lambda: str(sam))
     return folder
 
 
@@ -76,7 +82,11 @@ def demo_env(tmp_path: Path) -> Path:
     home = tmp_path / "it's a $HOME"
     aws = Aws(port=4566, home=home, child=GONE, engine=None)
     covalent = Server(port=48123, home=home, child=GONE)
-    journey.write_environment(tmp_path / "demo.env", aws, covalent, home / "project")
+    python = home / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho the right one\n")
+    python.chmod(0o755)
+    journey.write_environment(tmp_path / "demo.env", aws, covalent, home / "project", python)
     return tmp_path / "demo.env"
 
 
@@ -93,20 +103,29 @@ def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_environment_file_survives_awkward_paths(tmp_path: Path, demo_env: Path) -> None:
-    """A shell that reads demo.env gets the values unchanged, is told so, and has sam."""
+    """A shell that reads demo.env gets the values unchanged, is told so, and has python."""
     script = (
         f". '{demo_env}' && printf '%s\\n' \"$COVALENT_LAMBDA_SAMCONFIG\" "
-        '"${AWS_PROFILE-none}" "$NO_PROXY" "$PATH"'
+        '"${AWS_PROFILE-none}" "$NO_PROXY" && python'
     )
     done = shell(script, AWS_PROFILE="work", NO_PROXY="a.example")
     assert done.stdout.splitlines() == [
         str(tmp_path / "it's a $HOME" / "project" / "samconfig.toml"),
         "none",
         "a.example,127.0.0.1,localhost",
-        "/usr/bin:/bin:/opt/sam's/bin",
+        "the right one",
     ]
     assert done.stderr.count("\n") == 1
     assert "this shell now uses the sandbox" in done.stderr
+
+
+def test_sam_deploy_goes_to_the_sandbox(demo_env: Path) -> None:
+    """In that shell; all else that `sam` can do is SAM CLI's own."""
+    done = shell(f". '{demo_env}'; sam build --cached; sam deploy || true")
+    assert done.stdout == "SAM CLI: build --cached\n"
+    assert done.stderr.splitlines()[1:] == [
+        "sandbox deploy: nothing is up to deploy to; `make up` starts it"
+    ]
 
 
 def test_sandbox_off_gives_a_shell_its_own_settings_back(demo_env: Path) -> None:
@@ -212,17 +231,121 @@ def test_one_port_for_two_servers_is_refused(capsys: pytest.CaptureFixture[str])
     assert "PORT and AWS_PORT are both 4000" in capsys.readouterr().err
 
 
-def test_up_says_which_port_it_ignored(
-    build: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second `make up` cannot move what runs; a port that is in use by it is no remark."""
+@pytest.fixture
+def is_up(build: Path, monkeypatch: pytest.MonkeyPatch) -> state.Running:
+    """Let a sandbox seem to run."""
     monkeypatch.setattr(state.Running, "is_whole", lambda _self: True)
-    state.Running(path=build / "up" / "state.json", aws_port=4001, covalent_port=4000).save()
-    assert commands.main(["up", "--port=5000", "--aws-port=4001"]) == 0
-    first = capsys.readouterr().out.splitlines()[0]
-    assert first == "already up; end it with `make down` first: PORT=5000 had no effect"
-    assert commands.main(["up"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "already up; end it with `make down`"
+    monkeypatch.setattr(Child, "is_running", lambda _self: True)
+    running = state.Running(
+        path=build / "up" / "state.json",
+        aws=GONE,
+        aws_port=4001,
+        covalent=GONE,
+        covalent_port=4000,
+        facts={"Covalent UI": "http://127.0.0.1:4000", "project": "build/up/project/x"},
+        mode="worker",
+        packages="numpy\npandas>=2",
+    )
+    running.save()
+    return running
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([], ""),
+        (["--port=4000", "--aws-port=4001", "--mode=worker"], ""),
+        (["--packages=numpy, pandas >= 2"], ""),
+        (["--port=5000", "--aws-port=4001"], " first: PORT=5000 had no effect"),
+        (
+            ["--mode=image", "--packages=numpy"],
+            " first: MODE=image and PACKAGES=numpy had no effect",
+        ),
+        (["--packages="], " first: PACKAGES='' had no effect"),
+    ],
+)
+def test_up_says_what_it_ignored(
+    is_up: state.Running, capsys: pytest.CaptureFixture[str], asked: list[str], said: str
+) -> None:
+    """A second `make up` cannot change what runs; a setting that it has already is no remark."""
+    assert commands.main(["up", *asked]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"already up; end it with `make down`{said}"
+
+
+def test_status_tells_what_runs(is_up: state.Running, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each program with its process, and the addresses."""
+    assert commands.main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"^gone: runs since .* \(process {GONE.pid}\)$", said, re.MULTILINE)
+    assert "Covalent UI  http://127.0.0.1:4000" in said
+
+
+def test_status_tells_what_has_ended(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that died is named, with what to do."""
+    state.Running(path=build / "up" / "state.json", aws=GONE, covalent=GONE).save()
+    assert commands.main(["status"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "gone: HAS ENDED; the end of its log is in `make logs`",
+        "gone: HAS ENDED; the end of its log is in `make logs`",
+        "not all of it runs: `make down`, then `make up`",
+    ]
+
+
+def test_status_with_nothing_up(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says how to start it."""
+    assert commands.main(["status"]) == 0
+    assert capsys.readouterr().out == "nothing is up; `make up` starts it\n"
+
+
+def test_logs_outlive_what_wrote_them(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last lines are shown after `make down`, too."""
+    log = build / "logs" / "up" / "covalent.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("\n".join(str(number) for number in range(100)))
+    assert commands.main(["logs"]) == 0
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.endswith("logs/up/covalent.log")
+    assert lines == [str(number) for number in range(80, 100)]
+
+
+def test_logs_before_the_first_up(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There are none, which is no error."""
+    assert commands.main(["logs"]) == 0
+    assert capsys.readouterr().out == "there are no logs; `make up` writes some\n"
+
+
+def test_deploying_needs_images(is_up: state.Running, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without Docker, `sam deploy` is refused with what does the same."""
+    assert commands.main(["deploy"]) == 1
+    assert 'packages by `make up PACKAGES="..."`' in capsys.readouterr().err
+
+
+def test_deploying_needs_a_build(
+    is_up: state.Running,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    clean_surroundings: Path,
+) -> None:
+    """A folder that is no project, and a project that was not built, are each told so."""
+    is_up.mode = "image"
+    is_up.save()
+    engine = docker.Engine(host="", architecture="x86_64", gateway=None, env={})
+    monkeypatch.setattr(docker, "find", lambda: engine)
+    assert commands.main(["deploy"]) == 1
+    assert "there is no template.yaml in" in capsys.readouterr().err
+    (clean_surroundings / "template.yaml").touch()
+    (clean_surroundings / "samconfig.toml").write_text(
+        '[default.global.parameters]\nregion = "us-east-1"\nstack_name = "x"\n'
+    )
+    assert commands.main(["deploy", "--config-env", "dev"]) == 1
+    assert "run `sam build` in" in capsys.readouterr().err
+
+
+def test_unknown_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only `deploy` hands on what it does not know."""
+    with pytest.raises(SystemExit):
+        commands.main(["down", "--all"])
+    assert "unrecognized arguments: --all" in capsys.readouterr().err
 
 
 def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path) -> None:
@@ -265,8 +388,7 @@ def test_the_project_is_configured_in_the_sandbox(
     aws = Aws(port=4566, home=tmp_path, child=GONE, engine=None)
     covalent = Server(port=48123, home=tmp_path, child=GONE)
     project = tmp_path / "project"
-    up = journey.Journey("up", mode="auto", port=None, aws_port=None)
-    journey.configure(up, aws, covalent, project)
+    journey.Journey("up", Settings()).configure(aws, covalent, project)
     assert seen["c"][1:] == ["-m", "covalent_awslambda_plugin", "configure"]
     assert seen["cwd"] == project
     assert seen["env"]["COVALENT_CONFIG_DIR"] == str(tmp_path / "config")
@@ -278,20 +400,32 @@ def test_down_with_nothing_up(build: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "nothing is up\n"
 
 
-def test_down_keeps_the_project(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The project, with what its user changed, is still there after `make down`; all else goes."""
-    project = build / "up" / "project" / "covalent-lambda"
-    (build / "up" / "home").mkdir(parents=True)
-    project.mkdir(parents=True)
-    (project / "mine.py").write_text("")
-    facts = {"project": "build/up/project/covalent-lambda"}
-    path = build / "up" / "state.json"
-    state.Running(path=path, aws=GONE, covalent=GONE, facts=facts).save()
+def test_down_keeps_what_is_the_users(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The project, with its changes, and the dispatches are still there; all else goes."""
+    home = build / "up"
+    for name in ("project/covalent-lambda", "covalent/results", "aws", "venv"):
+        (home / name).mkdir(parents=True)
+        (home / name / "mine.py").touch()
+    state.Running(path=home / "state.json", aws=GONE, covalent=GONE).save()
     assert commands.main(["down"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("the project stays in build/up/project/covalent-lambda, until")
-    assert (project / "mine.py").exists()
-    assert list((build / "up").iterdir()) == [build / "up" / "project"]
+    assert said[0].startswith("the project, dispatches and results stay in ")
+    assert sorted(path.name for path in home.iterdir()) == ["covalent", "project"]
+    assert (home / "project" / "covalent-lambda" / "mine.py").exists()
+
+
+def test_an_up_that_fails_keeps_what_is_the_users(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong, project and dispatches of the last time stay."""
+    result = build / "up" / "covalent" / "results" / "mine"
+    result.parent.mkdir(parents=True)
+    result.touch()
+    monkeypatch.setattr(journey, "plugin_version", lambda: "1.0")
+    monkeypatch.setattr(deploying, "scaffold", lambda *_args, **_named: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        commands.main(["up"])
+    assert result.exists()
 
 
 @pytest.mark.parametrize("name", ["demo", "up"])
@@ -311,7 +445,7 @@ def test_each_folder_has_an_image_of_its_own(build: Path) -> None:
     """The image is named after the bucket: the same for every run in a folder, so that images do
     not pile up, and another than that of any other project, so that none is replaced."""
     buckets = [
-        journey.Journey(name, mode="worker", port=None, aws_port=None).answers(None)["bucket_name"]
+        journey.Journey(name, Settings()).answers(None)["bucket_name"]
         for name in ("demo", "up", "up")
     ]
     assert buckets[0] != buckets[1] == buckets[2]
@@ -324,8 +458,20 @@ def test_down_after_a_reboot(build: Path, capsys: pytest.CaptureFixture[str]) ->
     (build / "demo.env").write_text("")
     assert commands.main(["down"]) == 0
     image, ended, shells = capsys.readouterr().out.splitlines()
-    assert "`docker image rm mine:latest` removes it" in image
+    assert image.startswith("the image mine:latest stays on the Docker engine")
     assert ended == "ended"
     assert "run sandbox_off, or open a new shell" in shells
     assert not (build / "up").exists()
     assert not (build / "demo.env").exists()
+
+
+def test_images_are_remembered(build: Path) -> None:
+    """Those that builds named by their ids only, each once, so that `make clean` finds them."""
+    up = journey.Journey("up", Settings())
+    log = up.logs / "deploy" / "sam-build.log"
+    log.parent.mkdir(parents=True)
+    for ids in (("aaaaaaaaaaaa", "bbbbbbbbbbbb"), ("bbbbbbbbbbbb", "cccccccccccc")):
+        steps = [f"Step 1/2 : RUN x\n ---> Running in 123\n ---> {name}\n" for name in ids]
+        log.write_text("".join(steps))
+        commands._remember_images(up)
+    assert commands._remembered_images() == ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"]

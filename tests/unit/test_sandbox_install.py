@@ -1,153 +1,278 @@
-"""The venvs: which Python they get, and what an interrupted installation leaves."""
+"""The set-up: which Python, which installer, what is locked, and what an interruption leaves."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from template_paths import REPOSITORY
+from template_paths import EXECUTOR, REPOSITORY
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
-VENVS = ("build/venv", "build/venv-sam")
-# Made for the tests only.
-CHECKOV_VENV = "build/venv-checkov"
+REQUIREMENTS = REPOSITORY / "requirements"
+LOCKS = sorted(path.stem for path in REQUIREMENTS.glob("*.in"))
+PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([\w.+!]+)", re.MULTILINE)
+ASKED = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==([\w.+!]+)\s*(?:;.*)?$", re.MULTILINE)
+VERSION = ".".join(map(str, sys.version_info[:3]))
+
+# A uv that makes venvs, says what it was asked for, and installs nothing.
+UV = f"""\
+#!/bin/sh
+echo "$@" >>calls
+case "$1 $2" in
+    'venv '*) exec {sys.executable} -m venv --without-pip "$5" ;;
+    'pip sync') [ ! -e slow ] || {{ echo Downloading x; sleep 30; }}; echo ' + x==1' ;;
+esac
+[ ! -e broken ] || [ "$1" != pip ]
+"""
+# No uv and no network: an index on a port that nothing listens on.
+NO_NETWORK = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9/",
+    "PIP_RETRIES": "0",
+    "PIP_CONFIG_FILE": "/dev/null",
+}
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a folder with the Makefile, the requirements, and two Pythons that only look so."""
+    """Make a folder with what the set-up needs, and a uv that installs nothing."""
     folder = tmp_path / "checkout"
-    shutil.copytree(REPOSITORY / "requirements", folder / "requirements")
+    shutil.copytree(REQUIREMENTS, folder / "requirements")
+    shutil.copytree(REPOSITORY / "sandbox", folder / "sandbox")
     shutil.copy(REPOSITORY / "Makefile", folder)
     executor = folder / "{{cookiecutter.project_name}}" / "executor"
     executor.mkdir(parents=True)
-    (executor / "pyproject.toml").write_text("")
-    for name in ("3.8.18", "3.11.7", "3.12.1"):
-        python(folder / name, name)
-    for name in [name for name in os.environ if name.startswith("MAKE") or name == "MFLAGS"]:
+    shutil.copy(EXECUTOR / "pyproject.toml", executor)
+    program(folder / "bin" / "uv", UV)
+    for name in [
+        name for name in os.environ if name.startswith(("MAKE", "PIP_")) or name == "MFLAGS"
+    ]:
         monkeypatch.delenv(name)
-    monkeypatch.delenv("PYTHON", raising=False)
+    monkeypatch.setenv("PYTHON", sys.executable)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
     return folder
 
 
-def python(path: Path, version: str) -> None:
-    """Write a program that says this version and needs half a minute to make a venv."""
+def program(path: Path, text: str) -> None:
+    """Write an executable script."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "#!/bin/sh\n"
-        f'[ "$1" = -S ] && {{ echo {version}; exit; }}\n'
-        'mkdir -p "$3"; echo a traceback; echo of many lines; sleep 30\n'
-    )
+    path.unlink(missing_ok=True)  # a venv's is a link to this machine's own
+    path.write_text(text)
     path.chmod(0o755)
 
 
-def finished(folder: Path, version: str) -> None:
-    """Make all venvs of this version, with their stamps newer than everything."""
-    for venv in (*VENVS, CHECKOV_VENV):
-        python(folder / venv / "bin" / "python", version)
-        (folder / venv / "bin" / "pip").touch()
-    for stamp in ("venv/.sandbox", "venv/.executor", "venv/.test", "venv-sam/.sam"):
-        (folder / "build" / stamp).touch()
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make to its end."""
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=100
+    )
 
 
-def make(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start make in a session of its own."""
-    return subprocess.Popen(
-        ["make", *arguments],
-        cwd=folder,
+def calls(folder: Path) -> list[str]:
+    """What uv was asked for since the last time."""
+    file = folder / "calls"
+    text = file.read_text() if file.exists() else ""
+    file.unlink(missing_ok=True)
+    return [line for line in text.splitlines() if line != "--version"]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_each_lock_is_whole(name: str) -> None:
+    """It pins all that is asked for, to a hash each, and names no place to get it from."""
+    lock = (REQUIREMENTS / f"{name}.txt").read_text()
+    pinned = dict(PINNED.findall(lock))
+    asked = ASKED.findall((REQUIREMENTS / f"{name}.in").read_text())
+    assert all(pinned[package.lower()] == version for package, version in asked)
+    assert lock.count(" \\\n    --hash=sha256:") >= len(PINNED.findall(lock)) > 0
+    assert "://" not in lock
+    assert not re.search(r"^\s*-(?!-hash)", lock, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller"), [("test", "sandbox"), ("sandbox", "build"), ("bench", "build")]
+)
+def test_one_lock_holds_another(larger: str, smaller: str) -> None:
+    """So the venv of the larger one serves the commands of the smaller one, too."""
+    entries = [
+        set(re.split(r"\n(?=\w)", (REQUIREMENTS / f"{name}.txt").read_text().strip()))
+        for name in (larger, smaller)
+    ]
+    missing = {entry for entry in entries[1] - entries[0] if not entry.startswith("#")}
+    assert not missing
+
+
+@pytest.mark.parametrize("target", ["venvs", "test-venvs", "bench-venv", "demo", "up"])
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (
+            "3.8.18",
+            "'./python' is Python 3.8.18, but Covalent needs 3.10, 3.11, 3.12 or 3.13; name",
+        ),
+        (
+            "3.14.0",
+            "'./python' is Python 3.14.0, but Covalent needs 3.10, 3.11, 3.12 or 3.13; name",
+        ),
+        (None, "'./python' is not a Python interpreter; name one: make PYTHON=python3.12 ..."),
+    ],
+)
+def test_an_unfit_python_is_refused(
+    checkout: Path, target: str, version: str | None, said: str
+) -> None:
+    """In one sentence, before anything is made."""
+    if version:
+        program(checkout / "python", f"#!/bin/sh\necho {version}\n")
+    done = make(checkout, target, "PYTHON=./python")
+    assert done.returncode != 0
+    assert done.stderr.startswith(said)
+    assert not (checkout / "build").exists()
+
+
+@pytest.mark.parametrize("version", ["3.10.1", "3.11.7", "3.12.9", "3.13.0"])
+def test_covalents_pythons_are_taken(checkout: Path, version: str) -> None:
+    """Those that Covalent's server was seen to run on."""
+    program(checkout / "python", f"#!/bin/sh\necho {version}\n")
+    command = ["sh", "requirements/check-python.sh", "./python"]
+    assert subprocess.run(command, cwd=checkout, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("target", ["demo", "up"])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("MODE=imge", "MODE=imge is unknown: say one of auto, image, worker"),
+        ("PORT=80808", "PORT=80808 is not a port: say a number from 1 to 65535"),
+        ("AWS_PORT=x", "AWS_PORT=x is not a port: say a number from 1 to 65535"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_the_venvs(
+    checkout: Path, target: str, setting: str, said: str
+) -> None:
+    """A misspelt setting costs no installation."""
+    done = make(checkout, target, setting)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == f"sandbox {target}: {said}"
+    assert not calls(checkout)
+    assert not (checkout / "build" / "venv").exists()
+
+
+def test_the_venvs_are_made_once(checkout: Path) -> None:
+    """From the lock, with its hashes; the second time nothing is asked of uv, and nothing said."""
+    first = make(checkout, "venvs")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines() == [
+        f"build/venv: installing requirements/sandbox.txt for Python {VERSION}",
+        f"build/venv-sam: installing requirements/sam.txt for Python {VERSION}",
+    ]
+    asked = calls(checkout)
+    syncs = [call for call in asked if call.startswith("pip sync")]
+    assert [call.split()[-1] for call in syncs] == [
+        "requirements/sandbox.txt",
+        "requirements/sam.txt",
+    ]
+    installs = [call for call in asked if call.startswith("pip") and "--editable" not in call]
+    assert all("--require-hashes" in call for call in installs)
+    second = make(checkout, "venvs")
+    assert (second.stdout, second.stderr, calls(checkout)) == ("", "", [])
+
+
+def test_a_changed_lock_is_installed(checkout: Path) -> None:
+    """The venv stays, and is brought up to it."""
+    make(checkout, "venvs")
+    calls(checkout)
+    with (checkout / "requirements" / "sam.txt").open("a") as lock:
+        lock.write("# changed\n")
+    make(checkout, "venvs")
+    assert [call.split()[:2] for call in calls(checkout)] == [["pip", "install"], ["pip", "sync"]]
+
+
+def test_the_tests_tools_stay(checkout: Path) -> None:
+    """`make demo` after `make test` leaves the larger set in place."""
+    make(checkout, "test-venvs")
+    program(checkout / "build" / "venv" / "bin" / "pytest", "")
+    calls(checkout)
+    assert make(checkout, "venvs").stdout == ""
+    assert not calls(checkout)
+
+
+def test_an_interrupted_installation_goes_on(checkout: Path) -> None:
+    """Ctrl-C is one line; the next command finishes what is not finished."""
+    (checkout / "slow").touch()
+    with subprocess.Popen(
+        ["make", "venvs"],
+        cwd=checkout,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
+    ) as running:
+        assert running.stdout is not None
+        while "Downloading" not in running.stdout.readline():
+            pass
+        os.killpg(running.pid, signal.SIGINT)
+        _, said = running.communicate(timeout=30)
+    own = [line for line in said.splitlines() if line and not line.startswith("make")]
+    assert own == ["interrupted; the next `make` goes on from here"]
+    (checkout / "slow").unlink()
+    calls(checkout)
+    assert make(checkout, "venvs").returncode == 0
+    assert [call.split()[:2] for call in calls(checkout)][:2] == [
+        ["pip", "install"],
+        ["pip", "sync"],
+    ]
 
 
-def venvs_begun(program: subprocess.Popen[str]) -> list[str]:
-    """Wait until both venvs are being made; the lines that say so."""
-    assert program.stdout is not None
-    return sorted(program.stdout.readline() for _venv in VENVS)
+def test_a_venv_of_another_python_is_made_anew(checkout: Path) -> None:
+    """Also one whose interpreter was removed from the machine."""
+    make(checkout, "venvs")
+    program(checkout / "build" / "venv" / "bin" / "python", "#!/bin/sh\necho 3.10.2\n")
+    (checkout / "build" / "venv-sam" / "bin" / "python").unlink()
+    calls(checkout)
+    make(checkout, "venvs")
+    made = [call.split()[-1] for call in calls(checkout) if call.startswith("venv")]
+    assert made == ["build/venv", "build/venv-sam"]
 
 
-@pytest.mark.parametrize("there", [True, False])
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ("./3.8.18", "'./3.8.18' is Python 3.8.18, but Covalent needs 3.10, 3.11 or 3.12"),
-        ("./nonsense", "'./nonsense' is not a Python interpreter"),
-    ],
-)
-def test_an_unfit_python_is_refused(checkout: Path, asked: str, said: str, *, there: bool) -> None:
-    """Also when the venvs are there already; they stay."""
-    if there:
-        finished(checkout, "3.11.7")
-    with make(checkout, "venvs", f"PYTHON={asked}") as program:
-        _, error = program.communicate(timeout=30)
-    assert program.returncode != 0
-    assert error.startswith(said)
-    assert (checkout / "build" / "venv").exists() is there
-
-
-def test_the_venvs_are_kept_when_no_python_is_asked_for(checkout: Path) -> None:
-    """One made with PYTHON=python3.11 serves every later command that names none, or the same."""
-    finished(checkout, "3.11.7")
-    for arguments in ([], ["PYTHON=./3.11.7"]):
-        with make(checkout, "venvs", *arguments) as program:
-            assert program.communicate(timeout=30) == ("", "")
-        assert program.returncode == 0
-
-
-def test_another_python_means_other_venvs(checkout: Path) -> None:
-    """They are made anew, the tests' own too; Ctrl-C meanwhile is one line and leaves none."""
-    finished(checkout, "3.11.7")
-    with make(checkout, "venvs", "PYTHON=./3.12.1") as program:
-        begun = venvs_begun(program)
-        os.killpg(program.pid, signal.SIGINT)
-        _, error = program.communicate(timeout=30)
-    assert begun == [f"making {venv} (Python 3.12.1; one to three minutes)\n" for venv in VENVS]
-    own = [line for line in error.splitlines() if line and not line.startswith("make")]
-    assert own == ["interrupted; nothing was kept"]
-    assert not any((checkout / venv).exists() for venv in (*VENVS, CHECKOV_VENV))
-
-
-def test_checkov_has_a_venv_of_its_own(checkout: Path) -> None:
-    """It is made for the tests, with the Python of the others, once these are there."""
-    finished(checkout, "3.11.7")
-    shutil.rmtree(checkout / CHECKOV_VENV)
-    with make(checkout, "test-venvs") as program:
-        assert program.stdout is not None
-        begun = program.stdout.readline()
-        os.killpg(program.pid, signal.SIGKILL)
-        program.communicate(timeout=30)
-    assert begun == f"making {CHECKOV_VENV} (Python 3.11.7; one to three minutes)\n"
-
-
-def test_a_venv_whose_python_is_gone_is_made_anew(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The interpreter that it links to was removed from the machine."""
-    finished(checkout, "3.11.7")
-    (checkout / "build" / "venv" / "bin" / "python").unlink()
-    python(checkout / "bin" / "python3", "3.12.1")
-    monkeypatch.setenv("PATH", f"{checkout}/bin:{os.environ['PATH']}")
-    with make(checkout, "venvs") as program:
-        begun = venvs_begun(program)
-        os.killpg(program.pid, signal.SIGKILL)
-        program.communicate(timeout=30)
-    assert all("(Python 3.12.1; one to three minutes)" in line for line in begun)
-
-
-def test_venvs_in_use_are_not_replaced(checkout: Path) -> None:
-    """What `make up` left running runs on them."""
-    finished(checkout, "3.11.7")
+def test_a_venv_in_use_is_not_replaced(checkout: Path) -> None:
+    """What `make up` left running runs on it."""
+    make(checkout, "venvs")
+    program(checkout / "build" / "venv" / "bin" / "python", "#!/bin/sh\necho 3.10.2\n")
     (checkout / "build" / "up").mkdir()
     (checkout / "build" / "up" / "state.json").touch()
-    with make(checkout, "venvs", "PYTHON=./3.12.1") as program:
-        _, error = program.communicate(timeout=30)
-    assert program.returncode != 0
-    assert error.startswith("build/venv has another Python and 'make up' runs on it; 'make down'")
-    assert (checkout / "build" / "venv" / ".sandbox").exists()
+    done = make(checkout, "venvs")
+    assert done.returncode != 0
+    assert done.stderr.startswith(
+        "build/venv has another Python and `make up` runs on it; `make down` first"
+    )
+    assert (checkout / "build" / "venv" / ".made-from").exists()
+
+
+def test_pip_serves_where_uv_fails(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets the same lock, with its hashes; when it fails too, that is one sentence."""
+    (checkout / "broken").touch()
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    done = make(checkout, "venvs")
+    assert done.returncode != 0
+    last = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(last) == 1
+    assert re.match(
+        r"the packages of \S+build\.txt cannot be installed; \S+install\.log holds", last[0]
+    )
+    assert not (checkout / "build" / "venv" / ".made-from").exists()
+
+
+def test_what_uv_reports_is_shown_less_its_lists(checkout: Path) -> None:
+    """Progress a line at a time; the hundred lines ` + package` are left to the log."""
+    text = UV.replace("echo ' + x==1'", "echo 'Downloading big (9.0MiB)'; echo ' + x==1'")
+    program(checkout / "bin" / "uv", text)
+    said = make(checkout, "venvs").stdout
+    assert said.count("    Downloading big (9.0MiB)\n") == 2
+    assert "x==1" not in said
+    assert " + x==1" in (checkout / "build" / "logs" / "install.log").read_text()

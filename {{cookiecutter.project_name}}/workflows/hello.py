@@ -43,8 +43,16 @@ def main() -> int:
     """Run the workflow; 0 when it completed, 1 when it did not."""
     try:
         dispatch_id = ct.dispatch(hello)("Hello", "World")
-    except ConnectionError:
-        return 1  # Covalent has said that its server does not answer, and how to start it
+    except ConnectionError as error:
+        # Covalent says it too, but only for some of its requests.
+        address = error.request.url if error.request else "its address"
+        print(
+            f"Covalent's server does not answer at {address}: `covalent start` starts it. If it "
+            "says that it took another port, stop what holds the usual one and run `covalent "
+            f"restart`. ({error})",
+            file=sys.stderr,
+        )
+        return 1
     print(f"Dispatched {dispatch_id}; waiting for Lambda ...")
     outcome = ct.get_result(dispatch_id, wait=True)
     for node in outcome.get_all_node_results():
