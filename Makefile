@@ -15,6 +15,7 @@ SAM_VENV := build/venv-sam
 CHECKOV_VENV := build/venv-checkov
 BENCH_VENV := build/venv-bench
 EXECUTOR := {{cookiecutter.project_name}}/executor
+FUNCTION := {{cookiecutter.project_name}}/function
 
 CHECK_PYTHON := sh requirements/check-python.sh "$(PYTHON)"
 INSTALL := "$(PYTHON)" requirements/install.py
@@ -27,7 +28,7 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit template e2e bench clean locks \
+.PHONY: help demo up down status logs test lint types unit isolation template e2e bench docs clean locks \
 	venvs test-venvs bench-venv check-demo check-up
 
 help: ## Show this list
@@ -51,7 +52,7 @@ status: ## What of `make up` runs, and where
 logs: ## The last lines of its logs, the function's too
 	@$(call ANY_UP,logs)
 
-test: lint types unit template e2e ## Every check
+test: lint types unit isolation template e2e ## Every check
 
 lint: test-venvs ## ruff: rules and format
 	@$(VENV)/bin/ruff check .
@@ -59,12 +60,16 @@ lint: test-venvs ## ruff: rules and format
 
 types: test-venvs ## mypy, strict
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p lambda_calls -p covalent_awslambda_plugin
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR)/lambda_calls' $(VENV)/bin/mypy --strict '$(FUNCTION)'
 	@$(VENV)/bin/mypy --strict -p sandbox
 	@$(VENV)/bin/mypy --strict requirements/install.py
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 
 unit: test-venvs ## Unit tests
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit
+
+isolation: test-venvs ## What an electron leaves behind does not reach the next one
+	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/isolation
 
 template: test-venvs ## Tests of the template and of what it generates
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/template
@@ -74,6 +79,9 @@ e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2
 
 bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops; renews docs/performance.md
 	@exec $(BENCH_VENV)/bin/python -m benchmarks $(if $(ONLY),--only='$(ONLY)')
+
+docs: test-venvs ## Write the parts of docs/ that the code knows better
+	@$(VENV)/bin/python docs/generate.py
 
 clean: ## Remove everything that was made here, images and kept dispatches too
 	@if [ -x $(VENV)/bin/python ]; then $(VENV)/bin/python -m sandbox clean; fi
