@@ -22,6 +22,7 @@ import ipaddress
 import json
 import re
 import secrets
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -173,14 +174,40 @@ def _is_ip_address(value: str) -> bool:
     return True
 
 
-def unique_bucket_name(project_name: str) -> str:
-    """A bucket name nobody else has: bucket names are shared by all AWS accounts."""
-    random_part = secrets.token_hex(RANDOM_BYTES)
-    room = BUCKET_NAME_LIMIT - len(random_part) - 1
+def random_suffix() -> str:
+    """The end of a project's names: in one account, two projects with the default answers would
+    otherwise be one stack. Bucket names are even shared by all accounts."""
+    return secrets.token_hex(RANDOM_BYTES)
+
+
+def bucket_name(project_name: str, suffix: str) -> str:
+    """The default bucket name, within S3's rules for any project name."""
+    room = BUCKET_NAME_LIMIT - len(suffix) - 1
     slug = re.sub(r"[^a-z0-9]+", "-", project_name.lower())
     if slug.startswith(RESERVED_BUCKET_PREFIXES):
         slug = f"covalent-{slug}"
-    return f"{slug[:room].strip('-')}-{random_part}"
+    return f"{slug[:room].strip('-')}-{suffix}"
+
+
+# --- where the template comes from -----------------------------------------------------------
+
+
+def without_credentials(address: str) -> str:
+    """The template's address without a user and a password or token: projects are published."""
+    return re.sub(r"(?<=://)[^/@]*@", "", address)
+
+
+def template_version() -> str:
+    """What git calls the version of the template; empty when it does not come from git."""
+    folder = Path(__file__).parent
+    if not (folder / ".git").exists():  # git would name the version of a folder above
+        return ""
+    command = ["git", "-C", str(folder), "describe", "--tags", "--always", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 # --- numbers and choices ---------------------------------------------------------------------
@@ -610,9 +637,10 @@ class Answers(Extension):
         forget_this_module()
         entries = json.loads(Path(__file__).with_name("cookiecutter.json").read_text("utf-8"))
         self.own = {PROJECT_FOLDER, *(text for text in entries.values() if isinstance(text, str))}
-        environment.filters.update(checked=checked, partition=partition, dns_suffix=dns_suffix)
-        environment.globals["running_python"] = running_python
-        environment.globals["unique_bucket_name"] = unique_bucket_name
+        filters = (checked, partition, dns_suffix, bucket_name, without_credentials)
+        environment.filters.update({each.__name__: each for each in filters})
+        functions = (running_python, random_suffix, template_version)
+        environment.globals.update({each.__name__: each for each in functions})
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Refuse an answer that is a Jinja template: cookiecutter would run it.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from baking import Bake, run, tool
-from reading import read_samconfig, read_template
+from reading import image_functions, read_overrides, read_samconfig, read_template
 
 ANSWERS: dict[str, dict[str, str]] = {
     "default": {},
@@ -41,6 +41,8 @@ FILLED_IN = {
     "subnet-<id>": "subnet-0123456789abcdef0",
     "sg-<id>": "sg-0123456789abcdef0",
     "<queue>": "dead-letters",
+    "<topic>": "alarms",
+    "<boundary>": "boundary",
 }
 
 
@@ -97,6 +99,11 @@ def test_contract_names(bake: Bake) -> None:
         "SubnetIds",
         "SecurityGroupIds",
         "DeadLetterQueueArn",
+        "Alarms",
+        "AlarmDuration",
+        "AlarmTopicArn",
+        "PermissionsBoundaryArn",
+        "RolePath",
     }
     assert set(template["Outputs"]) == {
         "FunctionName",
@@ -107,7 +114,9 @@ def test_contract_names(bake: Bake) -> None:
         "ExecutorPolicyArn",
         "ExecutorSnippet",
     }
-    function = template["Resources"]["ElectronFunction"]
+    ((logical_id, function),) = image_functions(template).items()
+    # The executor knows a project by the start of it.
+    assert logical_id.startswith("ElectronFunction")
     assert "Runtime" not in function["Properties"]
     assert function["Metadata"]["Dockerfile"] == "function/Dockerfile"
     assert function["Metadata"]["DockerContext"] == "."
@@ -129,6 +138,8 @@ def test_names_agree_between_samconfig_and_template(project: Path) -> None:
     environments = read_samconfig(project)
     pairs = environments["default"]["global"]["parameters"]["parameter_overrides"]
     assert dict(pair.split("=", 1) for pair in pairs) == {k: v for k, v in defaults.items() if v}
+    by_name = {name: read_overrides(each) for name, each in environments.items()}
+    assert {name for name, found in by_name.items() if found["Alarms"] == "On"} == {"prod"}
     text = (project / "samconfig.toml").read_text(encoding="utf-8")
     for name, value in defaults.items():
         line = f'    "{name}=' if value else f'    # "{name}='
@@ -140,7 +151,7 @@ def test_commented_parameters_work_once_filled_in(bake: Bake) -> None:
     project's own tests and SAM CLI take."""
     project = bake()
     config = project / "samconfig.toml"
-    text = config.read_text(encoding="utf-8").replace('    # "', '    "')
+    text = re.sub(r'    # ("[A-Z])', r"    \1", config.read_text(encoding="utf-8"))
     for placeholder, value in FILLED_IN.items():
         text = text.replace(placeholder, value)
     config.write_text(text, encoding="utf-8")
@@ -154,7 +165,8 @@ def test_commented_parameters_work_once_filled_in(bake: Bake) -> None:
 
 
 def test_environments(project: Path) -> None:
-    """Each environment has names of its own, within AWS's lengths; ci never prompts."""
+    """Each environment has names of its own, within AWS's lengths; only prod asks before it
+    deploys, and ci not before it deletes. (What the commands then do: tests/e2e.)"""
     environments = read_samconfig(project)
     assert list(environments) == ["default", "dev", "prod", "ci"]
     stacks = [each["global"]["parameters"]["stack_name"] for each in environments.values()]
@@ -168,9 +180,11 @@ def test_environments(project: Path) -> None:
         ]
         assert len(set(names)) == len(environments)
         assert max(map(len, names)) <= limit
-    assert environments["ci"]["deploy"]["parameters"]["confirm_changeset"] is False
-    assert environments["ci"]["deploy"]["parameters"]["fail_on_empty_changeset"] is False
-    assert environments["ci"]["delete"]["parameters"]["no_prompts"] is True
+    deploy = {name: each["deploy"]["parameters"] for name, each in environments.items()}
+    asking = {name for name, found in deploy.items() if found["confirm_changeset"]}
+    assert asking == {"prod"}
+    assert {name for name, found in deploy.items() if found.get("no_prompts")} == {"ci"}
+    assert not any(found["fail_on_empty_changeset"] for found in deploy.values())
 
 
 # SAM builds its commands lazily: their parameters show only in the modules that define them.
@@ -217,6 +231,8 @@ def test_samconfig_keys_are_sams_own(bake: Bake) -> None:
         for command, table in tables.items():
             assert set(table) == {"parameters"}, (environment, command)
             accepted = known["deploy" if command == "global" else command]
+            if command == "deploy":  # sam delete reads this table
+                accepted |= known["delete"]
             assert set(table["parameters"]) <= accepted, (environment, command)
 
 
