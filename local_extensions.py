@@ -17,6 +17,7 @@ Standard library only, besides cookiecutter and Jinja: neither depends on ``pack
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import ipaddress
 import json
@@ -28,7 +29,9 @@ from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import NoReturn
 
+from cookiecutter.config import BUILTIN_ABBREVIATIONS
 from cookiecutter.exceptions import FailedHookException
+from cookiecutter.repository import expand_abbreviations
 from jinja2 import Environment
 from jinja2.ext import Extension
 
@@ -174,27 +177,42 @@ def _is_ip_address(value: str) -> bool:
     return True
 
 
-def random_suffix() -> str:
-    """The end of a project's names: in one account, two projects with the default answers would
-    otherwise be one stack. Bucket names are even shared by all accounts."""
-    return secrets.token_hex(RANDOM_BYTES)
+def unique_bucket_name(project_name: str) -> str:
+    """A bucket name nobody else has: bucket names are shared by all AWS accounts."""
+    return f"{_bucket_stem(project_name)}-{secrets.token_hex(RANDOM_BYTES)}"
 
 
-def bucket_name(project_name: str, suffix: str) -> str:
-    """The default bucket name, within S3's rules for any project name."""
-    room = BUCKET_NAME_LIMIT - len(suffix) - 1
+def suffix(bucket: str, project_name: str) -> str:
+    """The end of the project's other names, as unique as the bucket's.
+
+    With the default answers alone, two projects in one account would otherwise be one stack. It
+    follows from an answer, so that an update of the project keeps it.
+    """
+    digits = 2 * RANDOM_BYTES
+    default = re.fullmatch(rf"(.*)-([0-9a-f]{{{digits}}})", bucket)
+    if default and default[1] == _bucket_stem(project_name):
+        return default[2]
+    return hashlib.sha256(bucket.encode()).hexdigest()[:digits]
+
+
+def _bucket_stem(project_name: str) -> str:
+    room = BUCKET_NAME_LIMIT - 2 * RANDOM_BYTES - 1
     slug = re.sub(r"[^a-z0-9]+", "-", project_name.lower())
     if slug.startswith(RESERVED_BUCKET_PREFIXES):
         slug = f"covalent-{slug}"
-    return f"{slug[:room].strip('-')}-{suffix}"
+    return slug[:room].strip("-")
 
 
 # --- where the template comes from -----------------------------------------------------------
 
 
-def without_credentials(address: str) -> str:
-    """The template's address without a user and a password or token: projects are published."""
-    return re.sub(r"(?<=://)[^/@]*@", "", address)
+def address(template: str) -> str:
+    """Where the template is, as git and cruft take it.
+
+    Without a user and a password or token: projects are published.
+    """
+    whole = expand_abbreviations(template.removeprefix("git+"), BUILTIN_ABBREVIATIONS)
+    return re.sub(r"(?<=://)[^/@]*@", "", whole).removeprefix("file://")
 
 
 def template_version() -> str:
@@ -637,9 +655,9 @@ class Answers(Extension):
         forget_this_module()
         entries = json.loads(Path(__file__).with_name("cookiecutter.json").read_text("utf-8"))
         self.own = {PROJECT_FOLDER, *(text for text in entries.values() if isinstance(text, str))}
-        filters = (checked, partition, dns_suffix, bucket_name, without_credentials)
+        filters = (checked, partition, dns_suffix, suffix, address)
         environment.filters.update({each.__name__: each for each in filters})
-        functions = (running_python, random_suffix, template_version)
+        functions = (running_python, unique_bucket_name, template_version)
         environment.globals.update({each.__name__: each for each in functions})
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:

@@ -399,13 +399,14 @@ def test_longest_names_are_within_aws_limits(bake: Bake) -> None:
         ("https://user:secret@example.org/a.git", "https://example.org/a.git"),
         ("https://ghp_token@example.org/a", "https://example.org/a"),
         ("git@example.org:team/a.git", "git@example.org:team/a.git"),
-        ("gh:team/a", "gh:team/a"),
+        ("gh:team/a", "https://github.com/team/a.git"),
+        ("git+file:///srv/a", "/srv/a"),
         ("/home/ann@home/a", "/home/ann@home/a"),
     ],
 )
 def test_recorded_address_has_no_credentials(address: str, kept: str) -> None:
     """A password or token in the template's address does not get into the project."""
-    assert local_extensions.without_credentials(address) == kept
+    assert local_extensions.address(address) == kept
 
 
 @given(st.from_regex(r"[A-Za-z](?:[A-Za-z0-9_-]{0,48}[A-Za-z0-9])?", fullmatch=True))
@@ -416,8 +417,17 @@ def test_default_bucket_name(project_name: str) -> None:
     """The default bucket name is a valid one whatever the project's name is."""
     assume(not local_extensions.WINDOWS_DEVICES.fullmatch(project_name))
     assert local_extensions.check_project_name(project_name, {}) == project_name
-    name = local_extensions.bucket_name(project_name, local_extensions.random_suffix())
+    name = local_extensions.unique_bucket_name(project_name)
     assert local_extensions.check_bucket_name(name, {}) == name
+    assert local_extensions.suffix(name, project_name) == name[-8:]
+
+
+def test_names_are_as_unique_as_the_bucket() -> None:
+    """Buckets of one's own choice give each project other names, though they end in one date."""
+    buckets = ("a-20261126", "b-20261126", "covalent-lambda-2026112", "c")
+    ends = {local_extensions.suffix(each, "covalent-lambda") for each in buckets}
+    assert len(ends) == len(buckets)
+    assert all(re.fullmatch("[0-9a-f]{8}", end) for end in ends)
 
 
 def test_command_line_refusal(template: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -254,6 +255,79 @@ def test_rule_for_images(bake: Bake) -> None:
     assert found["action"] == {"type": "expire"}
     assert found["selection"]["countType"] == "imageCountMoreThan"
     assert found["selection"]["countNumber"] == 10
+
+
+# Where AWS's clients look for a region when none is said, another one may be set.
+AWS_COMMAND = re.compile(r"\baws (?!configure|sso)[a-z0-9-]+ [a-z-]+[^`\n]*")
+
+
+def test_every_aws_command_names_the_region(bake: Bake) -> None:
+    """Every command of AWS's CLI, and of boto3, in the README says the project's region: in China
+    and GovCloud nothing works without."""
+    project = bake(region="us-gov-west-1")
+    text = (project / "README.md").read_text(encoding="utf-8")
+    commands = AWS_COMMAND.findall(text)
+    assert len(commands) >= 8
+    for command in commands:
+        assert "--region us-gov-west-1" in command or "--region <region>" in command, command
+    assert "region_name='us-gov-west-1'" in text
+    assert "us-east-1" not in text
+
+
+def test_private_base(bake: Bake) -> None:
+    """A project on a base image of one's own says how to log in to its registry."""
+    base = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/base:1.0"
+    assert "docker login" in (bake(base_image=base) / "README.md").read_text(encoding="utf-8")
+
+
+def test_deployer_policy(project: Path) -> None:
+    """The deployer's policy fits into a managed policy, names every resource but those that AWS
+    knows no names for, and covers every environment's names."""
+    text = (project / "docs" / "deployer-policy.json").read_text(encoding="utf-8")
+    statements = {each["Sid"]: each for each in json.loads(text)["Statement"]}
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    assert len(re.sub(r"\s", "", text)) <= 6144
+    everything = {sid for sid, each in statements.items() if each["Resource"] == "*"}
+    assert everything == {"ReadTemplates", "LogInToRegistry", "LookAround"}
+    assert not any("*" in action for each in statements.values() for action in each["Action"])
+    for each in read_samconfig(project).values():
+        names = {**read_overrides(each), **each["global"]["parameters"]}
+        for sid, resource in (
+            ("Stacks", f"stack/{names['stack_name']}"),
+            ("Function", f"function:{names['FunctionName']}"),
+            ("Log", f"log-group:/aws/lambda/{names['FunctionName']}"),
+            ("Bucket", f":::{names['BucketName']}"),
+            ("Alarms", f"alarm:{names['stack_name']}"),
+        ):
+            found = statements[sid]["Resource"]
+            listed = found if isinstance(found, list) else [found]
+            ends = [pattern.rpartition(resource[:9])[2].rstrip("*") for pattern in listed]
+            assert any(resource[9:].startswith(end) for end in ends), (sid, resource)
+
+
+def test_bill_of_materials(bake: Bake, tmp_path: Path) -> None:
+    """What is installed is listed in CycloneDX's form: name, version, address, license."""
+    spec = importlib.util.spec_from_file_location(
+        "install", bake() / "function" / "build" / "install.py"
+    )
+    assert spec is not None and spec.loader is not None
+    install = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(install)
+    package = tmp_path / "Some_package-1.2+local.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Name: Some_package\nVersion: 1.2+local\nLicense: MIT\n")
+    install.write_bill_of_materials(tmp_path)
+    bill = json.loads((tmp_path / "bill-of-materials.json").read_text(encoding="utf-8"))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    by_name = {each["name"]: each for each in bill["components"]}
+    assert by_name["Some_package"] == {
+        "type": "library",
+        "name": "Some_package",
+        "version": "1.2+local",
+        "purl": "pkg:pypi/some-package@1.2%2Blocal",
+        "licenses": [{"license": {"name": "MIT"}}],
+    }
+    assert "pytest" in by_name  # what the interpreter itself has counts too
 
 
 def test_readme_lists_every_parameter(project: Path) -> None:

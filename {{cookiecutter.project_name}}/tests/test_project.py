@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,6 @@ def test_handler_answers_ping(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["covalent_lambda"] == 1
+    assert answer["covalent_lambda"] == runpy.run_path(str(wire))["PROTOCOL"]
     assert answer["status"] == "ok"
     assert answer["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
