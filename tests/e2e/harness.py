@@ -117,6 +117,11 @@ class Project:
         """The template that `sam build` wrote and `sam deploy` reads."""
         return read_template(self.folder / ".aws-sam" / "build" / "template.yaml")
 
+    def local_repository(self) -> str:
+        """What SAM CLI calls this project's images on this machine, `sam local`'s too."""
+        (logical_id,) = image_functions(read_template(self.folder / "template.yaml"))
+        return logical_id.lower()
+
     def image(self) -> str:
         """The name that `sam build` gave the image."""
         functions = image_functions(self.built_template())

@@ -76,7 +76,7 @@ def lacking(reason: str) -> None:
 @pytest.fixture(scope="module")
 def make(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
     """Generate a project; its images are gone afterwards."""
-    names: list[str] = []
+    projects: list[Project] = []
 
     def made(name: str, **answers: str) -> Project:
         work = tmp_path_factory.mktemp(name)
@@ -84,13 +84,12 @@ def make(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
             answers = {"architecture": docker.architecture, **answers}
         answers = {"project_name": name, **answers}
         folder = scaffold(work / "projects", answers=answers, log=work / "cookiecutter.log")
-        names.append(name)
-        return Project(folder, work, docker)
+        projects.append(Project(folder, work, docker))
+        return projects[-1]
 
     yield made
-    for name in names:
-        docker.remove_images(f"electronfunction:{name}-*")
-    docker.remove_images("electronfunction:rapid-*")
+    for project in projects:
+        docker.remove_images(f"{project.local_repository()}:*")
 
 
 def build_base(engine: Engine, file: str, tag: str, context: Path, *arguments: str) -> None:

@@ -15,6 +15,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -459,6 +460,8 @@ def test_no_action_is_forgotten(ready: Account) -> None:
     found = set()
     for policy in ("FunctionRole", "ExecutorPolicy"):
         for statement in ready.document(policy)["Statement"]:
+            if statement["Effect"] == "Deny":
+                continue
             resources = as_list(statement["Resource"])
             objects = [each for each in resources if ":s3:" in each and "/" in each]
             patterns = [each.split("/", 1)[1] for each in objects]
@@ -467,6 +470,28 @@ def test_no_action_is_forgotten(ready: Account) -> None:
                     Permission(policy, statement["Sid"], action, each) for each in patterns or [""]
                 }
     assert found == set(NEEDED)
+
+
+@pytest.mark.parametrize("policy", ["FunctionRole", "ExecutorPolicy"])
+@pytest.mark.parametrize(
+    ("account", "decision"), [(ACCOUNT, "allowed"), ("111111111111", "explicitDeny")]
+)
+def test_bucket_of_another_account(
+    ready: Account, policy: str, account: str, decision: str
+) -> None:
+    """Once another account owns the bucket's name, IAM's simulator denies what it allows now."""
+    key = {
+        "ContextKeyName": "aws:ResourceAccount",
+        "ContextKeyValues": [account],
+        "ContextKeyType": "string",
+    }
+    answers = ready.root("iam").simulate_custom_policy(
+        PolicyInputList=[json.dumps(ready.document(policy))],
+        ActionNames=["s3:GetObject"],
+        ResourceArns=[f"arn:aws:s3:::{ready.outputs['BucketName']}/blobs/any"],
+        ContextEntries=[key],
+    )["EvaluationResults"]
+    assert [each["EvalDecision"] for each in answers] == [decision]
 
 
 def test_function_may_do_nothing_else(ready: Account) -> None:
@@ -526,12 +551,16 @@ def test_everything_on_deploys(tmp_path: Path) -> None:
         attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         queue = attributes["Attributes"]["QueueArn"]
         config = project / "samconfig.toml"
-        text = config.read_text(encoding="utf-8").replace('    # "', '    "')
+        text = re.sub(r'    # ("[A-Z])', r"    \1", config.read_text(encoding="utf-8"))
+        topic = client(aws, "sns", "us-east-1").create_topic(Name="alarms")["TopicArn"]
         for placeholder, value in (
             ("arn:aws:kms:us-east-1:<account>:key/<id>", key),
             ("subnet-<id>", "subnet-0123456789abcdef0"),
             ("sg-<id>", "sg-0123456789abcdef0"),
             ("arn:aws:sqs:us-east-1:<account>:<queue>", queue),
+            ("arn:aws:sns:us-east-1:<account>:<topic>", topic),
+            ("arn:aws:iam::<account>:policy/<boundary>", "arn:aws:iam::aws:policy/ReadOnlyAccess"),
+            ("Alarms=Off", "Alarms=On"),
             ("ReservedConcurrency=-1", "ReservedConcurrency=5"),
             ("Tracing=Disabled", "Tracing=Active"),
         ):
@@ -548,6 +577,8 @@ def test_everything_on_deploys(tmp_path: Path) -> None:
         assert resources["UseKeyThroughBucket"] == key
         logs = client(aws, "logs", deployed.region).describe_log_groups()["logGroups"]
         assert [each["kmsKeyId"] for each in logs] == [key]
+        alarms = client(aws, "cloudwatch", deployed.region).describe_alarms()["MetricAlarms"]
+        assert [each["AlarmActions"] for each in alarms] == [[topic]] * 3
         name = deployed.outputs["FunctionName"]
         functions = client(aws, "lambda", deployed.region)
         function = functions.get_function(FunctionName=name)

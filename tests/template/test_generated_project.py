@@ -288,8 +288,8 @@ def test_deployer_policy(project: Path) -> None:
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     assert len(re.sub(r"\s", "", text)) <= 6144
     everything = {sid for sid, each in statements.items() if each["Resource"] == "*"}
-    assert everything == {"ReadTemplates", "LogInToRegistry", "LookAround"}
-    assert not any("*" in action for each in statements.values() for action in each["Action"])
+    assert everything == {"LogInToRegistry", "LookAround"}
+    assert not any("*" in json.dumps(each["Action"]) for each in statements.values())
     for each in read_samconfig(project).values():
         names = {**read_overrides(each), **each["global"]["parameters"]}
         for sid, resource in (
