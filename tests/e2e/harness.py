@@ -122,6 +122,13 @@ class Project:
         (logical_id,) = image_functions(read_template(self.folder / "template.yaml"))
         return logical_id.lower()
 
+    def prune_images(self) -> None:
+        """Remove this project's images from this machine, by the command in its README."""
+        text = (self.folder / "README.md").read_text(encoding="utf-8")
+        (command,) = (x for x in text.splitlines() if x.strip().startswith("docker image prune"))
+        done = run([*command.split(), "--force"], self.folder, self.engine.env, 60)
+        assert done.code == 0, str(done)
+
     def image(self) -> str:
         """The name that `sam build` gave the image."""
         functions = image_functions(self.built_template())

@@ -89,7 +89,7 @@ def make(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
 
     yield made
     for project in projects:
-        docker.remove_images(f"{project.local_repository()}:*")
+        project.prune_images()
 
 
 def build_base(engine: Engine, file: str, tag: str, context: Path, *arguments: str) -> None:

@@ -156,7 +156,7 @@ def site(docker: Engine, cloud: Aws, tmp_path_factory: pytest.TempPathFactory) -
     built = project.sam("build")
     assert built.code == 0, str(built)
     yield Site(project, cloud)
-    docker.remove_images(f"{project.local_repository()}:*")
+    project.prune_images()
 
 
 @pytest.fixture
@@ -348,4 +348,25 @@ def test_two_people(
     finally:
         site.clean_up()
         second.clean_up()
-        docker.remove_images(f"{other.local_repository()}:*")
+        other.prune_images()
+
+
+def test_images_are_cleaned_up(site: Site) -> None:
+    """The README's command removes all images of this project from this machine, those that were
+    pushed too, and none of another's."""
+    site.deploy()
+    site.clean_up()
+    kept = image_names(site.project)
+    mine = {name for name in kept if site.project.local_repository() in name}
+    assert len(mine) >= 2
+    site.project.prune_images()
+    assert kept - image_names(site.project) == mine
+    assert site.project.sam("build").code == 0
+
+
+def image_names(project: Project) -> set[str]:
+    """The names of all images on this machine."""
+    form = "{{.Repository}}:{{.Tag}}"
+    command = ["docker", "image", "ls", "--format", form]
+    done = harness.run(command, project.folder, project.engine.env, 60)
+    return {name for name in done.stdout.split() if "<none>" not in name}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,24 +129,20 @@ class Office:
             formation.delete_stack(StackName=name)
         harness.wait_until(lambda: not self.stacks(), "the stacks' end", 30)
         s3, logs = self.root("s3"), self.root("logs")
-        for bucket in s3.list_buckets()["Buckets"]:
-            if bucket["Name"].startswith("covalent-lambda"):
-                s3.delete_bucket(Bucket=bucket["Name"])
+        for bucket in (each["Name"] for each in s3.list_buckets()["Buckets"]):
+            if bucket.startswith("covalent-lambda"):
+                s3.delete_bucket(Bucket=bucket)
+                continue
+            # SAM CLI does not upload again what is there: templates, in its own bucket.
+            for each in s3.list_object_versions(Bucket=bucket).get("Versions", []):
+                s3.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
         for group in logs.describe_log_groups()["logGroups"]:
             logs.delete_log_group(logGroupName=group["logGroupName"])
 
     def decisions(self, actions: list[str], resource: str) -> dict[str, str]:
         """What IAM's simulator says of the user's actions on a resource."""
-        service = {
-            "ContextKeyName": "iam:PassedToService",
-            "ContextKeyValues": ["lambda.amazonaws.com"],
-            "ContextKeyType": "string",
-        }
         answers = self.root("iam").simulate_principal_policy(
-            PolicySourceArn=self.user.arn,
-            ActionNames=actions,
-            ResourceArns=[resource],
-            ContextEntries=[service],
+            PolicySourceArn=self.user.arn, ActionNames=actions, ResourceArns=[resource]
         )["EvaluationResults"]
         return {each["EvalActionName"]: each["EvalDecision"] for each in answers}
 
@@ -176,7 +173,7 @@ def office(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             ready = Office(aws, project, user, document, arn)
             refuse_plain_http_once(ready)
             yield ready
-    docker.remove_images(f"{project.local_repository()}:*")
+    project.prune_images()
 
 
 def refuse_plain_http_once(office: Office) -> None:
@@ -234,7 +231,10 @@ def test_deploying_needs(empty: Office, action: str) -> None:
     with empty.without(action):
         refused = empty.sam("deploy")
     assert refused.code != 0, str(refused)
-    assert action in refused.stdout + refused.stderr or "Denied" in refused.stderr, str(refused)
+    # Who may not describe a stack is not told so: SAM CLI takes it for one that is not there.
+    reason = {"cloudformation:DescribeStacks": r"\[InitialCreation\] already exists"}
+    expected = reason.get(action, f"not authorized to perform: {action}")
+    assert re.search(expected, refused.stdout + refused.stderr), str(refused)
 
 
 @pytest.mark.parametrize("action", DEPLOY_AGAIN)
@@ -307,6 +307,9 @@ def test_cloudformation_may_act_on_what_the_stack_has(standing: Office) -> None:
     statements = {each["Sid"]: each for each in standing.document["Statement"]}
     rest = {*SAMS_OWN, "BucketOfSamCli", "LookAround"}
     assert set(found) == set(statements) - rest
+    # The simulator of this AWS takes no context: it cannot say which service a role is passed to.
+    assert set(statements["GiveItToLambda"]["Condition"]) == {"StringEquals"}
+    del found["GiveItToLambda"]
     for sid, resource in found.items():
         actions = as_list(statements[sid]["Action"])
         allowed = standing.decisions(actions, resource)

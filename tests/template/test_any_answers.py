@@ -21,7 +21,7 @@ from reading import (
     read_template,
 )
 
-INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN", "WORKDIR"}
+INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "LABEL", "RUN", "WORKDIR"}
 
 # Names that YAML would read as something else, if they stood there bare.
 NOT_TEXT = ["123", "1e5", "1_000", "0x1F", "0o17", "2024-01-01", "yes", "no", "null", "true", "-"]
