@@ -122,9 +122,9 @@ def test_handler_answers_ping(tmp_path: Path) -> None:
     for source in [*(ROOT / "function").glob("*.py"), wire]:
         shutil.copy(str(source), str(tmp_path))
     program = (
-        "import app, json, sys, types\n"
+        "import app, json, sys, types, wire\n"
         "context = types.SimpleNamespace(memory_limit_in_mb='512')\n"
-        "print(json.dumps(app.handler(json.load(sys.stdin), context)))"
+        "print(json.dumps([wire.PROTOCOL, app.handler(json.load(sys.stdin), context)]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -135,7 +135,7 @@ def test_handler_answers_ping(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["covalent_lambda"] == 1
+    protocol, answer = json.loads(done.stdout)
+    assert answer["covalent_lambda"] == protocol
     assert answer["status"] == "ok"
     assert answer["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
