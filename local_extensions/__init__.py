@@ -43,8 +43,10 @@ from .names import (
     check_region,
     dns_suffix,
     partition,
+    suffix,
     unique_bucket_name,
 )
+from .origin import address, template_version
 from .packages import check_packages
 from .refusals import Given, is_jinja, refuse
 
@@ -76,11 +78,10 @@ class Answers(Extension):
         self.own = {PROJECT_FOLDER, *texts}
         self.asking = Asking.under_way()
         self.asking.take_as_texts()
-        environment.filters.update(
-            checked=self.checked, partition=partition, dns_suffix=dns_suffix
-        )
-        environment.globals["running_python"] = running_python
-        environment.globals["unique_bucket_name"] = unique_bucket_name
+        filters = (self.checked, partition, dns_suffix, suffix, address)
+        environment.filters.update({each.__name__: each for each in filters})
+        functions = (running_python, unique_bucket_name, template_version)
+        environment.globals.update({each.__name__: each for each in functions})
 
     def checked(self, answers: Given, name: str) -> str:
         """The filter: the answer to one question in its plain form, or Refused."""

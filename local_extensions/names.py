@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 import secrets
@@ -115,9 +116,25 @@ def _is_ip_address(value: str) -> bool:
 
 def unique_bucket_name(project_name: str) -> str:
     """A bucket name nobody else has: bucket names are shared by all AWS accounts."""
-    random_part = secrets.token_hex(RANDOM_BYTES)
-    room = BUCKET_NAME_LIMIT - len(random_part) - 1
+    return f"{_bucket_stem(project_name)}-{secrets.token_hex(RANDOM_BYTES)}"
+
+
+def suffix(bucket: str, project_name: str) -> str:
+    """The end of the project's other names, as unique as the bucket's.
+
+    With the default answers alone, two projects in one account would otherwise be one stack. It
+    follows from an answer, so that an update of the project keeps it.
+    """
+    digits = 2 * RANDOM_BYTES
+    default = re.fullmatch(rf"(.*)-([0-9a-f]{{{digits}}})", bucket)
+    if default and default[1] == _bucket_stem(project_name):
+        return default[2]
+    return hashlib.sha256(bucket.encode()).hexdigest()[:digits]
+
+
+def _bucket_stem(project_name: str) -> str:
+    room = BUCKET_NAME_LIMIT - 2 * RANDOM_BYTES - 1
     slug = re.sub(r"[^a-z0-9]+", "-", project_name.lower())
     if slug.startswith(RESERVED_BUCKET_PREFIXES):
         slug = f"covalent-{slug}"
-    return f"{slug[:room].strip('-')}-{random_part}"
+    return slug[:room].strip("-")

@@ -26,7 +26,7 @@ from harness import PROJECT, PYTHON, Deployed, Outcome, Project, Workbench
 from iam import User
 
 from sandbox import engine as docker_engine
-from sandbox import journey, processes
+from sandbox import journey
 from sandbox.aws import Aws, running_aws
 from sandbox.deploying import Deploying, base_images, scaffold
 from sandbox.engine import Engine
@@ -109,20 +109,8 @@ def deployed(
     problem = harness.why_no_push(steps.region)
     if problem:
         lacking(problem)
-    listen = "TCP-LISTEN:80,bind=127.0.0.1,reuseaddr,fork"
-    forward = processes.start(
-        "the registry's port",
-        ["socat", listen, f"TCP:127.0.0.1:{aws.port}"],
-        env=os.environ,
-        cwd=work,
-        log=work / "socat.log",
-    )
-    try:
-        harness.wait_until(lambda: harness.listens(80), "socat on port 80", 10)
-        with project.with_emulator(aws):
-            command = project.sam("deploy", env=aws.env, seconds=harness.DEPLOY_SECONDS)
-    finally:
-        processes.stop(forward)
+    with harness.reachable_registry(aws, work), project.with_emulator(aws):
+        command = project.sam("deploy", env=aws.env, seconds=harness.DEPLOY_SECONDS)
     assert command.code == 0, str(command)
     outputs = steps.outputs()
     with user.holding(outputs["ExecutorPolicyArn"]):

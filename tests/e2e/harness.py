@@ -12,6 +12,7 @@ and its registry's name leads to this machine.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -22,11 +23,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from iam import User
 
-from sandbox import environment
+from sandbox import environment, processes
 from sandbox.aws import ACCOUNT, Aws
 from sandbox.deploying import Deploying, client, image_functions, read_template, sam_command
 from sandbox.engine import Engine
@@ -114,6 +116,18 @@ class Project:
     def built_template(self) -> dict[str, Any]:
         """The template that `sam build` wrote and `sam deploy` reads."""
         return read_template(self.folder / ".aws-sam" / "build" / "template.yaml")
+
+    def local_repository(self) -> str:
+        """What SAM CLI calls this project's images on this machine, `sam local`'s too."""
+        (logical_id,) = image_functions(read_template(self.folder / "template.yaml"))
+        return logical_id.lower()
+
+    def prune_images(self) -> None:
+        """Remove this project's images from this machine, by the command in its README."""
+        text = (self.folder / "README.md").read_text(encoding="utf-8")
+        (command,) = (x for x in text.splitlines() if x.strip().startswith("docker image prune"))
+        done = run([*command.split(), "--force"], self.folder, self.engine.env, 60)
+        assert done.code == 0, str(done)
 
     def image(self) -> str:
         """The name that `sam build` gave the image."""
@@ -272,6 +286,36 @@ def why_no_push(region: str) -> str | None:
     if shutil.which("socat") is None:
         return "socat is missing"
     return None
+
+
+@contextlib.contextmanager
+def reachable_registry(aws: Aws, work: Path) -> Iterator[None]:
+    """Let the registry's name, which leads to port 80 of this machine, reach the embedded AWS."""
+    listen = "TCP-LISTEN:80,bind=127.0.0.1,reuseaddr,fork"
+    forward = processes.start(
+        "the registry's port",
+        ["socat", listen, f"TCP:127.0.0.1:{aws.port}"],
+        env=os.environ,
+        cwd=work,
+        log=work / "socat.log",
+    )
+    try:
+        wait_until(lambda: listens(80), "socat on port 80", 10)
+        yield
+    finally:
+        processes.stop(forward)
+
+
+def project_wire(project: Project) -> ModuleType:
+    """The generated project's own wire.py."""
+    package = project.folder / "executor" / "lambda_calls"
+    spec = importlib.util.spec_from_file_location("project_wire", package / "wire.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float) -> None:

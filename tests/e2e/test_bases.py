@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def lacking(reason: str) -> None:
 @pytest.fixture(scope="module")
 def make(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
     """Generate a project; its images are gone afterwards."""
-    names: list[str] = []
+    projects: list[Project] = []
 
     def made(name: str, **answers: str) -> Project:
         work = tmp_path_factory.mktemp(name)
@@ -85,13 +86,12 @@ def make(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
             answers = {"architecture": docker.architecture, **answers}
         answers = {"project_name": name, **answers}
         folder = scaffold(work / "projects", answers=answers, log=work / "cookiecutter.log")
-        names.append(name)
-        return Project(folder, work, docker)
+        projects.append(Project(folder, work, docker))
+        return projects[-1]
 
     yield made
-    for name in names:
-        docker.remove_images(f"electronfunction:{name}-*")
-    docker.remove_images("electronfunction:rapid-*")
+    for project in projects:
+        project.prune_images()
 
 
 def build_base(engine: Engine, file: str, tag: str, context: Path, *arguments: str) -> None:
@@ -236,6 +236,36 @@ def test_no_lambda_runtime(make: Make, docker: Engine, tmp_path: Path) -> None:
         docker.remove_images("covalent-lambda-bases-plain:1")
     assert built.code != 0
     assert "has no Lambda runtime (awslambdaric)" in " ".join(built.stderr.split())
+
+
+def test_hashed_packages(make: Make, docker: Engine, tmp_path: Path) -> None:
+    """Packages pinned by hash are installed and listed in the image's bill of materials, beside
+    those of the base; one whose hash is another ends the build."""
+    pinned = tmp_path / "pinned.txt"
+    pinned.write_text(f"iniconfig==2.0.0 --hash=sha256:{sha256_of('iniconfig==2.0.0')}\n")
+    project = make("bases-hashed", python_version=PYTHON, packages=str(pinned))
+    for image in base_images((project.folder / "function" / "Dockerfile").read_text("utf-8")):
+        needs(docker, image, project.work / "pull.log")
+    built = project.sam("build")
+    assert built.code == 0, str(built)
+    bill = in_image(project, "-c", "print(open('/var/task/bill-of-materials.json').read())")
+    listed = {each["name"]: each["version"] for each in json.loads(bill.stdout)["components"]}
+    assert listed["iniconfig"] == "2.0.0"
+    assert {"covalent", "awslambdaric", "boto3", "cloudpickle", "pip"} <= set(listed)
+    requirements = project.folder / "function" / "requirements.txt"
+    requirements.write_text(f"iniconfig==2.0.0 --hash=sha256:{'0' * 64}\n")
+    refused = project.sam("build")
+    assert refused.code != 0
+    assert "DO NOT MATCH THE HASHES" in refused.stdout + refused.stderr, str(refused)
+
+
+def sha256_of(requirement: str) -> str:
+    """The digest of the file that pip would install for a requirement."""
+    words = ["-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
+    command = [sys.executable, *words, "--report", "-", requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (found,) = json.loads(done.stdout)["install"]
+    return str(found["download_info"]["archive_info"]["hashes"]["sha256"])
 
 
 @pytest.fixture(scope="module")

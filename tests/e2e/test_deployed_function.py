@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import platform
-import sys
 from types import ModuleType
 
+import harness
 import pytest
 from harness import PYTHON, Deployed
 
@@ -15,14 +14,7 @@ from harness import PYTHON, Deployed
 @pytest.fixture(scope="module")
 def wire(deployed: Deployed) -> ModuleType:
     """The generated project's own wire.py."""
-    package = deployed.project.folder / "executor" / "lambda_calls"
-    spec = importlib.util.spec_from_file_location("project_wire", package / "wire.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return harness.project_wire(deployed.project)
 
 
 def test_deploy_needs_no_flag(deployed: Deployed) -> None:

@@ -16,6 +16,7 @@ import copy
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -495,6 +496,8 @@ def test_no_action_is_forgotten(ready: Account) -> None:
     found = set()
     for policy in ("FunctionRole", "ExecutorPolicy"):
         for statement in ready.document(policy)["Statement"]:
+            if statement["Effect"] == "Deny":
+                continue
             resources = as_list(statement["Resource"])
             objects = [each for each in resources if ":s3:" in each and "/" in each]
             patterns = [each.split("/", 1)[1] for each in objects]
@@ -503,6 +506,20 @@ def test_no_action_is_forgotten(ready: Account) -> None:
                     Permission(policy, statement["Sid"], action, each) for each in patterns or [""]
                 }
     assert found == set(NEEDED)
+
+
+@pytest.mark.parametrize("policy", ["FunctionRole", "ExecutorPolicy"])
+def test_bucket_of_another_account(ready: Account, policy: str) -> None:
+    """Where the bucket belongs to another account than the one the policy was made in, a large
+    argument is refused."""
+    document = ready.document(policy)
+    (statement,) = [each for each in document["Statement"] if each["Effect"] == "Deny"]
+    owner = statement["Condition"]["StringNotEquals"]
+    assert owner == {"aws:ResourceAccount": ACCOUNT}
+    owner["aws:ResourceAccount"] = "111111111111"
+    fails = pytest.raises(AssertionError, match=r"(?s)Access ?[dD]enied")
+    with ready.in_force(policy, document), fails:
+        argument_arrives(ready)
 
 
 def test_function_may_do_nothing_else(ready: Account) -> None:
@@ -564,12 +581,16 @@ def test_everything_on_deploys(tmp_path: Path) -> None:
         attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         queue = attributes["Attributes"]["QueueArn"]
         config = project / "samconfig.toml"
-        text = config.read_text(encoding="utf-8").replace('    # "', '    "')
+        text = re.sub(r'    # ("[A-Z])', r"    \1", config.read_text(encoding="utf-8"))
+        topic = client(aws, "sns", "us-east-1").create_topic(Name="alarms")["TopicArn"]
         for placeholder, value in (
             ("arn:aws:kms:us-east-1:<account>:key/<id>", key),
             ("subnet-<id>", "subnet-0123456789abcdef0"),
             ("sg-<id>", "sg-0123456789abcdef0"),
             ("arn:aws:sqs:us-east-1:<account>:<queue>", queue),
+            ("arn:aws:sns:us-east-1:<account>:<topic>", topic),
+            ("arn:aws:iam::<account>:policy/<boundary>", "arn:aws:iam::aws:policy/ReadOnlyAccess"),
+            ("Alarms=Off", "Alarms=On"),
             ("ReservedConcurrency=-1", "ReservedConcurrency=5"),
             ("Tracing=Disabled", "Tracing=Active"),
         ):
@@ -586,6 +607,8 @@ def test_everything_on_deploys(tmp_path: Path) -> None:
         assert resources["UseKeyThroughBucket"] == key
         logs = client(aws, "logs", deployed.region).describe_log_groups()["logGroups"]
         assert [each["kmsKeyId"] for each in logs] == [key]
+        alarms = client(aws, "cloudwatch", deployed.region).describe_alarms()["MetricAlarms"]
+        assert [each["AlarmActions"] for each in alarms] == [[topic]] * 3
         name = deployed.outputs["FunctionName"]
         functions = client(aws, "lambda", deployed.region)
         function = functions.get_function(FunctionName=name)

@@ -37,6 +37,21 @@ def read_template(project: Path) -> dict[str, Any]:
     return loaded
 
 
+def image_functions(template: dict[str, Any]) -> dict[str, Any]:
+    """The template's functions, by logical id: it is the project's own."""
+    return {
+        name: resource
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+
+
+def image_function(project: Path) -> dict[str, Any]:
+    """The template's one function."""
+    (function,) = image_functions(read_template(project)).values()
+    return dict(function)
+
+
 def read_samconfig(project: Path) -> dict[str, Any]:
     """samconfig.toml, less its version: its environments."""
     loaded = tomllib.loads((project / "samconfig.toml").read_text(encoding="utf-8"))

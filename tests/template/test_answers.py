@@ -18,7 +18,13 @@ from cookiecutter.exceptions import FailedHookException
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement, Requirement
-from reading import read_requirements
+from reading import (
+    image_functions,
+    read_overrides,
+    read_requirements,
+    read_samconfig,
+    read_template,
+)
 
 sys.path.insert(0, str(TEMPLATE))  # cookiecutter puts it there too, when it loads the extension
 import local_extensions
@@ -364,10 +370,44 @@ def test_refused_requirements_file(bake: Bake, output: Path, tmp_path: Path, lin
     assert list(output.iterdir()) == []
 
 
-def test_unique_bucket_names() -> None:
-    """The default bucket name is never the same."""
-    names = {local_extensions.unique_bucket_name("My_" + "x" * 47) for _ in range(50)}
-    assert len(names) == 50
+def test_two_projects_with_the_same_answers_share_no_name(bake: Bake, tmp_path: Path) -> None:
+    """Stack, function, bucket and image of a second project with the default answers are others,
+    and each project's own names end alike."""
+    names = []
+    for number in range(2):
+        project = bake().rename(tmp_path / str(number))
+        default = read_samconfig(project)["default"]
+        pairs = read_overrides(default)
+        (function,) = image_functions(read_template(project))
+        stack = default["global"]["parameters"]["stack_name"]
+        names.append([stack, pairs["FunctionName"], pairs["BucketName"], function])
+        assert len({name[-8:] for name in names[-1]}) == 1
+    assert all(first != second for first, second in zip(*names, strict=True))
+
+
+def test_longest_names_are_within_aws_limits(bake: Bake) -> None:
+    """With the longest project name, default names fit with every environment's suffix."""
+    environments = read_samconfig(bake(project_name="p" * 50))
+    for each in environments.values():
+        assert len(each["global"]["parameters"]["stack_name"]) <= 104  # sam adds to it, up to 128
+        assert len(read_overrides(each)["FunctionName"]) <= 64
+        assert len(read_overrides(each)["BucketName"]) <= 63
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("https://user:secret@example.org/a.git", "https://example.org/a.git"),
+        ("https://ghp_token@example.org/a", "https://example.org/a"),
+        ("git@example.org:team/a.git", "git@example.org:team/a.git"),
+        ("gh:team/a", "https://github.com/team/a.git"),
+        ("git+file:///srv/a", "/srv/a"),
+        ("/home/ann@home/a", "/home/ann@home/a"),
+    ],
+)
+def test_recorded_address_has_no_credentials(address: str, kept: str) -> None:
+    """A password or token in the template's address does not get into the project."""
+    assert local_extensions.address(address) == kept
 
 
 @given(st.from_regex(r"[A-Za-z](?:[A-Za-z0-9_-]{0,48}[A-Za-z0-9])?", fullmatch=True))
@@ -380,6 +420,15 @@ def test_default_bucket_name(project_name: str) -> None:
     assert local_extensions.check_project_name(project_name, {}) == project_name
     name = local_extensions.unique_bucket_name(project_name)
     assert local_extensions.check_bucket_name(name, {}) == name
+    assert local_extensions.suffix(name, project_name) == name[-8:]
+
+
+def test_names_are_as_unique_as_the_bucket() -> None:
+    """Buckets of one's own choice give each project other names, though they end in one date."""
+    buckets = ("a-20261126", "b-20261126", "covalent-lambda-2026112", "c")
+    ends = {local_extensions.suffix(each, "covalent-lambda") for each in buckets}
+    assert len(ends) == len(buckets)
+    assert all(re.fullmatch("[0-9a-f]{8}", end) for end in ends)
 
 
 def test_command_line_refusal(template: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import string
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cookiecutter.exceptions import FailedHookException
@@ -14,6 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from reading import (
+    image_function,
     read_dockerfile,
     read_overrides,
     read_requirements,
@@ -21,7 +21,7 @@ from reading import (
     read_template,
 )
 
-INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN", "WORKDIR"}
+INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "FROM", "LABEL", "RUN", "WORKDIR"}
 
 # Names that YAML would read as something else, if they stood there bare.
 NOT_TEXT = ["123", "1e5", "1_000", "0x1F", "0o17", "2024-01-01", "yes", "no", "null", "true", "-"]
@@ -153,8 +153,9 @@ def check_image(project: Path, said: dict[str, str]) -> None:
     assert arguments["PROJECT_PYTHON"] == said["python_version"]
     if said.get("base_image", "auto") != "auto":
         assert arguments["BASE_IMAGE"] == said["base_image"]
-    function: dict[str, Any] = read_template(project)["Resources"]["ElectronFunction"]
-    assert function["Properties"]["Architectures"] == [said.get("architecture", "x86_64")]
+    assert image_function(project)["Properties"]["Architectures"] == [
+        said.get("architecture", "x86_64")
+    ]
     lines = read_requirements(project)
     names = [line if "://" in line else Requirement(line).name for line in lines]
     assert all(name in said.get("packages", "") for name in names)

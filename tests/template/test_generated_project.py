@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from baking import Bake, run, tool
-from reading import read_samconfig, read_template
+from reading import image_functions, read_overrides, read_samconfig, read_template
 
 ANSWERS: dict[str, dict[str, str]] = {
     "default": {},
@@ -41,6 +42,8 @@ FILLED_IN = {
     "subnet-<id>": "subnet-0123456789abcdef0",
     "sg-<id>": "sg-0123456789abcdef0",
     "<queue>": "dead-letters",
+    "<topic>": "alarms",
+    "<boundary>": "boundary",
 }
 
 
@@ -97,6 +100,11 @@ def test_contract_names(bake: Bake) -> None:
         "SubnetIds",
         "SecurityGroupIds",
         "DeadLetterQueueArn",
+        "Alarms",
+        "AlarmDuration",
+        "AlarmTopicArn",
+        "PermissionsBoundaryArn",
+        "RolePath",
     }
     assert set(template["Outputs"]) == {
         "FunctionName",
@@ -107,7 +115,9 @@ def test_contract_names(bake: Bake) -> None:
         "ExecutorPolicyArn",
         "ExecutorSnippet",
     }
-    function = template["Resources"]["ElectronFunction"]
+    ((logical_id, function),) = image_functions(template).items()
+    # The executor knows a project by the start of it.
+    assert logical_id.startswith("ElectronFunction")
     assert "Runtime" not in function["Properties"]
     assert function["Metadata"]["Dockerfile"] == "function/Dockerfile"
     assert function["Metadata"]["DockerContext"] == "."
@@ -129,6 +139,8 @@ def test_names_agree_between_samconfig_and_template(project: Path) -> None:
     environments = read_samconfig(project)
     pairs = environments["default"]["global"]["parameters"]["parameter_overrides"]
     assert dict(pair.split("=", 1) for pair in pairs) == {k: v for k, v in defaults.items() if v}
+    by_name = {name: read_overrides(each) for name, each in environments.items()}
+    assert {name for name, found in by_name.items() if found["Alarms"] == "On"} == {"prod"}
     text = (project / "samconfig.toml").read_text(encoding="utf-8")
     for name, value in defaults.items():
         line = f'    "{name}=' if value else f'    # "{name}='
@@ -140,7 +152,7 @@ def test_commented_parameters_work_once_filled_in(bake: Bake) -> None:
     project's own tests and SAM CLI take."""
     project = bake()
     config = project / "samconfig.toml"
-    text = config.read_text(encoding="utf-8").replace('    # "', '    "')
+    text = re.sub(r'    # ("[A-Z])', r"    \1", config.read_text(encoding="utf-8"))
     for placeholder, value in FILLED_IN.items():
         text = text.replace(placeholder, value)
     config.write_text(text, encoding="utf-8")
@@ -154,7 +166,8 @@ def test_commented_parameters_work_once_filled_in(bake: Bake) -> None:
 
 
 def test_environments(project: Path) -> None:
-    """Each environment has names of its own, within AWS's lengths; ci never prompts."""
+    """Each environment has names of its own, within AWS's lengths; only prod asks before it
+    deploys, and ci not before it deletes. (What the commands then do: tests/e2e.)"""
     environments = read_samconfig(project)
     assert list(environments) == ["default", "dev", "prod", "ci"]
     stacks = [each["global"]["parameters"]["stack_name"] for each in environments.values()]
@@ -168,9 +181,11 @@ def test_environments(project: Path) -> None:
         ]
         assert len(set(names)) == len(environments)
         assert max(map(len, names)) <= limit
-    assert environments["ci"]["deploy"]["parameters"]["confirm_changeset"] is False
-    assert environments["ci"]["deploy"]["parameters"]["fail_on_empty_changeset"] is False
-    assert environments["ci"]["delete"]["parameters"]["no_prompts"] is True
+    deploy = {name: each["deploy"]["parameters"] for name, each in environments.items()}
+    asking = {name for name, found in deploy.items() if found["confirm_changeset"]}
+    assert asking == {"prod"}
+    assert {name for name, found in deploy.items() if found.get("no_prompts")} == {"ci"}
+    assert not any(found["fail_on_empty_changeset"] for found in deploy.values())
 
 
 # SAM builds its commands lazily: their parameters show only in the modules that define them.
@@ -217,6 +232,8 @@ def test_samconfig_keys_are_sams_own(bake: Bake) -> None:
         for command, table in tables.items():
             assert set(table) == {"parameters"}, (environment, command)
             accepted = known["deploy" if command == "global" else command]
+            if command == "deploy":  # sam delete reads this table
+                accepted |= known["delete"]
             assert set(table["parameters"]) <= accepted, (environment, command)
 
 
@@ -238,6 +255,79 @@ def test_rule_for_images(bake: Bake) -> None:
     assert found["action"] == {"type": "expire"}
     assert found["selection"]["countType"] == "imageCountMoreThan"
     assert found["selection"]["countNumber"] == 10
+
+
+# Where AWS's clients look for a region when none is said, another one may be set.
+AWS_COMMAND = re.compile(r"\baws (?!configure|sso)[a-z0-9-]+ [a-z-]+[^`\n]*")
+
+
+def test_every_aws_command_names_the_region(bake: Bake) -> None:
+    """Every command of AWS's CLI, and of boto3, in the README says the project's region: in China
+    and GovCloud nothing works without."""
+    project = bake(region="us-gov-west-1")
+    text = (project / "README.md").read_text(encoding="utf-8")
+    commands = AWS_COMMAND.findall(text)
+    assert len(commands) >= 8
+    for command in commands:
+        assert "--region us-gov-west-1" in command or "--region <region>" in command, command
+    assert "region_name='us-gov-west-1'" in text
+    assert "us-east-1" not in text
+
+
+def test_private_base(bake: Bake) -> None:
+    """A project on a base image of one's own says how to log in to its registry."""
+    base = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/base:1.0"
+    assert "docker login" in (bake(base_image=base) / "README.md").read_text(encoding="utf-8")
+
+
+def test_deployer_policy(project: Path) -> None:
+    """The deployer's policy fits into a managed policy, names every resource but those that AWS
+    knows no names for, and covers every environment's names."""
+    text = (project / "docs" / "deployer-policy.json").read_text(encoding="utf-8")
+    statements = {each["Sid"]: each for each in json.loads(text)["Statement"]}
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    assert len(re.sub(r"\s", "", text)) <= 6144
+    everything = {sid for sid, each in statements.items() if each["Resource"] == "*"}
+    assert everything == {"LogInToRegistry", "LookAround"}
+    assert not any("*" in json.dumps(each["Action"]) for each in statements.values())
+    for each in read_samconfig(project).values():
+        names = {**read_overrides(each), **each["global"]["parameters"]}
+        for sid, resource in (
+            ("Stacks", f"stack/{names['stack_name']}"),
+            ("Function", f"function:{names['FunctionName']}"),
+            ("Log", f"log-group:/aws/lambda/{names['FunctionName']}"),
+            ("Bucket", f":::{names['BucketName']}"),
+            ("Alarms", f"alarm:{names['stack_name']}"),
+        ):
+            found = statements[sid]["Resource"]
+            listed = found if isinstance(found, list) else [found]
+            ends = [pattern.rpartition(resource[:9])[2].rstrip("*") for pattern in listed]
+            assert any(resource[9:].startswith(end) for end in ends), (sid, resource)
+
+
+def test_bill_of_materials(bake: Bake, tmp_path: Path) -> None:
+    """What is installed is listed in CycloneDX's form: name, version, address, license."""
+    spec = importlib.util.spec_from_file_location(
+        "install", bake() / "function" / "build" / "install.py"
+    )
+    assert spec is not None and spec.loader is not None
+    install = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(install)
+    package = tmp_path / "Some_package-1.2+local.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Name: Some_package\nVersion: 1.2+local\nLicense: MIT\n")
+    install.write_bill_of_materials(tmp_path)
+    bill = json.loads((tmp_path / "bill-of-materials.json").read_text(encoding="utf-8"))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    by_name = {each["name"]: each for each in bill["components"]}
+    assert by_name["Some_package"] == {
+        "type": "library",
+        "name": "Some_package",
+        "version": "1.2+local",
+        "purl": "pkg:pypi/some-package@1.2%2Blocal",
+        "licenses": [{"license": {"name": "MIT"}}],
+    }
+    assert "pytest" in by_name  # what the interpreter itself has counts too
 
 
 def test_readme_lists_every_parameter(project: Path) -> None:

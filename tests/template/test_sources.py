@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -57,6 +58,8 @@ def test_a_folder_a_zip_and_git_generate_the_same(
     for name, source in sources.items():
         done = run(*COOKIECUTTER, *source, "-o", name, *answers, cwd=output)
         assert (done.returncode, done.stdout) == (0, ""), name
+    for name in sources:  # it says where the project comes from
+        (output / name / "covalent-lambda" / "docs" / "origin.md").unlink()
     expected = contents(output / "folder" / "covalent-lambda")
     assert len(expected) > 20
     assert expected == contents(output / "zip" / "covalent-lambda")
@@ -157,6 +160,28 @@ def update(project: Path) -> None:
     assert done.returncode == 0
     assert "updated and is as clean as possible" in done.stdout
     assert list(project.rglob("*.rej")) == []
+
+
+def test_what_cookiecutter_made_can_be_updated(repository: Path, output: Path) -> None:
+    """The command in docs/origin.md makes a project ready for `cruft update`, which keeps its
+    names in AWS."""
+    command = (*COOKIECUTTER, address(repository), "--no-input", "packages=a ; os_name=='posix'")
+    assert run(*command, cwd=output).returncode == 0
+    project = output / "covalent-lambda"
+    before = (project / "samconfig.toml").read_text(encoding="utf-8")
+    git(project, "init", "--quiet", "--initial-branch=main")
+    commit(project, "made")
+    page = (project / "docs" / "origin.md").read_text(encoding="utf-8")
+    (link,) = (line for line in page.splitlines() if line.startswith("cruft link "))
+    assert f"--checkout {FIRST} " in link
+    link = link.replace("cruft", shlex.join(CRUFT), 1)
+    assert run("sh", "-c", link, cwd=project).returncode == 0
+    commit(project, "linked")
+    later_version(repository)
+    update(project)
+    wanted = before.replace("lint = true\n", "lint = true\nregion = 'eu-west-1'\n")
+    assert (project / "samconfig.toml").read_text(encoding="utf-8") == wanted
+    assert (project / "function" / "added.py").is_file()
 
 
 @pytest.mark.parametrize("in_git", [True, False], ids=["in_git", "not_in_git"])

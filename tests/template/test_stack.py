@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from baking import TEMPLATE, Bake, checkov, run, tool
+from baking import PROJECT, TEMPLATE, Bake, checkov, run, tool
+from reading import image_functions
 
 OFF: dict[str, str] = {}
 ON = {
@@ -26,6 +27,9 @@ ON = {
     "SubnetIds": "subnet-0123456789abcdef0,subnet-0fedcba9876543210",
     "SecurityGroupIds": "sg-0123456789abcdef0",
     "DeadLetterQueueArn": "arn:aws:sqs:us-east-1:123456789012:dead-letters",
+    "Alarms": "On",
+    "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
+    "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary",
 }
 VARIANTS = {"default": OFF, "everything_on": ON}
 
@@ -65,7 +69,14 @@ class Stack:
         for name in ON:  # used in conditions, or given a value
             del parameters[name]
         del self.template["Metadata"]  # it lists the parameters
-        self.template["Resources"] = self._branch(self.template["Resources"])
+        resources = {
+            name: resource
+            for name, resource in self.template["Resources"].items()
+            if "Condition" not in resource or self._holds(self.conditions[resource["Condition"]])
+        }
+        for resource in resources.values():
+            resource.pop("Condition", None)
+        self.template["Resources"] = self._branch(resources)
 
     def write(self, path: Path) -> Path:
         """The stack as a template; JSON, which YAML includes."""
@@ -79,11 +90,23 @@ class Stack:
     def statements(self, logical_id: str) -> dict[str, dict[str, Any]]:
         """The policy statements of a role or of a managed policy, by Sid."""
         properties = self.properties(logical_id)
-        documents = [each["PolicyDocument"] for each in properties.get("Policies", [properties])]
+        policies = [*properties.get("Policies", [properties]), *self._attached(logical_id)]
+        documents = [each["PolicyDocument"] for each in policies]
         listed = [each for document in documents for each in document["Statement"]]
         by_sid = {each["Sid"]: each for each in listed}
         assert len(by_sid) == len(listed)
         return by_sid
+
+    def _attached(self, role: str) -> list[dict[str, Any]]:
+        """The policies of a role that are resources of their own."""
+        listed = (each["Properties"] for each in self.template["Resources"].values())
+        return [each for each in listed if each.get("Roles") == [{"Ref": role}]]
+
+    @property
+    def function(self) -> dict[str, Any]:
+        """The properties of the function, whose logical id is the project's own."""
+        ((name, _),) = image_functions(self.template).items()
+        return self.properties(name)
 
     def actions(self, logical_id: str) -> set[str]:
         """Every action that is allowed."""
@@ -99,6 +122,8 @@ class Stack:
                 return _GONE
             if set(value) == {"Ref"} and value["Ref"] in self.values:
                 return self.values[value["Ref"]]
+            if set(value) == {"Fn::Select"}:
+                return self._select(*value["Fn::Select"])
             if set(value) == {"Fn::Split"}:
                 delimiter, text = value["Fn::Split"]
                 return str(self._branch(text)).split(delimiter)
@@ -120,8 +145,17 @@ class Stack:
         left, right = map(self._text, argument)
         return left == right
 
+    def _select(self, index: Any, items: list[Any]) -> Any:
+        return self._branch(items[int(index)])
+
     def _text(self, value: Any) -> str:
         return self.texts[value["Ref"]] if isinstance(value, dict) else str(value)
+
+
+def resources_of(stack: Stack, kind: str) -> list[dict[str, Any]]:
+    """The properties of all resources of a type."""
+    resources = stack.template["Resources"].values()
+    return [each["Properties"] for each in resources if each["Type"] == kind]
 
 
 def as_list(value: Any) -> list[str]:
@@ -170,6 +204,8 @@ def test_each_addition_alone(bake: Bake) -> None:
             "key": Stack(project, {"KmsKeyArn": ON["KmsKeyArn"]}),
             "network": Stack(project, network),
             "queue": Stack(project, {"DeadLetterQueueArn": ON["DeadLetterQueueArn"]}),
+            "alarms": Stack(project, {name: ON[name] for name in ("Alarms", "AlarmTopicArn")}),
+            "boundary": Stack(project, {"PermissionsBoundaryArn": ON["PermissionsBoundaryArn"]}),
         }.items()
     }
     key = {"kms:Decrypt", "kms:GenerateDataKey"}
@@ -185,6 +221,8 @@ def test_each_addition_alone(bake: Bake) -> None:
         "key": {"FunctionRole": key, "ExecutorPolicy": key},
         "network": {"FunctionRole": interfaces, "ExecutorPolicy": set()},
         "queue": {"FunctionRole": {"sqs:SendMessage"}, "ExecutorPolicy": set()},
+        "alarms": {"FunctionRole": set(), "ExecutorPolicy": set()},
+        "boundary": {"FunctionRole": set(), "ExecutorPolicy": set()},
     }
 
 
@@ -193,8 +231,8 @@ def test_settings_reach_the_resources(bake: Bake) -> None:
     project = bake()
     off, on = Stack(project, OFF), Stack(project, ON)
     names = {"ReservedConcurrentExecutions", "Tracing", "VpcConfig"}
-    assert not names & set(off.properties("ElectronFunction"))
-    function = on.properties("ElectronFunction")
+    assert not names & set(off.function)
+    function = on.function
     assert function["ReservedConcurrentExecutions"] == ON["ReservedConcurrency"]
     assert function["Tracing"] == "Active"
     assert function["VpcConfig"] == {
@@ -214,16 +252,47 @@ def test_settings_reach_the_resources(bake: Bake) -> None:
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == algorithm
 
 
-def test_projects_of_one_name_have_images_of_their_own(bake: Bake, tmp_path: Path) -> None:
-    """SAM CLI names a local image by logical id and tag: a second project with the default answers
-    must not replace the first one's."""
-    first = bake().rename(tmp_path / "first")
-    tags = [
-        Stack(project, OFF).template["Resources"]["ElectronFunction"]["Metadata"]["DockerTag"]
-        for project in (first, bake())
-    ]
-    assert tags[0] != tags[1]
-    assert all(re.fullmatch(r"[a-z0-9-]+-python3\.\d+", tag) for tag in tags)
+def test_alarms(bake: Bake) -> None:
+    """Alarms are there when they are on only; each says what it means and tells the topic."""
+    project, kind = bake(), "AWS::CloudWatch::Alarm"
+    assert resources_of(Stack(project, OFF), kind) == []
+    found = resources_of(Stack(project, ON), kind)
+    assert {each["MetricName"] for each in found} == {"Errors", "Throttles", "Duration"}
+    assert all(each["AlarmDescription"] for each in found)
+    assert all(each["AlarmActions"] == [ON["AlarmTopicArn"]] for each in found)
+    silent = resources_of(Stack(project, {"Alarms": "On"}), kind)
+    assert not any("AlarmActions" in each for each in silent)
+
+
+def test_nothing_is_replaced_for_a_name(bake: Bake) -> None:
+    """No property that IAM cannot change holds the function's name: a renamed function must not
+    give users a new policy, nor AWS a new role."""
+    resources = Stack(bake(), OFF).template["Resources"]
+    for name in ("FunctionRole", "ExecutorPolicy"):
+        properties = resources[name]["Properties"]
+        fixed = {key: properties.get(key) for key in ("Description", "Path", "ManagedPolicyName")}
+        assert "FunctionName" not in json.dumps(fixed)
+
+
+def test_what_holds_data_outlives_the_stack(bake: Bake) -> None:
+    """Bucket and log stay when the stack is deleted or a name changes; a deployment that fails at
+    once leaves neither."""
+    resources = Stack(bake(), OFF).template["Resources"]
+    for name in ("TransferBucket", "FunctionLogGroup"):
+        assert resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert resources[name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_function_that_leaves_a_network_keeps_its_rights_until_then(bake: Bake) -> None:
+    """The rights in the network are a resource that the function refers to: CloudFormation makes
+    it before the function enters, and deletes it after the function has left."""
+    text = (bake() / "template.yaml").read_text(encoding="utf-8")
+    template = yaml.load(text, Loader=Loader)
+    assert template["Resources"]["NetworkPolicy"]["Condition"] == "InVpc"
+    (function,) = image_functions(template).values()
+    condition, inside, outside = function["Properties"]["Role"]["Fn::If"]
+    assert condition == "InVpc"
+    assert inside == {"Fn::Select": [0, [outside, {"Ref": "NetworkPolicy"}]]}
 
 
 def test_electrons_may_not_change_the_network(bake: Bake) -> None:
@@ -239,9 +308,19 @@ def test_no_wildcards(variant: Stack) -> None:
     """No action has a wildcard; a resource that is everything has its reason in the template."""
     for name in ("FunctionRole", "ExecutorPolicy"):
         for sid, statement in variant.statements(name).items():
+            if statement["Effect"] == "Deny":
+                continue
             assert not any("*" in action for action in as_list(statement["Action"])), sid
-            everything = statement["Resource"] == "*"
-            assert not everything or sid in ("WriteTraces", "LookAtNetwork", "NotForElectrons")
+            assert statement["Resource"] != "*" or sid in ("WriteTraces", "LookAtNetwork"), sid
+
+
+def test_a_bucket_of_another_account_is_denied(variant: Stack) -> None:
+    """Neither role nor policy reaches the bucket once somebody else's account owns its name."""
+    for name in ("FunctionRole", "ExecutorPolicy"):
+        denied = variant.statements(name)["OnlyInThisAccount"]
+        assert denied["Effect"] == "Deny" and denied["Action"] == "s3:*"
+        wanted = {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}
+        assert denied["Condition"]["StringNotEquals"] == wanted
 
 
 def test_objects_are_those_of_the_protocol(bake: Bake) -> None:
@@ -269,7 +348,8 @@ def test_objects_are_those_of_the_protocol(bake: Bake) -> None:
 def objects_by_action(stack: Stack, logical_id: str) -> dict[str, set[str]]:
     """The objects of the bucket that each action is allowed on, as patterns of their names."""
     start, found = "${TransferBucket.Arn}/", defaultdict(set)
-    for statement in stack.statements(logical_id).values():
+    statements = stack.statements(logical_id).values()
+    for statement in (each for each in statements if each["Effect"] == "Allow"):
         resource = statement["Resource"]
         for each in resource if isinstance(resource, list) else [resource]:
             text = each.get("Fn::Sub", "") if isinstance(each, dict) else each
@@ -282,7 +362,7 @@ def objects_by_action(stack: Stack, logical_id: str) -> dict[str, set[str]]:
 def test_security_page_lists_every_permission(bake: Bake) -> None:
     """docs/security.md names each statement with its actions, and each skipped check of checkov;
     and none that does not exist."""
-    page = (TEMPLATE / "docs" / "security.md").read_text(encoding="utf-8")
+    page = (TEMPLATE / PROJECT / "docs" / "security.md").read_text(encoding="utf-8")
     stack = Stack(bake(), ON)
     for role in ("FunctionRole", "ExecutorPolicy", "TransferBucketPolicy"):
         section = page.split(f"### {role}")[1].split("\n#")[0]

@@ -60,12 +60,16 @@ class AWS:
     script: Script = lambda event: Answer(status=404, code="ResourceNotFoundException")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024  # hundreds connect at once
+
+
 @contextmanager
 def running() -> Iterator[AWS]:
     """Serve on a free loopback port while the body runs."""
     aws = AWS()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(aws))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(aws))
     aws.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,13 @@ def samconfig() -> dict[str, Any]:
     return loaded
 
 
+def function(template: dict[str, Any]) -> dict[str, Any]:
+    """The one function of the template."""
+    kind = "AWS::Serverless::Function"
+    (found,) = (each for each in template["Resources"].values() if each["Type"] == kind)
+    return dict(found)
+
+
 def overrides(environment: dict[str, Any]) -> dict[str, str]:
     """Parameters that one environment of samconfig.toml sets."""
     pairs = environment["global"]["parameters"]["parameter_overrides"]
@@ -59,14 +67,13 @@ def overrides(environment: dict[str, Any]) -> dict[str, str]:
 
 def test_template_has_what_the_executor_reads(template: dict[str, Any]) -> None:
     """The function is an image, and the outputs the executor looks for are there."""
-    function = template["Resources"]["ElectronFunction"]
-    assert function["Properties"]["PackageType"] == "Image"
+    assert function(template)["Properties"]["PackageType"] == "Image"
     assert {"FunctionName", "BucketName", "Region"} <= set(template["Outputs"])
 
 
 def test_dockerfile_is_where_the_template_says(template: dict[str, Any]) -> None:
     """sam build finds the Dockerfile in its context."""
-    metadata = template["Resources"]["ElectronFunction"]["Metadata"]
+    metadata = function(template)["Metadata"]
     assert (ROOT / metadata["DockerContext"] / metadata["Dockerfile"]).is_file()
 
 
@@ -136,6 +143,6 @@ def test_handler_answers_ping(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["covalent_lambda"] == 1
+    assert answer["covalent_lambda"] == runpy.run_path(str(wire))["PROTOCOL"]
     assert answer["status"] == "ok"
     assert answer["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")

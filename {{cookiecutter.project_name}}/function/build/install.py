@@ -1,6 +1,7 @@
 """Install an electron's packages into the image: run by function/Dockerfile, inside the build.
 
     requirements.txt --pip, held to the versions the base has--> folder, less what the base has
+                                                                 and a bill of materials
 
 The folder is then copied over the base's task root. Since no distribution is in both, neither
 half-replaces the other's files. Checked first: that the base is a Lambda base, and that its
@@ -14,18 +15,21 @@ from __future__ import annotations
 import argparse
 import compileall
 import importlib.util
+import json
 import os
 import py_compile
 import subprocess
 import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Dict, Sequence
+from urllib.parse import quote
 
 # What the handler itself imports.
 HANDLER_NEEDS = ("cloudpickle", "boto3")
 # Where AWS's own base images keep their runtime client and, before Python 3.12, boto3.
 AWS_RUNTIME = "/var/runtime"
+BILL_OF_MATERIALS = "bill-of-materials.json"
 
 
 class BuildError(Exception):
@@ -42,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     install(options.into, in_base, ["--requirement", str(options.requirements)])
     install_what_handler_lacks(options.into, in_base)
     remove_what_base_has(options.into, in_base)
+    write_bill_of_materials(options.into)
     compile_bytecode(options.into)
 
 
@@ -122,6 +127,39 @@ def remove_what_base_has(into: Path, in_base: dict[str, str]) -> None:
     for folder in sorted(into.rglob("*"), reverse=True):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def write_bill_of_materials(into: Path) -> None:
+    """Tell scanners and approvers what the image holds, in the form that CycloneDX publishes.
+
+    No time and no serial number, which the form allows: the same packages make the same layer.
+    https://cyclonedx.org/docs/1.5/json/
+    """
+    found = {(key(each), each.version): each for each in distributions(path=[str(into), *sys.path])}
+    components = [component(name, found[name, version]) for name, version in sorted(found)]
+    bill = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "components": components,
+    }
+    (into / BILL_OF_MATERIALS).write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
+
+
+def component(name: str, distribution: Distribution) -> Dict[str, Any]:
+    """One package, by what pip keeps of it."""
+    metadata: Any = distribution.metadata  # typed without what all messages have
+    described: Dict[str, Any] = {
+        "type": "library",
+        "name": metadata["Name"],
+        "version": distribution.version,
+        "purl": f"pkg:pypi/{name}@{quote(distribution.version)}",
+    }
+    license_name = metadata.get("License-Expression") or metadata.get("License")
+    # Some packages put the whole text there.
+    if license_name and "\n" not in license_name.strip():
+        described["licenses"] = [{"license": {"name": license_name.strip()}}]
+    return described
 
 
 def compile_bytecode(into: Path) -> None:
