@@ -28,6 +28,7 @@ from typing import (
     Any,
     BinaryIO,
     Dict,
+    FrozenSet,
     Iterable,
     Iterator,
     List,
@@ -106,13 +107,16 @@ def set_streams() -> None:
     sys.stderr = sys.__stderr__ = _writer(2, "<stderr>")  # type: ignore[misc]
 
 
-def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
+def serve(
+    fds: List[int], folder: str, path: List[str], known: FrozenSet[str], libc: Any
+) -> NoReturn:
     """Wait for a task, run it, hand its answer over, and end this process.
 
     Args:
         fds: the channel, where streams 1 and 2 go, the file for the answer, that for stacks.
         folder: the task's own; it is made when there is a task.
         path: where modules of the image lie.
+        known: the modules that there are already.
         libc: the C library, whose streams are flushed in the end.
     """
     channel, stdout, stderr, answer, stacks = fds
@@ -127,7 +131,6 @@ def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
     os.environ.update(HOME=folder, TMPDIR=folder, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     gc.enable()
     _rehearse()
-    known = frozenset(sys.modules)
     try:
         body = _Body.received(channels.at(os.dup(channel)))
     except channels.Closed:
@@ -172,7 +175,6 @@ def _rehearse() -> None:
         channels.send(here, {"report": [0, 0]})
         channels.receive(there)
         task.close()
-    importlib.invalidate_caches()
 
 
 class _Output(NamedTuple):
@@ -263,7 +265,8 @@ class _Task:
             value = self._call_hook(function, args, kwargs)
             if keyword:
                 values.setdefault(keyword, []).append(value)
-        importlib.invalidate_caches()  # a hook may have installed packages
+        if self._order["before"]:
+            importlib.invalidate_caches()  # a hook may have installed packages
         function = self._load(self._order["function"], "the electron's function")
         args = [self._load(x, f"argument {i}") for i, x in enumerate(self._order["args"])]
         kwargs = {k: self._load(x, f"argument {k!r}") for k, x in self._order["kwargs"].items()}

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
 
 import task_channel as channels
 import task_child
@@ -43,13 +43,23 @@ class Reply:
 
 
 class Server:
-    """The parent's end of one fork server's channel."""
+    """The parent's end of one fork server's channel.
 
-    def __init__(self, control: socket.socket, pid: int) -> None:
-        self.control, self.pid = control, pid
+    Args:
+        control: the channel; orders wait in it until the server is there.
+        pid: tells the server's process id, when it is asked for.
+    """
+
+    def __init__(self, control: socket.socket, pid: Callable[[], int]) -> None:
+        self.control, self._pid = control, pid
         self.ended: Dict[int, Dict[str, Any]] = {}  # what was told of processes that ended
         self.unfinished: Set[int] = set()  # processes of tasks that may have left something
         self._awaited: Deque[Reply] = deque()
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._pid()
 
     def order(self, message: Dict[str, Any], fds: Iterable[int] = ()) -> Reply:
         """Send an order; its answer comes later.
@@ -426,9 +436,12 @@ class Processes:
     def _warm_server(self) -> Server:
         if self._warm is None:
             ours, theirs = channels.pair()
-            answer = self._root.answer(self._root.order({"do": "branch"}, [theirs.fileno()]))
-            theirs.close()
-            self._warm = Server(ours, answer["pid"])
+            try:
+                born = self._root.order({"do": "branch"}, [theirs.fileno()])
+            finally:
+                theirs.close()
+            # Not waited for: a cold start has other things to do meanwhile.
+            self._warm = Server(ours, lambda: int(self._root.answer(born)["pid"]))
         return self._warm
 
     def _child(self, server: Server) -> Child:
@@ -459,4 +472,4 @@ def _rooted(settings: task_server.Settings) -> Server:
         finally:
             os._exit(1)
     theirs.close()
-    return Server(ours, pid)
+    return Server(ours, lambda: pid)

@@ -31,7 +31,9 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
+import traceback
 import warnings
 from typing import Any, Dict, List, NamedTuple, NoReturn, Set, Tuple
 
@@ -122,6 +124,7 @@ class _Server:
         self._root = root
         self._tasks: Dict[int, str] = {}  # folder by process id
         self._branches: Set[int] = set()
+        self._known = frozenset(sys.modules)
         self._libc = ctypes.CDLL(None)
         self._woken = -1
 
@@ -141,6 +144,8 @@ class _Server:
                         self._follow(*channels.receive(self._control))
         except channels.Closed:
             self._end()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
 
@@ -162,6 +167,7 @@ class _Server:
                 answer = {"pid": self._branch(fds)}
             else:
                 answer = task_modules.bring(order["names"])
+                self._known = frozenset(sys.modules)
         except OSError as error:
             answer = {"error": str(error)}
         for fd in fds:
@@ -177,7 +183,9 @@ class _Server:
         if pid == 0:
             try:
                 self._become_child(server)
-                task_child.serve(fds, folder, self._settings.path, self._libc)
+                task_child.serve(fds, folder, self._settings.path, self._known, self._libc)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         self._tasks[pid] = folder
