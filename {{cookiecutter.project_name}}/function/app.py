@@ -32,6 +32,7 @@ from task_processes import Body, Child, EnvironmentFailed, Processes, ServerLost
 from task_server import Settings
 from task_storage import Storage, hasty_client
 
+_TRIES = 3  # to hand a task over
 _END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
@@ -350,20 +351,24 @@ class _Task:
 
     def sent(self) -> Child:
         """The process that has the task now."""
-        order = self._order()
-        names, hidden = task_modules.named(self._pickles), self._hidden()
+        order = json.dumps(self._order()).encode()
+        head, packet = self._body.closed(order)
+        for _ in range(_TRIES):
+            child = self._process()
+            try:
+                child.send(head, packet, self._body.memory)
+                return child
+            except channels.Closed:  # a task before this one may have killed the spare
+                child.close()
+        raise EnvironmentFailed("each process that it starts ends at once")
+
+    def _process(self) -> Child:
+        """One that waits for a task."""
         processes = self._invocation.environment.running()
-        data = json.dumps(order).encode()
         if self.packages and not self.installed:
-            child = processes.bare()  # nobody knows what will be installed
-        else:
-            child = processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
-        try:
-            child.send(self._body, data)
-        except channels.Closed as error:
-            child.close()
-            raise EnvironmentFailed("a process that was ready has ended") from error
-        return child
+            return processes.bare()  # nobody knows what will be installed
+        names, hidden = task_modules.named(self._pickles), self._hidden()
+        return processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
 
     def _order(self) -> Dict[str, Any]:
         request = self._request

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 import task_channel as channels
 import task_child
@@ -171,15 +171,14 @@ class Child:
         reply = self._forked.message
         return self.server.ended.get(reply["pid"]) if reply and "pid" in reply else None
 
-    def send(self, body: "Body", order: bytes) -> None:
-        """Hand the task over.
+    def send(self, head: Dict[str, Any], packet: bytes, memory: Optional[int]) -> None:
+        """Hand the task over, as `Body.closed` has it.
 
         Raises:
             channels.Closed: if the process has ended before.
         """
-        head, packet = body.closed(order)
         self.server.unfinished.add(self.pid)
-        channels.send(self.channel, head, [body.memory] if body.memory is not None else [])
+        channels.send(self.channel, head, [] if memory is None else [memory])
         if packet:
             try:
                 self.channel.sendall(packet)
@@ -252,8 +251,8 @@ class Body:
             self.memory = channels.memory_file(self._folder)
         return self.memory
 
-    def closed(self, order: bytes) -> Any:
-        """The head and the packet with all that was added, and with the order."""
+    def closed(self, order: bytes) -> Tuple[Dict[str, Any], bytes]:
+        """The head and the packet with all that was added, and with the order; once."""
         part = self.add(order)
         packet = b"".join(self._pieces)
         if self._size <= _PACKET:
