@@ -4,6 +4,7 @@ import builtins
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -812,3 +813,13 @@ def test_module_that_starts_threads_is_left_to_the_electron(tmp_path: Path) -> N
             imported_by, own = returned(running.call(use))
             assert imported_by != own
         assert "thread" not in running.log.lower()
+
+
+def test_no_room_in_tmp_is_told(fresh: Function) -> None:
+    """Where the task's folder cannot be made, the answer says so, and that nothing ran."""
+    fresh.call(lambda: 1)
+    shutil.rmtree(fresh.tasks)
+    fresh.tasks.write_text("a file where the tasks' folders should be")
+    failure = fresh.call(lambda: 1).failure
+    assert failure is not None and failure.kind == wire.ENVIRONMENT
+    assert "cannot write to /tmp" in failure.message

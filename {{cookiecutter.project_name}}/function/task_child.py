@@ -209,6 +209,9 @@ class _Task:
         except (OSError, channels.Closed):
             _flush(libc)
             _exit(CLOSED)
+        except BaseException:  # the electron has changed what this code needs
+            traceback.print_exc()
+            _exit(1)
         finally:
             _exit(0)
 
@@ -226,7 +229,8 @@ class _Task:
         """Run the task and write its result; what is told of it."""
         try:
             try:
-                self._settle()
+                with _failing_for_want_of_room():
+                    self._settle()
                 told = _pickled(self.called(), file)
             finally:
                 self._armed = False
@@ -415,6 +419,15 @@ def _text(output: Any) -> str:
     if isinstance(output, str) or _len(text) <= _SHOWN:
         return text
     return f"{text[:_SHOWN]} [... the rest is cut ...]"
+
+
+@contextlib.contextmanager
+def _failing_for_want_of_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"The function cannot write to /tmp: {error}. Nothing of the electron ran."
+        raise _Failed(wire.Failure(kind=wire.ENVIRONMENT, message=message)) from error
 
 
 @contextlib.contextmanager
