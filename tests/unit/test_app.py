@@ -823,3 +823,24 @@ def test_no_room_in_tmp_is_told(fresh: Function) -> None:
     failure = fresh.call(lambda: 1).failure
     assert failure is not None and failure.kind == wire.ENVIRONMENT
     assert "cannot write to /tmp" in failure.message
+
+
+def test_servers_killed_between_tasks(fresh: Function) -> None:
+    """Where the warm fork server has died between two tasks, another one takes its place; where
+    the root has, the environment says that it is unfit, and ends."""
+
+    def processes() -> tuple[int, int]:
+        warm = os.getppid()
+        with open(f"/proc/{warm}/stat") as file:
+            return warm, int(file.read().rpartition(")")[2].split()[1])
+
+    warm, root = returned(fresh.call(processes))
+    os.kill(warm, signal.SIGKILL)
+    time.sleep(0.3)
+    other, same = returned(fresh.call(processes))
+    assert other != warm and same == root
+    os.kill(root, signal.SIGKILL)
+    time.sleep(0.3)
+    failure = fresh.call(processes).failure
+    assert failure is not None and failure.kind == wire.ENVIRONMENT
+    assert fresh.process.wait(5) == 1

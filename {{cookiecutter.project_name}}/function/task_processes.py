@@ -54,6 +54,7 @@ class Server:
         self.control, self._pid = control, pid
         self.ended: Dict[int, Dict[str, Any]] = {}  # what was told of processes that ended
         self.unfinished: Set[int] = set()  # processes of tasks that may have left something
+        self._over: Set[int] = set()  # other processes, of which nothing is left
         self._awaited: Deque[Reply] = deque()
 
     @property
@@ -88,8 +89,11 @@ class Server:
         if "ended" in message:
             self.ended[message["ended"]] = message
         elif "tidied" in message:
-            self.unfinished.discard(message["tidied"])
             self.ended.pop(message["tidied"], None)
+            if message["tidied"] in self.unfinished:
+                self.unfinished.discard(message["tidied"])
+            else:
+                self._over.add(message["tidied"])
         else:
             self._awaited.popleft().message = message
 
@@ -126,10 +130,10 @@ class Server:
             ServerLost: if that takes longer than `seconds`.
         """
         until = time.monotonic() + seconds
-        self.unfinished.add(pid)
-        while pid in self.unfinished:
+        while pid not in self._over:
             self.control.settimeout(max(0.001, until - time.monotonic()))
             self.take()
+        self._over.discard(pid)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
@@ -151,6 +155,9 @@ class Child:
         fds = theirs.fileno(), *writers, self.answer, self.stacks
         try:
             self._forked = server.order({"do": "fork", "number": number}, fds)
+        except ServerLost:
+            self.close()
+            raise
         finally:
             theirs.close()
             for fd in writers:
@@ -308,17 +315,11 @@ class Processes:
             self._import(self._new(names, hidden), seconds)
             if hidden & {name.partition(".")[0] for name in self._wanted}:
                 return self._forked(self._root)
-            if self._spare is None:
-                self.fork_ahead()
-            assert self._spare is not None
-            taken, self._spare = self._spare, None
             try:
-                _ = taken.pid
-            except ServerLost:
-                taken.close()
+                return self._warmed()
+            except ServerLost:  # something has ended it since
                 self._replace()
-                taken = self._forked(self._warm_server())
-            return taken
+                return self._warmed()
         except ServerLost as lost:
             raise EnvironmentFailed("its fork server has ended") from lost
 
@@ -447,10 +448,22 @@ class Processes:
         self._number += 1
         return Child(server, self._number, self._settings.folder)
 
+    def _warmed(self) -> Child:
+        """The spare; a new process of the warm server where there is none."""
+        taken, self._spare = self._spare, None
+        return self._born(taken or self._child(self._warm_server()))
+
     def _forked(self, server: Server) -> Child:
-        made = self._child(server)
-        _ = made.pid
-        return made
+        return self._born(self._child(server))
+
+    @staticmethod
+    def _born(child: Child) -> Child:
+        try:
+            _ = child.pid
+        except BaseException:
+            child.close()
+            raise
+        return child
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
