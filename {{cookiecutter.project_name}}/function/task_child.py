@@ -100,11 +100,23 @@ def _writer(fd: int, name: str) -> io.TextIOWrapper:
 
 
 def set_streams() -> None:
-    """Give this process the standard streams of a fresh interpreter, on descriptors 0 to 2."""
+    """Give this process the standard streams of a fresh interpreter, on descriptors 0 to 2.
+
+    Once for all processes that are forked from it: theirs are pipes, which cannot be sought in, so
+    these are made on one, whatever the log is.
+    """
+    reader, writer = os.pipe()
+    kept = os.dup(1), os.dup(2)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
     stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _writer(1, "<stdout>")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _writer(2, "<stderr>")  # type: ignore[misc]
+    os.dup2(kept[0], 1)
+    os.dup2(kept[1], 2)
+    for fd in (reader, writer, *kept):
+        os.close(fd)
 
 
 def serve(
@@ -122,13 +134,13 @@ def serve(
     channel, stdout, stderr, answer, stacks = fds
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
-    set_streams()
-    channels.close_all_but({0, 1, 2, channel, answer, stacks})
+    os.close(stdout)
+    os.close(stderr)
     faulthandler.enable(stacks)
     faulthandler.register(DUMP, stacks)
     _let_the_kernel_choose_this_one()
     _draw_new_random_numbers()
-    os.environ.update(HOME=folder, TMPDIR=folder, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
+    os.environ.update(HOME=folder, TMPDIR=folder)
     gc.enable()
     _rehearse()
     try:
