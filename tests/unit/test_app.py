@@ -605,6 +605,30 @@ def test_lost_connection_is_acknowledged_and_the_outcome_left(
     assert wire.Response.from_json(json.loads(left)) == response
 
 
+def test_connection_lost_between_the_last_look_and_the_end(
+    aws: aws_server.AWS, stored: Function
+) -> None:
+    """Where the executor asks after the last look at its orders, the outcome is left, too."""
+
+    def ask() -> None:
+        while not aws.requests:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        aws.objects["/bucket/tasks/dispatch-0-attempt/order"] = b"report 1"
+
+    def until_asked() -> None:
+        time.sleep(2.95)
+
+    stored.call(lambda: time.sleep(2.5), bucket="bucket")  # boto3 is imported by now
+    aws.requests.clear()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    response = stored.call(until_asked, bucket="bucket")
+    asking.join()
+    left = aws.objects["/bucket/tasks/dispatch-0-attempt/outcome"]
+    assert response.failure is None and wire.unseal(left, "the attempt's key")
+
+
 def test_short_task_asks_s3_nothing(aws: aws_server.AWS, stored: Function) -> None:
     """A task of less than two seconds costs no request."""
     assert returned(stored.call(lambda: 1, bucket="bucket")) == 1

@@ -171,7 +171,7 @@ class _Invocation:
             self.context, self.started, self.cold, self.request.task_id, self.peak, **fields
         ).to_json()
         long = time.monotonic() - self.started >= wire.LEAVE_OUTCOME_AFTER
-        if long or self.orders.reported:
+        if long or self.orders.reported or self.orders.asked_since():
             self._leave(answer)
         return answer
 
