@@ -270,7 +270,8 @@ class _Task:
         os.environ.update(self._order["environment"], PIP_TARGET=packages)
         os.makedirs(packages, exist_ok=True)  # Python remembers that a folder was missing
         sys.path.insert(0, packages)
-        sys.dont_write_bytecode = self._order["installed"]  # others find the folder as it is
+        if self._order["installed"]:
+            sys.dont_write_bytecode = True  # the next one must find the folder as it is
         if "tempfile" in sys.modules:
             vars(sys.modules["tempfile"])["tempdir"] = None
 
