@@ -152,8 +152,10 @@ def serve(
 
 def _let_the_kernel_choose_this_one() -> None:
     """When memory runs out, this process is killed, not those that can tell of it."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+    with contextlib.suppress(OSError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(fd, b"1000")
+        os.close(fd)
 
 
 def _draw_new_random_numbers() -> None:
