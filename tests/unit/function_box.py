@@ -74,13 +74,11 @@ class Function:
 
     Args:
         folder: its /tmp and the file for its log.
-        python: the interpreter.
         environment: variables beside PATH.
     """
 
-    def __init__(self, folder: Path, python: str = sys.executable, **environment: str) -> None:
-        self.folder, self._python = folder, python
-        self._environment = environment
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder, self._environment = folder, environment
         self.log_file = Path(tempfile.mkstemp(suffix=".log", dir=folder.parent)[1])
 
     def __enter__(self) -> "Function":
@@ -94,7 +92,7 @@ class Function:
         }
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [self._python, "-c", WORKER],
+                [sys.executable, "-c", WORKER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

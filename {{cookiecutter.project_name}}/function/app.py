@@ -33,6 +33,7 @@ from task_server import Settings
 from task_storage import Storage, hasty_client
 from task_streams import Split
 
+_TRIES = 3  # to hand a task over
 _END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
@@ -172,7 +173,7 @@ class _Invocation:
             self.context, self.started, self.cold, self.request.task_id, self.peak, **fields
         ).to_json()
         long = time.monotonic() - self.started >= wire.LEAVE_OUTCOME_AFTER
-        if long or self.orders.reported:
+        if long or self.orders.reported or self.orders.asked_since():
             self._leave(answer)
         return answer
 
@@ -394,27 +395,31 @@ class _Task:
         self._storage = invocation.storage
         self._pickles: List[bytes] = []  # those that name the modules a task needs
         self.split: Optional[Tuple[Split, Split]] = None  # of a batch's output
+        self._mark = os.urandom(12).hex() if isinstance(self._request, wire.Batch) else ""
         self.packages, self.installed = "", False
 
     def sent(self) -> Child:
         """The process that has the task now."""
-        order = self._order()
-        names, hidden = task_modules.named(self._pickles), self._hidden()
+        order = json.dumps(self._order()).encode()
+        head, packet = self._body.closed(order)
+        for _ in range(_TRIES):
+            child = self._process()
+            if self._mark:
+                self.split = child.stdout.split_at(self._mark), child.stderr.split_at(self._mark)
+            try:
+                child.send(head, packet, self._body.memory)
+                return child
+            except channels.Closed:  # a task before this one may have killed the spare
+                child.close()
+        raise EnvironmentFailed("each process that it starts ends at once")
+
+    def _process(self) -> Child:
+        """One that waits for a task."""
         processes = self._invocation.environment.running()
-        data = json.dumps(order).encode()
         if self.packages and not self.installed:
-            child = processes.bare()  # nobody knows what will be installed
-        else:
-            child = processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
-        if isinstance(self._request, wire.Batch):
-            mark = order["mark"]
-            self.split = child.stdout.split_at(mark), child.stderr.split_at(mark)
-        try:
-            child.send(self._body, data)
-        except channels.Closed as error:
-            child.close()
-            raise EnvironmentFailed("a process that was ready has ended") from error
-        return child
+            return processes.bare()  # nobody knows what will be installed
+        names, hidden = task_modules.named(self._pickles), self._hidden()
+        return processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
 
     def _order(self) -> Dict[str, Any]:
         request = self._request
@@ -429,7 +434,7 @@ class _Task:
                 calls=self._part(request.calls),
                 shared=None if request.shared is None else self._part(request.shared),
                 setup=None if request.setup is None else self._code(request.setup),
-                mark=os.urandom(12).hex(),
+                mark=self._mark,
             )
         else:
             order.update(

@@ -78,6 +78,7 @@ class Orders:
         self._thread: Optional[threading.Thread] = None
         self._ended = threading.Event()
         self._acknowledged = ""
+        self._client: Any = None
         self.cancelled = False
         self.heard: Optional[socket.socket] = None
 
@@ -85,6 +86,18 @@ class Orders:
     def reported(self) -> bool:
         """Whether the executor has lost its connection, and was told that the task runs."""
         return bool(self._acknowledged)
+
+    def asked_since(self) -> bool:
+        """Whether the executor has lost its connection since the last look; a request to S3.
+
+        A task may end between two looks, and its answer go the way that is lost.
+        """
+        if self._client is None or self.cancelled:
+            return False
+        try:
+            return self._order(self._client).partition(" ")[0] == wire.REPORT
+        except Exception:  # as with any look; the answer itself is on its way
+            return False
 
     def waiting(self) -> Optional[float]:
         """The time at which `start` is due; None if it is not any more."""
@@ -103,11 +116,11 @@ class Orders:
             self.heard.close()
 
     def _look(self, say: socket.socket) -> None:
-        client, pause = None, _LOOK_EVERY
+        pause = _LOOK_EVERY
         while not self._ended.is_set():
             try:
-                client = client or self._make_client()
-                self._follow(client, self._order(client))
+                self._client = self._client or self._make_client()
+                self._follow(self._client, self._order(self._client))
                 pause = _LOOK_EVERY
             except Exception as error:
                 log(f"cannot look for orders in bucket {self._bucket}, trying again: {error}")

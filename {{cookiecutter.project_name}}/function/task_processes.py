@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 import task_channel as channels
 import task_child
@@ -43,13 +43,24 @@ class Reply:
 
 
 class Server:
-    """The parent's end of one fork server's channel."""
+    """The parent's end of one fork server's channel.
 
-    def __init__(self, control: socket.socket, pid: int) -> None:
-        self.control, self.pid = control, pid
+    Args:
+        control: the channel; orders wait in it until the server is there.
+        pid: tells the server's process id, when it is asked for.
+    """
+
+    def __init__(self, control: socket.socket, pid: Callable[[], int]) -> None:
+        self.control, self._pid = control, pid
         self.ended: Dict[int, Dict[str, Any]] = {}  # what was told of processes that ended
         self.unfinished: Set[int] = set()  # processes of tasks that may have left something
+        self._over: Set[int] = set()  # other processes, of which nothing is left
         self._awaited: Deque[Reply] = deque()
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._pid()
 
     def order(self, message: Dict[str, Any], fds: Iterable[int] = ()) -> Reply:
         """Send an order; its answer comes later.
@@ -78,8 +89,11 @@ class Server:
         if "ended" in message:
             self.ended[message["ended"]] = message
         elif "tidied" in message:
-            self.unfinished.discard(message["tidied"])
             self.ended.pop(message["tidied"], None)
+            if message["tidied"] in self.unfinished:
+                self.unfinished.discard(message["tidied"])
+            else:
+                self._over.add(message["tidied"])
         else:
             self._awaited.popleft().message = message
 
@@ -116,10 +130,10 @@ class Server:
             ServerLost: if that takes longer than `seconds`.
         """
         until = time.monotonic() + seconds
-        self.unfinished.add(pid)
-        while pid in self.unfinished:
+        while pid not in self._over:
             self.control.settimeout(max(0.001, until - time.monotonic()))
             self.take()
+        self._over.discard(pid)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
@@ -141,6 +155,9 @@ class Child:
         fds = theirs.fileno(), *writers, self.answer, self.stacks
         try:
             self._forked = server.order({"do": "fork", "number": number}, fds)
+        except ServerLost:
+            self.close()
+            raise
         finally:
             theirs.close()
             for fd in writers:
@@ -161,15 +178,14 @@ class Child:
         reply = self._forked.message
         return self.server.ended.get(reply["pid"]) if reply and "pid" in reply else None
 
-    def send(self, body: "Body", order: bytes) -> None:
-        """Hand the task over.
+    def send(self, head: Dict[str, Any], packet: bytes, memory: Optional[int]) -> None:
+        """Hand the task over, as `Body.closed` has it.
 
         Raises:
             channels.Closed: if the process has ended before.
         """
-        head, packet = body.closed(order)
         self.server.unfinished.add(self.pid)
-        channels.send(self.channel, head, [body.memory] if body.memory is not None else [])
+        channels.send(self.channel, head, [] if memory is None else [memory])
         if packet:
             try:
                 self.channel.sendall(packet)
@@ -242,8 +258,8 @@ class Body:
             self.memory = channels.memory_file(self._folder)
         return self.memory
 
-    def closed(self, order: bytes) -> Any:
-        """The head and the packet with all that was added, and with the order."""
+    def closed(self, order: bytes) -> Tuple[Dict[str, Any], bytes]:
+        """The head and the packet with all that was added, and with the order; once."""
         part = self.add(order)
         packet = b"".join(self._pieces)
         if self._size <= _PACKET:
@@ -299,17 +315,11 @@ class Processes:
             self._import(self._new(names, hidden), seconds)
             if hidden & {name.partition(".")[0] for name in self._wanted}:
                 return self._forked(self._root)
-            if self._spare is None:
-                self.fork_ahead()
-            assert self._spare is not None
-            taken, self._spare = self._spare, None
             try:
-                _ = taken.pid
-            except ServerLost:
-                taken.close()
+                return self._warmed()
+            except ServerLost:  # something has ended it since
                 self._replace()
-                taken = self._forked(self._warm_server())
-            return taken
+                return self._warmed()
         except ServerLost as lost:
             raise EnvironmentFailed("its fork server has ended") from lost
 
@@ -426,19 +436,34 @@ class Processes:
     def _warm_server(self) -> Server:
         if self._warm is None:
             ours, theirs = channels.pair()
-            answer = self._root.answer(self._root.order({"do": "branch"}, [theirs.fileno()]))
-            theirs.close()
-            self._warm = Server(ours, answer["pid"])
+            try:
+                born = self._root.order({"do": "branch"}, [theirs.fileno()])
+            finally:
+                theirs.close()
+            # Not waited for: a cold start has other things to do meanwhile.
+            self._warm = Server(ours, lambda: int(self._root.answer(born)["pid"]))
         return self._warm
 
     def _child(self, server: Server) -> Child:
         self._number += 1
         return Child(server, self._number, self._settings.folder)
 
+    def _warmed(self) -> Child:
+        """The spare; a new process of the warm server where there is none."""
+        taken, self._spare = self._spare, None
+        return self._born(taken or self._child(self._warm_server()))
+
     def _forked(self, server: Server) -> Child:
-        made = self._child(server)
-        _ = made.pid
-        return made
+        return self._born(self._child(server))
+
+    @staticmethod
+    def _born(child: Child) -> Child:
+        try:
+            _ = child.pid
+        except BaseException:
+            child.close()
+            raise
+        return child
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
@@ -459,4 +484,4 @@ def _rooted(settings: task_server.Settings) -> Server:
         finally:
             os._exit(1)
     theirs.close()
-    return Server(ours, pid)
+    return Server(ours, lambda: pid)

@@ -31,7 +31,9 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
+import traceback
 import warnings
 from typing import Any, Dict, List, NamedTuple, NoReturn, Set, Tuple
 
@@ -68,7 +70,7 @@ def become_root(control: socket.socket, settings: Settings) -> NoReturn:
     control = channels.at(os.dup(control.fileno()))
     _forget_the_parent(control.fileno())
     home = os.path.join(settings.folder, "home")
-    os.environ.update(HOME=home, TMPDIR=home)
+    os.environ.update(HOME=home, TMPDIR=home, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     os.chdir(home)
     _Server(control, settings, _found(settings), root=True).serve()
 
@@ -122,8 +124,9 @@ class _Server:
         self._root = root
         self._tasks: Dict[int, str] = {}  # folder by process id
         self._branches: Set[int] = set()
+        self._known = frozenset(sys.modules)
         self._libc = ctypes.CDLL(None)
-        self._woken = -1
+        self._woken = self._wake = -1
 
     def serve(self) -> NoReturn:
         """Follow orders until the channel is closed."""
@@ -141,6 +144,8 @@ class _Server:
                         self._follow(*channels.receive(self._control))
         except channels.Closed:
             self._end()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
 
@@ -148,10 +153,10 @@ class _Server:
         self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # Else an electron, which has the same user, could read and change this process's memory.
         self._libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        self._woken, wake = os.pipe()
-        os.set_blocking(wake, False)
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def _follow(self, order: Dict[str, Any], fds: List[int]) -> None:
         answer: Dict[str, Any]
@@ -162,6 +167,7 @@ class _Server:
                 answer = {"pid": self._branch(fds)}
             else:
                 answer = task_modules.bring(order["names"])
+                self._known = frozenset(sys.modules)
         except OSError as error:
             answer = {"error": str(error)}
         for fd in fds:
@@ -177,7 +183,9 @@ class _Server:
         if pid == 0:
             try:
                 self._become_child(server)
-                task_child.serve(fds, folder, self._settings.path, self._libc)
+                task_child.serve(fds, folder, self._settings.path, self._known, self._libc)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         self._tasks[pid] = folder
@@ -186,9 +194,9 @@ class _Server:
     def _become_child(self, server: int) -> None:
         """What each task's process needs of its own, done before there is a task."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in any Python
+        for fd in (self._control.detach(), self._woken, self._wake):
+            os.close(fd)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
