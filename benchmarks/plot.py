@@ -30,8 +30,8 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: E402
 
 from . import plotted  # noqa: E402
+from .comparing import number  # noqa: E402
 from .plotted import Bar, Line  # noqa: E402
-from .report import number  # noqa: E402
 from .results import BOTO, LITHOPS, PUBLIC  # noqa: E402
 
 INK, FAINT, GOOD, BAD = "#222222", "#dddddd", "#2a7f3f", "#c0392b"

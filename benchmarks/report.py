@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import machine
+from .comparing import NOTHING, number, times_ours
 from .names import NAMES
 from .paths import ROOT
 from .results import OURS, Benchmark, Goal, Measure
@@ -28,7 +29,6 @@ PLOT = ROOT / "docs" / "performance"  # .png and .svg
 BEGIN = "<!-- Results: from here to the end marker `make bench` writes; edit outside. -->"
 END = "<!-- End of results. -->"
 
-NOTHING = "–"
 DIGITS = 6  # more would be noise
 
 Part = dict[str, Any]
@@ -163,18 +163,6 @@ def _measure_row(one: Part, times: float | None) -> Row:
     )
 
 
-def times_ours(one: Part, measures: Iterable[Part]) -> float | None:
-    """How many times our median this one's is; None where that says nothing."""
-    ours = next((m for m in measures if m["contender"] == OURS and _same(m, one)), None)
-    if ours is None or not ours["median"] or one["median"] is None:
-        return None
-    return float(one["median"]) / float(ours["median"])
-
-
-def _same(one: Part, other: Part) -> bool:
-    return (one["what"], one["unit"]) == (other["what"], other["unit"])
-
-
 def goal_rows(goals: Sequence[Part]) -> list[Row]:
     return [_goal_row(one) for one in goals]
 
@@ -183,18 +171,6 @@ def _goal_row(one: Part) -> Row:
     relation = "≥" if one["at_least"] else "≤"
     verdict = "met" if one["met"] else "MISSED"
     return one["text"], number(one["found"]), f"{relation} {number(one['limit'])}", verdict
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, and no more than that of anything large."""
-    if value is None:
-        return NOTHING
-    size = abs(value)
-    if value == int(value) and size < 100_000:
-        return f"{int(value):,}"
-    if size >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
 def _rounded(value: float) -> float:

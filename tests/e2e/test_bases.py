@@ -28,8 +28,8 @@ from sandbox.server import Server
 
 BASES = Path(__file__).with_name("bases")
 REQUIRED = "COVALENT_LAMBDA_REQUIRE_E2E"
-PUBLISHED = "public.ecr.aws/covalent/covalent-lambda-executor:stable"
-OLD = "covalent-lambda-bases-python38:1"  # the same stand-in, under a name that tells no version
+LAYOUT = "covalent-lambda-bases-published:1"
+OLD = "covalent-lambda-bases-other:1"  # the same with another Python, under a name that tells none
 AWS_BASE = "covalent-lambda-bases-aws:1"
 BUILD_SECONDS = 600.0
 
@@ -47,7 +47,7 @@ exec /var/lang/bin/python3 -m awslambdaric "$_HANDLER"
 """
 
 # Makes an event for `sam local invoke` with the Python, the cloudpickle and the wire.py of the
-# image: Covalent's server needs a newer Python than the published base has.
+# image.
 MAKE_EVENT = """
 import platform, sys
 import cloudpickle, wire
@@ -65,6 +65,7 @@ print(wire.Request(
 READ_RESULT = "import pickle, sys, wire; print(repr(pickle.loads(wire.decode(sys.argv[1]))))"
 
 Make = Callable[..., Project]
+Published = Callable[[str, str], str]
 
 
 def lacking(reason: str) -> None:
@@ -109,23 +110,21 @@ def needs(engine: Engine, image: str, log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def published(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Covalent's published base image, or its stand-in."""
-    context = tmp_path_factory.mktemp("published")
-    if docker.architecture != "x86_64":
-        pytest.skip("the published base is for x86_64 only")
-    if docker.has_image(PUBLISHED):
-        docker.tag(PUBLISHED, OLD)
-        yield PUBLISHED
-        docker.remove_images(OLD)
-        return
-    (plain,) = base_images((BASES / "published.Dockerfile").read_text(encoding="utf-8"))
-    needs(docker, plain, context / "pull.log")
-    build_base(docker, "published.Dockerfile", PUBLISHED, context)
-    docker.tag(PUBLISHED, OLD)
-    yield PUBLISHED
-    docker.remove_images(PUBLISHED)
-    docker.remove_images(OLD)
+def published(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    """Make a stand-in of Covalent's published base for a Python."""
+    made: list[str] = []
+
+    def build(tag: str, python: str) -> str:
+        context = tmp_path_factory.mktemp("published")
+        plain = f"public.ecr.aws/docker/library/python:{python}-slim"
+        needs(docker, plain, context / "pull.log")
+        build_base(docker, "published.Dockerfile", tag, context, f"PYTHON={python}")
+        made.append(tag)
+        return tag
+
+    yield build
+    for tag in made:
+        docker.remove_images(tag)
 
 
 @pytest.fixture(scope="module")
@@ -176,17 +175,20 @@ def settings(project: Project, image: str) -> dict[str, Any]:
     return config
 
 
-def test_published_base(make: Make, published: str) -> None:
-    """For Python 3.8 the generated Dockerfile builds on the published base: entry point kept, its
-    own handler replaced, user packages beside what it has, an electron runs."""
-    project = make("bases-published", python_version="3.8", packages="toolz==1.0.0")
+def test_published_base(make: Make, published: Published) -> None:
+    """The generated Dockerfile builds on a base of the published one's layout: entry point kept,
+    its own handler replaced, user packages beside what it has, an electron runs."""
+    layout = published(LAYOUT, PYTHON)
+    project = make(
+        "bases-published", python_version=PYTHON, base_image=layout, packages="toolz==1.0.0"
+    )
     built = project.sam("build")
     assert built.code == 0, str(built)
-    base, image = settings(project, published), settings(project, project.image())
+    base, image = settings(project, layout), settings(project, project.image())
     assert image["Entrypoint"] == base["Entrypoint"] == ["python", "-m", "awslambdaric"]
     assert image["Cmd"] == ["app.handler"]
     assert image["WorkingDir"] == "/var/task"
-    check_locally(project, "3.8")
+    check_locally(project, PYTHON)
     version = in_image(project, "-c", "import toolz; print(toolz.__version__, toolz.__file__)")
     assert version.stdout.split() == ["1.0.0", "/var/task/toolz/__init__.py"], str(version)
 
@@ -208,9 +210,10 @@ def test_aws_base(make: Make, aws_base: str) -> None:
     assert where.stdout.split() == ["/var/task/cloudpickle/__init__.py", "/var/lang"], str(where)
 
 
-def test_other_python(make: Make, published: str) -> None:
+def test_other_python(make: Make, published: Published) -> None:
     """A base whose Python is not the project's ends the build: both versions, what to do."""
-    project = make("bases-other-python", python_version=PYTHON, base_image=OLD)
+    old = published(OLD, "3.8")
+    project = make("bases-other-python", python_version=PYTHON, base_image=old)
     built = project.sam("build")
     assert built.code != 0
     said = " ".join((built.stdout + built.stderr).split())

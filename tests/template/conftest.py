@@ -31,9 +31,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a fresh clone has it, without what tools leave in a working copy."""
     clone = tmp_path_factory.mktemp("template")
     left_by_tools = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info", ".aws-sam")
-    for name in ("cookiecutter.json", "local_extensions.py"):
-        shutil.copy(TEMPLATE / name, clone)
-    shutil.copytree(TEMPLATE / PROJECT, clone / PROJECT, ignore=left_by_tools)
+    shutil.copy(TEMPLATE / "cookiecutter.json", clone)
+    for name in ("local_extensions", PROJECT):
+        shutil.copytree(TEMPLATE / name, clone / name, ignore=left_by_tools)
     return clone
 
 

@@ -66,7 +66,7 @@ IMAGES = ["auto", "public.ecr.aws/lambda/python:{}", "example.com:5000/team/base
 LIKELY: dict[str, st.SearchStrategy[str]] = {
     "project_name": st.text(NAME, min_size=1, max_size=52).map(lambda text: f"p{text}"),
     "region": st.sampled_from(["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"]),
-    "python_version": st.sampled_from(["3.8", "3.10", "3.11", "3.12", "3.13"]),
+    "python_version": st.sampled_from(["3.8", "3.10", "3.11", "3.12", "3.13", "3.14"]),
     "packages": st.lists(st.sampled_from(PACKAGES), max_size=4).map(" , ".join),
     "architecture": st.sampled_from(["x86_64", "arm64"]),
     "base_image": st.sampled_from(IMAGES),

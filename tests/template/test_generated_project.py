@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,8 @@ from reading import image_functions, read_overrides, read_samconfig, read_templa
 
 ANSWERS: dict[str, dict[str, str]] = {
     "default": {},
-    "python38": {"python_version": "3.8"},
+    "python310": {"python_version": "3.10"},
+    "python313": {"python_version": "3.13"},
     "arm64": {"architecture": "arm64", "python_version": "3.12"},
     "aws_base": {
         "base_image": "public.ecr.aws/lambda/python:3.12",
@@ -341,24 +341,15 @@ def test_readme_lists_every_parameter(project: Path) -> None:
         assert str(parameters[name]["Default"]) in listed[name], name
 
 
-def test_python_38_is_said_to_suit_no_server(bake: Bake, output: Path) -> None:
-    """The README of a project for Python 3.8 says who cannot use it; others speak of a server."""
-    text = (bake(python_version="3.8") / "README.md").read_text(encoding="utf-8")
-    assert "no Covalent server" in text and "server must run Python" not in text
-    assert "run the Covalent server with Python 3.8" not in text
-    shutil.rmtree(output / "covalent-lambda")
-    text = (bake(python_version="3.12") / "README.md").read_text(encoding="utf-8")
-    assert "server must run Python 3.12" in text and "3.8" not in text
-
-
-def test_base_images(bake: Bake, output: Path) -> None:
-    """auto rebuilds the base for newer Pythons and takes the published image for 3.8."""
-    built = (bake(python_version="3.12") / "function" / "Dockerfile").read_text(encoding="utf-8")
-    assert "docker/library/python:3.12-slim" in built and "awslambdaric" in built
-    shutil.rmtree(output / "covalent-lambda")
-    published = bake(python_version="3.8") / "function" / "Dockerfile"
-    text = published.read_text(encoding="utf-8")
-    assert "ARG BASE_IMAGE=public.ecr.aws/covalent/covalent-lambda-executor:stable" in text
+@pytest.mark.parametrize("python", ["3.10", "3.13"])
+def test_pythons(bake: Bake, python: str) -> None:
+    """README and image are for the project's Python; that Lambda deprecated one is said of it."""
+    project = bake(python_version=python)
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    assert f"server must run Python {python}" in readme
+    assert ("Lambda deprecated Python 3.10" in readme) is (python == "3.10")
+    built = (project / "function" / "Dockerfile").read_text(encoding="utf-8")
+    assert f"docker/library/python:{python}-slim" in built and "awslambdaric" in built
 
 
 def test_sam_init(template: Path, output: Path) -> None:

@@ -119,10 +119,10 @@ def later_version(repository: Path) -> None:
         '  "__stack_name"',
     )
     replace(
-        repository / "local_extensions.py",
+        repository / "local_extensions" / "__init__.py",
         "CHECKS: dict[str, Callable[[str, Given], str]] = {\n",
         "CHECKS: dict[str, Callable[[str, Given], str]] = {\n"
-        '    "retention": _whole_number("retention", "days", (1, 90)),\n',
+        '    "retention": whole_number("retention", "days", (1, 90)),\n',
     )
     replace(project / "events" / "ping.json", "}", ', "later": true}')
     replace(

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from baking import PROJECT, Bake, commit, git
 
-from local_extensions import PROJECT_NAME_LIMIT
+from local_extensions.names import PROJECT_NAME_LIMIT
 
 # https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file
 DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)

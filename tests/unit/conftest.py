@@ -49,7 +49,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(autouse=True)
 def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give each test a home and a working directory of its own; no instance metadata either."""
-    from covalent_awslambda_plugin import samconfig
+    from covalent_awslambda_plugin.awslambda import settings_reader
 
     for name in _ambient():
         monkeypatch.delenv(name)
@@ -60,6 +60,6 @@ def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(work)
-    samconfig.forget()
+    settings_reader.cache_clear()
     yield work
-    samconfig.forget()
+    settings_reader.cache_clear()

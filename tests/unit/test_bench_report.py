@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import processes, progress, report
+from benchmarks import comparing, processes, progress, report
 from benchmarks.names import NAMES
 from benchmarks.results import BOTO, OURS, PUBLIC, Benchmark, Goal, Measure, ratio
 
@@ -103,7 +103,7 @@ def test_no_ratio_to_nothing(ours: list[float]) -> None:
 def test_missing_samples_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """A contender without samples has a dash for a number."""
     report.show(benchmark(measures=[measure(PUBLIC)]), seconds=1)
-    assert f"public plugin       {report.NOTHING}" in capsys.readouterr().out
+    assert f"public plugin       {comparing.NOTHING}" in capsys.readouterr().out
 
 
 def test_missed_goals_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_missed_goals_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, report.NOTHING),
+        (None, comparing.NOTHING),
         (0, "0"),
         (0.01234, "0.0123"),
         (1.234, "1.23"),
@@ -131,7 +131,7 @@ def test_missed_goals_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_numbers(value: float | None, text: str) -> None:
     """Numbers have three digits that count."""
-    assert report.number(value) == text
+    assert comparing.number(value) == text
 
 
 def test_one_alone_leaves_the_others(files: Files) -> None:

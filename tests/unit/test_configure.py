@@ -93,13 +93,13 @@ def test_it_writes_and_overwrites_and_keeps_the_rest(project: Path) -> None:
 def test_it_says_what_it_wrote_and_where(project: Path) -> None:
     """The output names the file, each value and each value's source."""
     done = run("configure", cwd=project)
-    where = f"(from {project}/samconfig.toml [default.global.parameters])"
+    table = f"{project}/samconfig.toml [default.global.parameters]"
     lines = done.stdout.splitlines()
     assert lines[0] == f"Wrote [executors.awslambda] in {covalent_conf()}:"
     assert lines[1:4] == [
-        f'  function_name = "my-fn"  {where}',
-        f'  s3_bucket_name = "my-bucket"  {where}',
-        f'  region = "eu-west-1"  {where}',
+        f'  function_name = "my-fn"  (from {table} FunctionName)',
+        f'  s3_bucket_name = "my-bucket"  (from {table} BucketName)',
+        f'  region = "eu-west-1"  (from {table} region)',
     ]
     assert lines[4] == '  profile = ""  (from the documented default)'
     assert "no restart" in lines[-1]

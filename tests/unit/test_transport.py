@@ -20,6 +20,8 @@ from covalent_awslambda_plugin.errors import (
 from covalent_awslambda_plugin.invoke import ConnectionLost, Unreachable
 from covalent_awslambda_plugin.transport import Reply, Throttled, Transport
 
+ORIGIN = {"kind": "samconfig", "file": "/p/samconfig.toml", "environment": "prod"}
+
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
@@ -38,7 +40,7 @@ def made(**account: str) -> Transport:
         Account(region="eu-west-1", **account),
         function="fn",
         bucket="bucket",
-        sources={"function_name": "/p/samconfig.toml", "s3_bucket_name": "/p/samconfig.toml"},
+        origins={"function_name": ORIGIN, "s3_bucket_name": ORIGIN},
     )
 
 
@@ -92,7 +94,8 @@ def test_endpoint_without_log_tails_is_asked_once(aws: AWS) -> None:
             404,
             "ResourceNotFoundException",
             ConfigurationError,
-            "no Lambda function fn (from /p/samconfig.toml) in eu-west-1.*sam deploy",
+            r"no Lambda function fn \(from /p/samconfig.toml\) in eu-west-1.*"
+            "sam deploy --config-env prod",
         ),
         (
             403,

@@ -1,7 +1,7 @@
 """The command line: ``python -m covalent_awslambda_plugin configure``.
 
 Each command is a function that takes the parsed arguments and prints what it did. What it cannot
-do it raises as a ``CommandError`` or a ``SamConfigError``: one line on stderr, exit status 1.
+do it raises as a ``CommandError`` or a ``SettingsError``: one line on stderr, exit status 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .samconfig import PATH_VARIABLE, ExecutorSettings, SamConfigError, passed_over, resolve
+from lambda_calls.settings import (
+    PATH_VARIABLE,
+    Settings,
+    SettingsError,
+    SettingsReader,
+    passed_over,
+)
 
 PROGRAM = "python -m covalent_awslambda_plugin"
 
@@ -43,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         options.run(options)
-    except (CommandError, SamConfigError) as error:
+    except (CommandError, SettingsError) as error:
         print(f"{options.command}: {_worded(str(error))}", file=sys.stderr)
         return 1
     return 0
@@ -81,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _configure(options: argparse.Namespace) -> None:
-    settings = resolve(
+    settings = SettingsReader().resolve(
         samconfig=options.samconfig, config_env=options.config_env, environ=os.environ
     )
     if not settings.samconfig:
@@ -91,7 +97,7 @@ def _configure(options: argparse.Namespace) -> None:
             f"above{f' ({found})' if found else ''}. Run this in the project's folder, or give "
             "--samconfig PATH."
         )
-    values = {name: getattr(settings, name) for name in CONFIGURED}
+    values = {name: getattr(settings, name).value for name in CONFIGURED}
     print(_report(settings, _write_covalent_conf(values)))
 
 
@@ -119,11 +125,12 @@ def _write_covalent_conf(values: Mapping[str, str]) -> str:
         ) from error
 
 
-def _report(settings: ExecutorSettings, path: str) -> str:
+def _report(settings: Settings, path: str) -> str:
     lines = [f"Wrote [executors.awslambda] in {path}:"]
     for name in CONFIGURED:
-        value = json.dumps(getattr(settings, name), ensure_ascii=False)
-        lines.append(f"  {name} = {value}  (from {settings.sources[name]})")
+        setting = getattr(settings, name)
+        value = json.dumps(setting.value, ensure_ascii=False)
+        lines.append(f"  {name} = {value}  (from {setting.origin})")
     lines.append(
         'executor="awslambda" now uses these from any directory. A Covalent server that is '
         "running reads the file anew for each task: no restart is needed."

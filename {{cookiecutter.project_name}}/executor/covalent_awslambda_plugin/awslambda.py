@@ -8,22 +8,24 @@ methods import it when they need it, which a script that only writes workflows n
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from covalent._shared_files import logger
 from covalent._shared_files.config import get_config
 from covalent._shared_files.util_classes import RESULT_STATUS
 from covalent.executor.executor_plugins.remote_executor import RemoteExecutor
 from covalent.executor.schemas import TaskUpdate
 
-from . import samconfig as names
+from . import options
 from .errors import ConfigurationError
 from .threads import in_thread
 
 if TYPE_CHECKING:
+    from lambda_calls.settings import SettingsReader
+
     from .clients import Account
     from .transport import Transport
 
@@ -44,6 +46,10 @@ _EXECUTOR_PLUGIN_DEFAULTS = {
     "poll_freq": 5,
     "timeout": 900,
 }
+_NAMES = ("function_name", "s3_bucket_name", "credentials_file", "profile", "region")
+
+# What gives `executor="awslambda"` its names in a server that runs outside of the project.
+CONFIGURE = "python -m covalent_awslambda_plugin configure"
 
 
 class AWSLambdaExecutor(RemoteExecutor):
@@ -99,52 +105,66 @@ class AWSLambdaExecutor(RemoteExecutor):
         endpoint_url: str | None = None,
         usage: bool = False,
         prices: Mapping[str, float] | None = None,
+        **others: Any,
     ) -> None:
-        conf = _conf()
-        super().__init__(
-            poll_freq=_seconds("poll_freq", conf["poll_freq"] if poll_freq is None else poll_freq),
-            log_stdout=log_stdout,
-            log_stderr=log_stderr,
-            cache_dir=cache_dir or conf["cache_dir"] or _default_cache_dir(),
-            time_limit=-1 if time_limit in (None, -1) else _seconds("time_limit", time_limit),
-            retries=_count("retries", retries or 0),
-        )
-        self.timeout = _seconds("timeout", conf["timeout"] if timeout is None else timeout)
-        self.execution_role = execution_role or conf["execution_role"]
-        self.endpoint_url = _address("endpoint_url", endpoint_url or "")
-        self.usage, self.prices = usage, _checked_prices(prices or {})
         given: dict[str, Any] = {
             "function_name": function_name,
             "s3_bucket_name": s3_bucket_name,
             "credentials_file": credentials_file,
             "profile": profile,
             "region": region,
+            "poll_freq": poll_freq,
+            "timeout": timeout,
+            "execution_role": execution_role,
+            "cache_dir": cache_dir,
         }
-        try:
-            settings = names.resolve(
-                **given, samconfig=samconfig, config_env=config_env, conf=conf, environ=os.environ
-            )
-        except names.SamConfigError as error:
-            # Covalent's server builds an executor from covalent.conf, in its own folder, before
-            # it fills in the attributes of the one that the user built. Only if that does not
-            # follow, the error matters, and then `run` says it.
-            if None in given.values():
-                raise ConfigurationError(str(error)) from None  # it says all there is
-            given = {k: v or names.DEFAULTS[k] for k, v in given.items()}
-            settings = names.resolve(**given, environ={})
-            self.unresolved = str(error)
-        else:
-            self.unresolved = ""
-        self.function_name = settings.function_name
-        self.s3_bucket_name = self.remote_cache = settings.s3_bucket_name
-        self.credentials_file = settings.credentials_file
-        self.profile = settings.profile
-        self.region = settings.region
-        self.sources = dict(settings.sources)
+        conf = options.Conf(_EXECUTOR_PLUGIN_DEFAULTS)
+        by_covalent = conf.is_source_of(given)
+        if others and not by_covalent:
+            raise TypeError(options.unexpected(others, AWSLambdaExecutor))
+        if remark := conf.remark_on_unknown(AWSLambdaExecutor):
+            settings_reader().warn(remark)
+        given.update(time_limit=time_limit, retries=retries)
+        given.update(endpoint_url=endpoint_url, prices=prices)
+        option = options.Options(given, conf, by_covalent=by_covalent)
+        super().__init__(
+            poll_freq=option.checked("poll_freq", options.seconds, 5.0),
+            log_stdout=log_stdout,
+            log_stderr=log_stderr,
+            cache_dir=option.checked("cache_dir", str, "") or _default_cache_dir(),
+            time_limit=option.checked("time_limit", options.limit, -1.0),
+            retries=option.checked("retries", options.count, 0),
+        )
+        self.timeout = option.checked("timeout", options.seconds, 900.0)
+        self.execution_role = option.checked("execution_role", str, "")
+        self.endpoint_url = option.checked("endpoint_url", options.address, "")
+        self.usage = usage
+        self.prices: dict[str, float] = option.checked("prices", options.prices, {})
+        settings = option.settings(
+            _NAMES, settings_reader(), samconfig=samconfig, config_env=config_env
+        )
+        self.function_name = settings.function_name.value
+        self.s3_bucket_name = self.remote_cache = settings.s3_bucket_name.value
+        self.credentials_file = settings.credentials_file.value
+        self.profile = settings.profile.value
+        self.region = settings.region.value
+        self.origins = {name: getattr(settings, name).origin.as_dict() for name in _NAMES}
+        self.unresolved = option.problem  # what is wrong with covalent.conf; `run` says it
 
     def __repr__(self) -> str:
         shown = ("function_name", "s3_bucket_name", "region", "profile")
         return f"AWSLambdaExecutor({', '.join(f'{x}={getattr(self, x)!r}' for x in shown)})"
+
+    @property
+    def data_bucket(self) -> str:
+        """The bucket for arguments and results; "" if nobody named one.
+
+        The documented default of `s3_bucket_name` is a name that anybody may own: the stock
+        image's protocol uses it as documented, and nothing else does.
+        """
+        from lambda_calls.settings import data_bucket
+
+        return data_bucket(self.s3_bucket_name) or ""
 
     # -- running an electron ---------------------------------------------------------------------
 
@@ -328,11 +348,7 @@ class AWSLambdaExecutor(RemoteExecutor):
         )
 
     def _direct_transport(self) -> "Transport":
-        # The documented default is a name that anybody may have taken: data goes only into a
-        # bucket that somebody named.
-        source = self.sources.get("s3_bucket_name", "")
-        named = not source.startswith("the documented default")
-        return self._transport(bucket=self.s3_bucket_name if named else "")
+        return self._transport(bucket=self.data_bucket)
 
     def _transport(self, function_name: str = "", bucket: str | None = None) -> "Transport":
         from .transport import Transport
@@ -341,55 +357,19 @@ class AWSLambdaExecutor(RemoteExecutor):
             self._account(),
             function=function_name or self.function_name,
             bucket=self.s3_bucket_name if bucket is None else bucket,
-            sources=self.sources,
+            origins=self.origins,
         )
 
 
-def _conf() -> dict[str, Any]:
-    try:
-        said = get_config("executors.awslambda")
-    except KeyError:
-        said = {}
-    return {**_EXECUTOR_PLUGIN_DEFAULTS, **said}
+@cache
+def settings_reader() -> "SettingsReader":
+    """What remembers files and stacks for all executors of this process."""
+    from lambda_calls.settings import SettingsReader
+
+    return SettingsReader(
+        warn=logger.app_log.warning, advice=f"`{CONFIGURE}` in the project's folder sets it"
+    )
 
 
 def _default_cache_dir() -> str:
     return str(get_config("dispatcher.cache_dir"))
-
-
-def _checked_prices(prices: Mapping[str, float]) -> dict[str, float]:
-    if not prices:
-        return {}
-    from .usage import PRICES
-
-    unknown = sorted(set(prices) - set(PRICES))
-    if unknown:
-        raise ConfigurationError(
-            f"prices= has no entry {unknown[0]!r}; it has {', '.join(PRICES)}."
-        )
-    return dict(prices)
-
-
-def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ConfigurationError(f"{name}={value!r} must be a number of seconds above 0.")
-    return value
-
-
-def _address(name: str, value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # of a port that is no number, of half an IPv6 address
-        is_address = False
-    if value and not is_address:
-        raise ConfigurationError(
-            f"{name}={value!r} must be an address such as 'http://127.0.0.1:3001'."
-        )
-    return value
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"{name}={value!r} must be a whole number, 0 or more.")
-    return value

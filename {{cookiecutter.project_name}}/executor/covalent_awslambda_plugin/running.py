@@ -256,7 +256,7 @@ async def cancel(
         running.cancel()
         return
     # It was sent by a server that has since been started anew.
-    await in_thread(mark_cancelled, executor._transport(), job_handle["task_id"])
+    await in_thread(mark_cancelled, executor._direct_transport(), job_handle["task_id"])
 
 
 async def _taken_apart(

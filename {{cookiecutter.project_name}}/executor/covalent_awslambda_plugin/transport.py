@@ -2,11 +2,13 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from lambda_calls import wire
+from lambda_calls.settings import Origin, deploy_command
+
 from .base64_files import Encoded, Overfull
 from .clients import Account, client, forget_clients
 from .errors import AWSLambdaExecutorError, ConfigurationError, ResourceLimitError
@@ -43,14 +45,19 @@ class Transport:
     Args:
         account: whose credentials, and where.
         function, bucket: their names.
-        sources: where those names came from, for messages.
+        origins: where those names came from, as `Origin.as_dict` gives it, for messages.
     """
 
     def __init__(
-        self, account: Account, *, function: str, bucket: str, sources: dict[str, str]
+        self,
+        account: Account,
+        *,
+        function: str,
+        bucket: str,
+        origins: Mapping[str, Mapping[str, str]],
     ) -> None:
         self.account, self.function, self.bucket = account, function, bucket
-        self._sources = sources
+        self._origins = {name: Origin.from_dict(said) for name, said in origins.items()}
 
     # -- Lambda ----------------------------------------------------------------------------------
 
@@ -110,8 +117,8 @@ class Transport:
         if code in ("ResourceNotFoundException", "ResourceNotFound") or status == 404:
             return ConfigurationError(
                 f"There is no Lambda function {self._named('function_name', self.function)} in "
-                f"{self._named('region', self._region('lambda'))}. Deploy it there (sam build && "
-                "sam deploy), or correct the name or the region."
+                f"{self._named('region', self._region('lambda'))}. Deploy it there "
+                f"({self._deploy('function_name')}), or correct the name or the region."
             )
         if code in ("RequestTooLargeException", "RequestEntityTooLargeException"):
             return ResourceLimitError(
@@ -243,8 +250,8 @@ class Transport:
         region = self._named("region", self._region("s3"))
         if _code(error) == "NoSuchBucket":
             return ConfigurationError(
-                f"There is no S3 bucket {bucket}. Deploy the stack that makes it (sam build && "
-                "sam deploy), or correct the name."
+                f"There is no S3 bucket {bucket}. Deploy the stack that makes it "
+                f"({self._deploy('s3_bucket_name')}), or correct the name."
             )
         if _status(error) == 301 or _code(error) in (
             "PermanentRedirect",
@@ -289,8 +296,12 @@ class Transport:
         return str(client(self.account, service).meta.region_name)
 
     def _named(self, setting: str, value: str) -> str:
-        source = self._sources.get(setting)
-        return f"{value} (from {source})" if source else value
+        origin = self._origins.get(setting)
+        return f"{value} (from {origin})" if origin else value
+
+    def _deploy(self, setting: str) -> str:
+        origin = self._origins.get(setting)
+        return deploy_command(origin.environment if origin else "")
 
 
 def _in_parts() -> Any:
