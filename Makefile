@@ -15,6 +15,7 @@ SAM_VENV := build/venv-sam
 CHECKOV_VENV := build/venv-checkov
 BENCH_VENV := build/venv-bench
 EXECUTOR := {{cookiecutter.project_name}}/executor
+FUNCTION := {{cookiecutter.project_name}}/function
 
 SANDBOX := $(VENV)/.sandbox
 INSTALLED := $(VENV)/.executor
@@ -34,7 +35,7 @@ PORTS := $(if $(PORT),--port='$(PORT)') $(if $(AWS_PORT),--aws-port='$(AWS_PORT)
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down test lint types unit template e2e bench clean venvs test-venvs bench-venv
+.PHONY: help demo up down test lint types unit isolation template e2e bench docs clean venvs test-venvs bench-venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -49,7 +50,7 @@ up: venvs ## The same, left running to play with
 down: ## End what `make up` started
 	@if [ -x $(VENV)/bin/python ]; then $(RUN) down; else echo "nothing is up"; fi
 
-test: lint types unit template e2e ## Every check
+test: lint types unit isolation template e2e ## Every check
 
 lint: $(TOOLS) ## ruff: rules and format
 	@$(VENV)/bin/ruff check .
@@ -57,11 +58,15 @@ lint: $(TOOLS) ## ruff: rules and format
 
 types: $(TOOLS) $(INSTALLED) ## mypy, strict
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p lambda_calls -p covalent_awslambda_plugin
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR)/lambda_calls' $(VENV)/bin/mypy --strict '$(FUNCTION)'
 	@$(VENV)/bin/mypy --strict -p sandbox
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 
 unit: $(TOOLS) $(INSTALLED) ## Unit tests
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit
+
+isolation: $(TOOLS) $(INSTALLED) ## What an electron leaves behind does not reach the next one
+	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/isolation
 
 template: test-venvs ## Tests of the template and of what it generates
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/template
@@ -71,6 +76,9 @@ e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2
 
 bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops; renews docs/performance.md
 	@exec $(BENCH_VENV)/bin/python -m benchmarks $(if $(ONLY),--only='$(ONLY)')
+
+docs: $(TOOLS) $(INSTALLED) ## Write the parts of docs/ that the code knows better
+	@$(VENV)/bin/python docs/generate.py
 
 clean: down ## Remove everything that was made here
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,8 @@ LOG = base64.b64encode(
     b"REPORT RequestId: 0\tDuration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 1769 MB\t"
     b"Max Memory Used: 64 MB\t\n"
 )
+
+TASK_ID = re.compile(rb'("task_id": ?")([^"]*)')
 
 Headers = dict[str, str]
 Reply = tuple[int, Headers, bytes]
@@ -211,7 +214,7 @@ class Endpoint:
             self.records[function] = asyncio.ensure_future(asking)  # once, for all that come
         _, answer = await self.records[function]
         await asyncio.sleep(int(milliseconds) / 1000)
-        return EVENT, answer
+        return EVENT, _renamed(answer, body)
 
     # -- S3 --------------------------------------------------------------------------------------
 
@@ -294,6 +297,14 @@ S3: dict[str, Method] = {
     "POST": Endpoint.post,
     "DELETE": Endpoint.delete,
 }
+
+
+def _renamed(answer: bytes, event: bytes) -> bytes:
+    """A recorded answer as that to `event`, whose name ours repeats."""
+    name = TASK_ID.search(event)
+    if name is None:
+        return answer
+    return TASK_ID.sub(lambda found: found[1] + name[2], answer, count=1)
 
 
 def _listing(objects: dict[str, bytes], bucket: str, query: dict[str, list[str]]) -> bytes:

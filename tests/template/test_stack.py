@@ -330,16 +330,17 @@ def test_objects_are_those_of_the_protocol(bake: Bake) -> None:
     package = project / "executor" / "lambda_calls"
     wire = runpy.run_path(str(package / "wire.py"))
     blobs, tasks = f"{wire['BLOB_PREFIX']}*", f"{wire['TASK_PREFIX']}*"
-    cancel = f"{tasks}/{wire['CANCEL']}"
-    results = {f"{tasks}/{wire[name]}" for name in ("OUTCOME", "RESULT", "RESULT_TEXT")}
+    order = f"{tasks}/{wire['ORDER']}"
+    written = "RUNNING", "OUTCOME", "RESULT", "RESULT_TEXT"
+    results = {f"{tasks}/{wire[name]}" for name in written}
     stack = Stack(project, OFF)
     assert objects_by_action(stack, "FunctionRole") == {
-        "s3:GetObject": {blobs, cancel},
+        "s3:GetObject": {blobs, order},
         "s3:PutObject": results,
     }
     assert objects_by_action(stack, "ExecutorPolicy") == {
         "s3:GetObject": {blobs, *results},
-        "s3:PutObject": {blobs, cancel},
+        "s3:PutObject": {blobs, order},
         "s3:DeleteObject": {blobs, tasks},
     }
 

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,8 +25,10 @@ class Answer:
         error: `FunctionError`, if the function failed.
         log: text of the log's tail.
         status, code: an error of the API's own, with its type.
+        message, reason: what such an error says, and TooManyRequestsException's reason.
         location: where the answer sends the client instead.
         hang_up: close the connection instead of answering.
+        closes: close the connection after the answer.
     """
 
     payload: Any = None
@@ -34,8 +36,11 @@ class Answer:
     log: str = ""
     status: int = 200
     code: str = ""
+    message: str = ""
+    reason: str = ""
     location: str = ""
     hang_up: bool = False
+    closes: bool = False
 
 
 Script = Callable[[dict[str, Any]], Answer]
@@ -50,6 +55,8 @@ class AWS:
     requests: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)  # e.g. "PUT": answered with 403
     refusal: tuple[int, str] = (403, "AccessDenied")  # S3's answer to what is denied
+    refused_keys: set[str] = field(default_factory=set)  # access keys that have expired
+    before_put: Callable[[], Any] = lambda: None  # called as an object arrives
     script: Script = lambda event: Answer(status=404, code="ResourceNotFoundException")
 
 
@@ -70,6 +77,14 @@ def running() -> Iterator[AWS]:
         thread.join()
 
 
+def _repeating_name(answer: Answer, event: bytes) -> Answer:
+    """An envelope that repeats the request's name, as the function does, unless it has one."""
+    if not isinstance(answer.payload, dict) or answer.payload.get("task_id") != "":
+        return answer
+    name = json.loads(event).get("task_id", "")
+    return replace(answer, payload={**answer.payload, "task_id": name})
+
+
 def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -79,19 +94,26 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             path, body = self._request()
-            if not path.endswith("/invocations"):
-                return self._answer(404, b"")
+            if not path.endswith("/invocations"):  # AWS STS
+                error = b"<Error><Code>AccessDenied</Code><Message>not you</Message></Error>"
+                return self._answer(403, b"<ErrorResponse>" + error + b"</ErrorResponse>")
+            if self._has_expired_key():
+                return self._answer(403, b"{}", {"x-amzn-ErrorType": "ExpiredTokenException"})
             answer = aws.script({"headers": dict(self.headers), "payload": body})
+            answer = _repeating_name(answer, body)
             if answer.hang_up:
                 self.close_connection = True
                 self.connection.close()
                 return
+            headers = {"Connection": "close"} if answer.closes else {}
             if answer.code:
-                fault = json.dumps({"Type": "User", "message": f"because of {answer.code}"})
-                return self._answer(
-                    answer.status, fault.encode(), {"x-amzn-ErrorType": answer.code}
-                )
-            headers = {"X-Amz-Function-Error": answer.error} if answer.error else {}
+                fault = {"Type": "User", "message": answer.message or f"because of {answer.code}"}
+                if answer.reason:
+                    fault["Reason"] = answer.reason
+                headers["x-amzn-ErrorType"] = answer.code
+                return self._answer(answer.status, json.dumps(fault).encode(), headers)
+            if answer.error:
+                headers["X-Amz-Function-Error"] = answer.error
             if answer.location:
                 headers["Location"] = answer.location
             if answer.log:
@@ -104,6 +126,7 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
             path, body = self._request()
             if self._refused():
                 return
+            aws.before_put()
             aws.objects[path] = body
             self._answer(200, b"", {"ETag": '"x"'})
 
@@ -169,12 +192,19 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
             return plain
 
         def _refused(self) -> bool:
-            if self.command not in aws.denied:
+            if self._has_expired_key():
+                status, code = 400, "ExpiredToken"
+            elif self.command in aws.denied:
+                status, code = aws.refusal
+            else:
                 return False
-            status, code = aws.refusal
             body = f"<Error><Code>{code}</Code><Message>not you</Message></Error>".encode()
             self._answer(status, b"" if self.command == "HEAD" else body)
             return True
+
+        def _has_expired_key(self) -> bool:
+            signed_by = self.headers.get("Authorization", "")
+            return any(f"Credential={key}/" in signed_by for key in aws.refused_keys)
 
         def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)

@@ -9,16 +9,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import aws_server
+from aws_server import AWS
 from template_paths import EXECUTOR, FUNCTION, LAMBDA_CALLS
 
 # The image holds wire.py beside app.py; here it is found in the package's folder, looked at last.
 sys.path[:0] = [str(EXECUTOR), str(FUNCTION)]
 sys.path.append(str(LAMBDA_CALLS))
+
+if TYPE_CHECKING:
+    from lambda_calls.session import Process
 
 AMBIENT = ("AWS_", "COVALENT_", "XDG_", "SAM_")
 
@@ -44,6 +50,31 @@ os.environ["HOME"] = _HOME
 def pytest_unconfigure() -> None:
     """Remove the home of the test run."""
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
+    """A stand-in for AWS, which this process's executors reach with keys of its own."""
+    from covalent_awslambda_plugin.server import server
+
+    with aws_server.running() as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        server.cache_clear()
+        yield running
+        server().process.close()
+        server.cache_clear()
+
+
+@pytest.fixture
+def process(aws: AWS) -> Iterator[Process]:
+    """What one program keeps, thrown away after the test."""
+    from lambda_calls.session import Process
+
+    made = Process()
+    yield made
+    made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,18 @@
-"""The function's handler, called as Lambda's runtime calls it: in this process, or in a child.
+"""The function's handler in a process of its own, called as Lambda's runtime client calls it.
 
-The context is a stand-in for Lambda's: it has the three attributes that the handler reads.
+    test ── event, seconds ──► worker: app.handler(event, Context) ──► answer ── test
+            (its descriptor 0)                                (its descriptor 1)
+
+The worker's standard input and output carry the protocol, as those of MiniStack's local worker
+do. The context is a stand-in for Lambda's: it has the three attributes that the handler reads.
 """
 
 import json
+import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,26 +23,25 @@ from template_paths import FUNCTION, LAMBDA_CALLS
 
 import wire
 
-LOADS = """
+PATHS = [str(FUNCTION), str(LAMBDA_CALLS), str(Path(__file__).parent)]
+WORKER = f"""
 import json, sys
-sys.path[:0] = {paths!r}
-import app, function_box
-event, seconds = json.load(sys.stdin)
-print("ANSWER" + json.dumps(app.handler(event, function_box.Context(seconds))))
-"""
-
-
+sys.path[:0] = {PATHS[:1]!r}
+sys.path += {PATHS[1:]!r}
+import app
 class Context:
-    """What the handler reads of Lambda's context object."""
-
-    memory_limit_in_mb = 512
-    aws_request_id = "request-1"
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int(1000 * (self._end - time.monotonic()))
+    memory_limit_in_mb, aws_request_id = 512, "request-1"
+    def __init__(self, milliseconds):
+        import time
+        self.end = time.monotonic() + milliseconds / 1000
+    def get_remaining_time_in_millis(self):
+        import time
+        return int(1000 * (self.end - time.monotonic()))
+for line in sys.stdin:
+    event, seconds = json.loads(line)
+    sys.stdout.write(json.dumps(app.handler(event, Context(1000 * seconds))) + "\\n")
+    sys.stdout.flush()
+"""
 
 
 def part(value: Any) -> str:
@@ -57,26 +62,86 @@ def request(function: Callable[..., Any], *args: Any, **fields: Any) -> wire.Req
     )
 
 
-def call(function: Callable[..., Any], *args: Any, seconds: float = 60, **fields: Any) -> Any:
-    """Call the handler in this process; its response."""
-    import app
-
-    event = json.loads(request(function, *args, **fields).to_json())
-    answer = json.loads(json.dumps(app.handler(event, Context(seconds))))
-    return wire.Response.from_json(answer)
+def returned(response: wire.Response) -> Any:
+    """The value that an electron returned."""
+    assert response.failure is None, response.failure
+    assert isinstance(response.result, str)
+    return cloudpickle.loads(wire.decode(response.result))
 
 
-def call_in_child(
-    function: Callable[..., Any], *args: Any, seconds: float = 60, **fields: Any
-) -> "subprocess.CompletedProcess[str]":
-    """Call the handler in a child process, for tasks that may kill it."""
-    event = json.loads(request(function, *args, **fields).to_json())
-    paths = [str(FUNCTION), str(LAMBDA_CALLS), str(Path(__file__).parent)]
-    return subprocess.run(
-        [sys.executable, "-c", LOADS.format(paths=paths)],
-        input=json.dumps([event, seconds]),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+class Function:
+    """One environment of the function. Use it in a `with` statement.
+
+    Args:
+        folder: its /tmp and the file for its log.
+        python: the interpreter.
+        environment: variables beside PATH.
+    """
+
+    def __init__(self, folder: Path, python: str = sys.executable, **environment: str) -> None:
+        self.folder, self._python = folder, python
+        self._environment = environment
+        self.log_file = Path(tempfile.mkstemp(suffix=".log", dir=folder.parent)[1])
+
+    def __enter__(self) -> "Function":
+        self.folder.mkdir(exist_ok=True)
+        defaults = {
+            "PATH": os.environ["PATH"],
+            "TMPDIR": str(self.folder),
+            "HOME": "/nonexistent",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONWARNINGS": "default::DeprecationWarning",
+        }
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [self._python, "-c", WORKER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**defaults, **self._environment},
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+
+    @property
+    def log(self) -> str:
+        """What the environment wrote to its log."""
+        return self.log_file.read_text("utf-8", "replace")
+
+    @property
+    def tasks(self) -> Path:
+        """Where the folders of its tasks lie."""
+        (environment,) = self.folder.glob("covalent-*")
+        return environment / "tasks"
+
+    def handle(self, event: Any, seconds: float = 60) -> Any:
+        """The handler's answer to any event."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps([event, seconds]).encode() + b"\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the environment has ended:\n{self.log}"
+        return json.loads(line)
+
+    def call(
+        self, function: Callable[..., Any], *args: Any, seconds: float = 60, **fields: Any
+    ) -> wire.Response:
+        """Run an electron; its response."""
+        event = json.loads(request(function, *args, **fields).to_json())
+        return wire.Response.from_json(self.handle(event, seconds))
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that `work` took, and what it returned."""
+    started = time.monotonic()
+    value = work()
+    return time.monotonic() - started, value

@@ -1,263 +1,466 @@
-"""What runs inside Lambda: one electron an invocation.
+"""What runs inside Lambda: one electron an invocation, in a process of its own.
 
-    event ─► Request ─► versions ─► blobs ─► hooks, function(*args, **kwargs), hooks ─► pickle
-             checked    compared   verified  captured, watched                            │
-    answer ◄──────────────────────────── Response: result or failure, streams, usage ◄────┘
+    event ─► Request ─► versions ─► blobs ─► ┌ a child, forked ahead ─────────────┐
+             checked    compared   verified  │ unpickle, hooks, function, pickle  │
+                                             └──┬── streams, report, exit status ─┘
+    answer ◄── Response: result or failure, streams, usage ◄── watched
 
-It does what Covalent's `wrapper_fn` does to the same serialized parts, without importing
-Covalent, which costs seconds of CPU in a cold environment; the user's own pickles import it if
-they need it. The user's code runs in this process and in its main thread, so that what it
-imports stays warm for the next task.
+This process, the parent, never unpickles anything and runs no user code: whatever that does, to
+itself or to its process, the parent is there to tell of it, and the next electron finds a process
+as new as the first one did. docs/architecture.md says why.
 """
 
 import contextlib
-import importlib
 import json
-import logging
 import os
 import platform
 import resource
+import signal
 import sys
+import threading
 import time
-import traceback
-from types import FrameType
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 import cloudpickle
 
+import task_channel as channels
+import task_child
 import task_guard as guard
-import task_traceback
+import task_modules
 import wire
-from task_storage import WORK, Storage
-from task_streams import Capture, Clipped
+from task_processes import Body, Child, EnvironmentFailed, Processes, ServerLost
+from task_server import Settings
+from task_storage import Storage, hasty_client
 
-_SHOWN = 100_000  # characters of a value's text that are kept for Covalent's UI
-_SAID = 100_000  # bytes of an exception's message, and of its traceback
-_FILES = "files"  # Covalent's keyword for transferred files: always a list
-_PIP_TARGET = os.path.join(WORK, "covalent-packages")
-_OWN = (__file__, guard.__file__)
-
-_cold = True
-_storage: Optional[Storage] = None
-
-
-class _Output(NamedTuple):
-    """A return value, pickled, as text, and what Covalent keeps of its attributes."""
-
-    data: bytes
-    text: str
-    attrs: Dict[str, Optional[str]]
+_END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
+_LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
+_IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
+# Set by Lambda's runtime client anew for each invocation.
+_OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
+# In the name of Covalent's function that DepsPip runs.
+_PIP = "apply_pip_deps"
 
 
 class _Failed(Exception):
     """Carries a failure from where it happened to the answer."""
 
-    def __init__(self, failure: wire.Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
+    def __init__(self, kind: str, message: str, **fields: str) -> None:
+        super().__init__(message)
+        self.failure = wire.Failure(kind=kind, message=message, **fields)
 
 
-def handler(event: Any, context: Any) -> Dict[str, Any]:
-    """Lambda's entry point.
+class Environment:
+    """One execution environment of the function, from its start to its end.
 
-    Args:
-        event: `Request.to_json()`, or a ping: `{"covalent_lambda": 1, "ping": true}`.
-        context: Lambda's context object.
-
-    Returns:
-        `Response.to_json()`, or the ping's answer. Nothing is raised: what the task raised is in
-        the answer.
+    Its state is the processes, what is kept in /tmp, and whether an invocation came before.
     """
-    global _cold
-    cold, _cold = _cold, False
-    started = time.monotonic()
-    if wire.is_envelope(event) and event.get("ping"):
-        return _ping(context)
-    try:
-        request = wire.Request.from_json(event)
-    except (ValueError, TypeError, AttributeError) as error:
-        message = f"The event is not one that this function runs: {error}"
-        failure = wire.Failure(kind=wire.PROTOCOL_DIFFERS, message=message)
-        return _response(context, started, cold, failure=failure).to_json()
-    return _Invocation(request, context, started, cold).answer()
+
+    def __init__(self) -> None:
+        self._cold = True
+        self._broken = self._refused = _several_at_once()
+        self.processes: Optional[Processes] = None
+        temporary = os.environ.get("TMPDIR") or "/tmp"
+        self.folder = os.path.join(temporary, f"covalent-{os.getpid()}-{os.urandom(4).hex()}")
+        self.storage = Storage(self.folder)
+        self.oom_kills = _oom_kills()
+        if self._broken:
+            return
+        try:
+            os.mkdir(self.folder, 0o700)
+            alone = os.path.dirname(os.path.abspath(__file__)) == _IMAGE
+            path = [os.path.abspath(x or os.curdir) for x in sys.path]
+            self.processes = Processes(Settings(self.folder, path, alone))
+        except (OSError, EnvironmentFailed) as error:
+            self._broken = f"it cannot start a process, or write to {temporary}: {error}"
+
+    def handle(self, event: Any, context: Any) -> Dict[str, Any]:
+        """Lambda's entry point.
+
+        Args:
+            event: `Request.to_json()`, or a ping: `{"covalent_lambda": 1, "ping": true}`.
+            context: Lambda's context object.
+
+        Returns:
+            `Response.to_json()`, or the ping's answer. Nothing is raised: what the task raised
+            is in the answer.
+        """
+        cold, self._cold = self._cold, False
+        started = time.monotonic()
+        if wire.is_envelope(event) and event.get("ping"):
+            return _ping(context)
+        try:
+            request = wire.Request.from_json(event)
+        except (ValueError, TypeError, AttributeError) as error:
+            message = f"The event is not one that this function runs: {error}"
+            failure = wire.Failure(kind=wire.PROTOCOL_DIFFERS, message=message)
+            named = event.get("task_id") if isinstance(event, dict) else ""
+            task_id = named if isinstance(named, str) else ""
+            return _response(context, started, cold, task_id, 0, failure=failure).to_json()
+        return _Invocation(self, request, context, started, cold).answer()
+
+    def running(self) -> Processes:
+        """The processes.
+
+        Raises:
+            EnvironmentFailed: if there are none.
+        """
+        if self._broken or self.processes is None:
+            raise EnvironmentFailed(self._broken)
+        return self.processes
+
+    def fail(self, reason: str) -> None:
+        """Have this environment end after the answer, so that Lambda makes a new one.
+
+        Where all environments are refused, it stays: the next one would be no better.
+        """
+        guard.log(f"This environment cannot run electrons: {reason}")
+        self._broken = reason
+        if not self._refused:
+            timer = threading.Timer(_END_AFTER, os._exit, [1])
+            timer.daemon = True
+            timer.start()
 
 
 class _Invocation:
     """One request on its way to its response."""
 
-    def __init__(self, request: wire.Request, context: Any, started: float, cold: bool) -> None:
-        self.request, self.context, self.started, self.cold = request, context, started, cold
-        self.storage = _storage_of(request.bucket)
-        self.streams = Capture()
+    def __init__(
+        self,
+        environment: Environment,
+        request: wire.Request,
+        context: Any,
+        started: float,
+        cold: bool,
+    ) -> None:
+        self.environment, self.request, self.context = environment, request, context
+        self.started, self.cold = started, cold
+        self.storage = environment.storage
+        self.child: Optional[Child] = None
+        self.peak = 0
+        left = context.get_remaining_time_in_millis() / 1000
+        seconds = left - min(guard.MARGIN, 0.1 * left)
+        if request.limit is not None:
+            seconds = min(seconds, request.limit)
+        self.orders = guard.Orders(
+            hasty_client, request.bucket, request.task_id, request.key, started
+        )
+        self.guard = guard.Guard(started + seconds, self.orders)
 
     def answer(self) -> Dict[str, Any]:
-        _prepare_environment()
-        guard.start()
-        with _environment_kept(), self.streams, _logging_as_at_home():
-            produced = self._run()
-        self.storage.settle()
+        """Run the task; its response."""
         try:
-            fields = self._fitted(produced) if isinstance(produced, _Output) else {}
-        except _Failed as failed:
-            produced = failed.failure
-        if isinstance(produced, wire.Failure):
-            fields = {"failure": produced}
-        answer = self._response(**fields).to_json()
-        if time.monotonic() - self.started >= wire.LEAVE_OUTCOME_AFTER:
+            try:
+                fields = self._run()
+            except _Failed as failed:
+                fields = {"failure": failed.failure}
+            except guard.Stopped as stop:
+                fields = {"failure": wire.Failure(kind=stop.kind, message=_STOPPED[stop.kind])}
+            except EnvironmentFailed as failed:
+                fields = {"failure": self._unfit(str(failed))}
+            return self._answered(fields)
+        finally:
+            self.orders.close()
+            if self.child is not None:
+                self.child.close()
+
+    def _answered(self, fields: Dict[str, Any]) -> Dict[str, Any]:
+        if self.child is not None:
+            fields.update(stdout=self.child.stdout.text, stderr=self.child.stderr.text)
+        answer = _response(
+            self.context, self.started, self.cold, self.request.task_id, self.peak, **fields
+        ).to_json()
+        long = time.monotonic() - self.started >= wire.LEAVE_OUTCOME_AFTER
+        if long or self.orders.reported:
             self._leave(answer)
         return answer
 
-    def _run(self) -> Union[_Output, wire.Failure]:
+    def _run(self) -> Dict[str, Any]:
+        """The response's fields."""
+        processes = self.environment.running()
+        _check_python(self.request)
+        body = Body(self.environment.folder)
         try:
-            _check_python(self.request)
-            with guard.watching(self._orders()):
-                return _pickled(_Parts(self.request, self.storage).call())
-        except _Failed as failed:
-            return failed.failure
-        except guard.Stopped as stop:
-            return wire.Failure(
-                kind=_KINDS[stop.reason],
-                message=_MESSAGES[stop.reason],
-                traceback=_stood(traceback.walk_tb(stop.__traceback__)),
-            )
+            self.task = _Task(self, body)
+            self.child = self.task.sent()
+        finally:
+            body.close()
+        processes.fork_ahead()
+        try:
+            ended = self.guard.watch(self.child)
+        except ServerLost:
+            ended = guard.Ended(self.guard.due(), None, None, True, 0)
+            with _failing_later(self.environment):
+                processes.lost(self.child.server)
+        self.peak = ended.peak
+        fields = self._told(ended)
+        if self.task.packages and not self.task.installed and "failure" not in fields:
+            self.storage.installed(self.task.packages)
+        self.storage.make_room(self.task.packages)
+        return fields
 
-    def _orders(self) -> guard.Orders:
-        left = self.context.get_remaining_time_in_millis() / 1000
-        seconds = left - min(guard.MARGIN, 0.1 * left)
-        if self.request.limit is not None:
-            seconds = min(seconds, self.request.limit)
-        return guard.Orders(
-            seconds=seconds,
-            bucket=self.request.bucket,
-            cancel_key=wire.task_key(self.request.task_id, wire.CANCEL),
-            outcome_key=wire.task_key(self.request.task_id, wire.OUTCOME),
-            last_words=self._last_words,
+    def _told(self, ended: guard.Ended) -> Dict[str, Any]:
+        """What became of the task, as the response's fields."""
+        assert self.child is not None
+        report = self._report(ended)
+        if report is None:
+            return {"failure": self._crash(ended)}
+        if not (self.task.packages and not self.task.installed):  # less what installs
+            self.environment.running().learn(report["modules"])
+        failure = report.get("failure")
+        if failure is None:
+            return self._fitted(report)
+        if failure["kind"] == task_child.STOPPED:
+            failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
+        return {"failure": wire.Failure(**failure)}
+
+    def _report(self, ended: guard.Ended) -> Optional[Dict[str, Any]]:
+        """What the task's process told; None if it told nothing that can be used."""
+        assert self.child is not None
+        if ended.report is None:
+            return None
+        try:
+            offset, size = ended.report
+            said = json.loads(channels.read_at(self.child.answer, size, offset))
+            if said.get("failure", {}).get("kind") == task_child.STOPPED and not ended.reason:
+                return None
+            return said if isinstance(said.get("modules"), list) else None
+        except (ValueError, TypeError, AttributeError):
+            return None
+
+    def _crash(self, ended: guard.Ended) -> wire.Failure:
+        """Why there is no report."""
+        assert self.child is not None
+        stacks = self.child.stacks_text()
+        if ended.reason:
+            stood = task_child.clipped(f"Stopped in:\n{stacks}") if stacks else ""
+            return wire.Failure(kind=ended.reason, message=_STOPPED[ended.reason], traceback=stood)
+        kind, message = self._death(ended)
+        return wire.Failure(kind=kind, message=message, traceback=task_child.clipped(stacks))
+
+    def _death(self, ended: guard.Ended) -> Tuple[str, str]:
+        if ended.status is None:
+            return wire.CRASHED, (
+                "The electron's process was lost together with the process that had forked it: "
+                "the electron ended or stopped its parent process."
+            )
+        if os.WIFSIGNALED(ended.status):
+            number = os.WTERMSIG(ended.status)
+            if number == signal.SIGKILL and self._out_of_memory(ended):
+                return wire.OUT_OF_MEMORY, (
+                    f"The electron's process was killed for want of memory; it had taken "
+                    f"{ended.peak} MB, the function has {self.context.memory_limit_in_mb} MB."
+                )
+            name = signal.Signals(number).name if number in list(signal.Signals) else "?"
+            return wire.CRASHED, (
+                f"The electron's process was ended by signal {number} ({name}): "
+                f"{_SIGNALS.get(number, 'somebody sent it')}."
+            )
+        code = os.WEXITSTATUS(ended.status)
+        why = (
+            "it closed the descriptors by which its answer would have come"
+            if code == task_child.CLOSED
+            else "something called os._exit, or C's exit"
+        )
+        return wire.CRASHED, (
+            f"The electron's process ended with exit code {code} before it gave an answer: {why}."
         )
 
-    def _last_words(self, reason: str, stack: Optional[FrameType]) -> bytes:
-        stood = _stood(reversed(list(traceback.walk_stack(stack)))) if stack else ""
-        failure = wire.Failure(kind=_KINDS[reason], message=_MESSAGES[reason], traceback=stood)
-        return self._sealed(self._response(failure=failure).to_json())
+    def _out_of_memory(self, ended: guard.Ended) -> bool:
+        before, self.environment.oom_kills = self.environment.oom_kills, _oom_kills()
+        if before is not None and self.environment.oom_kills is not None:
+            return self.environment.oom_kills > before
+        return ended.peak + _own_peak() >= 0.9 * int(self.context.memory_limit_in_mb)
 
-    def _sealed(self, answer: Dict[str, Any]) -> bytes:
-        return wire.seal(json.dumps(answer), self.request.key)
+    def _unfit(self, reason: str) -> wire.Failure:
+        self.environment.fail(reason)
+        message = (
+            f"The function's environment cannot run electrons: {reason}. Nothing of the electron "
+            "ran."
+        )
+        return wire.Failure(kind=wire.ENVIRONMENT, message=message)
 
-    def _response(self, **fields: Any) -> wire.Response:
-        fields.update(stdout=self.streams.stdout, stderr=self.streams.stderr)
-        return _response(self.context, self.started, self.cold, **fields)
+    # -- the result ---------------------------------------------------------------------------
 
-    def _fitted(self, output: "_Output") -> Dict[str, Any]:
-        """The response's fields for `output`, its large parts put into S3 to fit the limit."""
+    def _fitted(self, report: Dict[str, Any]) -> Dict[str, Any]:
+        """The response's fields for a result, its large parts put into S3 to fit the limit."""
+        assert self.child is not None
+        size, length = report["result"], report["text"]
         room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
-        room -= sum(len(json.dumps(x)) for x in (self.streams.stdout, self.streams.stderr))
-        text: wire.Part = output.text
+        room -= sum(len(json.dumps(x.text)) for x in (self.child.stdout, self.child.stderr))
+        text: Optional[wire.Part] = None
         # The text is nearly always short; where it is not, the data is rarely shorter.
-        if len(output.text) > room // 8:
-            text = self._store(wire.RESULT_TEXT, output.text.encode())
-        else:
-            room -= len(json.dumps(output.text))
-        fits = 4 * len(output.data) // 3 + 4 <= room
+        if length <= room // 8:
+            text = channels.read_at(self.child.answer, length, size).decode()
+            if len(json.dumps(text)) <= room // 8:
+                room -= len(json.dumps(text))
+            else:
+                text = None
+        if text is None:
+            text = self._store(wire.RESULT_TEXT, size, length)
+        fits = 4 * size // 3 + 4 <= room
         result: wire.Part = (
-            wire.encode(output.data) if fits else self._store(wire.RESULT, output.data)
+            wire.encode(channels.read_at(self.child.answer, size, 0))
+            if fits
+            else self._store(wire.RESULT, 0, size)
         )
-        return {"result": result, "text": text, "attrs": output.attrs}
+        return {"result": result, "text": text, "attrs": report["attrs"]}
 
-    def _store(self, name: str, data: bytes) -> wire.Blob:
+    def _store(self, name: str, offset: int, size: int) -> wire.Blob:
+        assert self.child is not None
+        bucket, key = self.request.bucket, wire.task_key(self.request.task_id, name)
+        file = self.child.answer
         try:
-            if not self.storage.bucket:
+            if not bucket:
                 raise ValueError("the executor named no bucket (s3_bucket_name is empty)")
-            return self.storage.store(wire.task_key(self.request.task_id, name), data)
-        except Exception as error:
-            message = (
-                f"The electron ran, but its result of {len(data)} bytes is larger than a Lambda "
-                f"response may be, and could not be stored in bucket {self.storage.bucket!r}: "
-                f"{error}"
+            seconds = self.context.get_remaining_time_in_millis() / 1000 - 1
+            stored: wire.Blob = self.guard.within(
+                lambda: self.storage.store(bucket, key, file, offset, size), seconds
             )
-            raise _Failed(wire.Failure(kind=wire.RESULT_LOST, message=message)) from error
+            return stored
+        except Exception as error:
+            why = "there was no time left" if isinstance(error, guard.Stopped) else error
+            raise _Failed(
+                wire.RESULT_LOST,
+                f"The electron ran, but its result of {size} bytes is larger than a Lambda "
+                f"response may be, and could not be stored in bucket {bucket!r}: {why}",
+            ) from error
 
     def _leave(self, answer: Dict[str, Any]) -> None:
-        if not self.storage.bucket:
+        if not self.request.bucket:
             return
         key = wire.task_key(self.request.task_id, wire.OUTCOME)
+        data = wire.seal(json.dumps(answer), self.request.key)
         try:
-            self.storage.leave(key, self._sealed(answer))
+            self.guard.within(
+                lambda: self.storage.leave(self.request.bucket, key, data), _LEAVE_WITHIN
+            )
         except Exception as error:  # the answer itself is still on its way
-            print(f"[covalent] cannot store the outcome as {key}: {error}", file=sys.stderr)
+            guard.log(f"cannot store the outcome as {key}: {error or type(error).__name__}")
 
 
-class _Parts:
-    """The electron's parts: fetched and verified all, then unpickled one after the other."""
+class _Task:
+    """A request's parts on their way to a process: fetched and verified before any is sent."""
 
-    def __init__(self, request: wire.Request, storage: Storage) -> None:
-        self._storage = storage
-        self._function = self._bytes(request.function)
-        self._args = [self._bytes(x) for x in request.args]
-        self._kwargs = {k: self._bytes(x) for k, x in request.kwargs.items()}
-        self._before = [self._hook(x) for x in request.before]
-        self._after = [self._hook(x) for x in request.after]
+    def __init__(self, invocation: _Invocation, body: Body) -> None:
+        self._invocation, self._body = invocation, body
+        self._request = invocation.request
+        self._storage = invocation.storage
+        self._pickles: List[bytes] = []  # those that name the modules a task needs
+        self.packages, self.installed = "", False
 
-    def call(self) -> Any:
-        """Run hooks, function and hooks; the return value is the function's."""
-        values: Dict[str, List[Any]] = {}
-        for function, args, kwargs, keyword in self._before:
-            value = self._call_hook(function, args, kwargs)
-            if keyword:
-                values.setdefault(keyword, []).append(value)
-        importlib.invalidate_caches()  # a hook may have installed packages
-        function = _load(self._function, "the electron's function")
-        args = [_load(x, f"argument {i}") for i, x in enumerate(_drained(self._args))]
-        kwargs = {k: _load(self._kwargs.pop(k), f"argument {k!r}") for k in list(self._kwargs)}
-        # A list only where several hooks fill the same keyword, and for files always.
-        kwargs.update({k: v if len(v) > 1 or k == _FILES else v[0] for k, v in values.items()})
-        with _failing_as(wire.EXCEPTION):
-            output = function(*args, **kwargs)
-        for after, after_args, after_kwargs, _ in self._after:
-            self._call_hook(after, after_args, after_kwargs)
-        return output
+    def sent(self) -> Child:
+        """The process that has the task now."""
+        order = self._order()
+        names, hidden = task_modules.named(self._pickles), self._hidden()
+        processes = self._invocation.environment.running()
+        data = json.dumps(order).encode()
+        if self.packages and not self.installed:
+            child = processes.bare()  # nobody knows what will be installed
+        else:
+            child = processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
+        try:
+            child.send(self._body, data)
+        except channels.Closed as error:
+            child.close()
+            raise EnvironmentFailed("a process that was ready has ended") from error
+        return child
+
+    def _order(self) -> Dict[str, Any]:
+        request = self._request
+        order: Dict[str, Any] = {
+            "task_id": request.task_id,
+            "environment": {k: os.environ[k] for k in _OF_THE_INVOCATION if k in os.environ},
+            "function": self._code(request.function),
+            "args": [self._part(x) for x in request.args],
+            "kwargs": {k: self._part(x) for k, x in request.kwargs.items()},
+            "before": self._before(),
+            "after": [self._hook(x) for x in request.after],
+        }
+        return dict(order, packages=self.packages, installed=self.installed)
+
+    def _before(self) -> List[Any]:
+        """The hooks that are to run: those of DepsPip only where nothing is installed yet."""
+        pip = [hook for hook in self._request.before if self._is_pip(hook)]
+        if pip:
+            digest = wire.digest(json.dumps(pip, default=vars).encode())
+            try:
+                self.packages, self.installed = self._storage.packages(digest[:32])
+            except OSError as error:
+                raise _Failed(
+                    wire.ENVIRONMENT, f"No room for packages in /tmp: {error}"
+                ) from error
+        skipped = pip if self.installed else []
+        return [self._hook(hook) for hook in self._request.before if hook not in skipped]
 
     @staticmethod
-    def _call_hook(function: bytes, args: bytes, kwargs: bytes) -> Any:
-        call = _load(function, "a hook (DepsPip, DepsBash, DepsCall)")
-        call_args, call_kwargs = (
-            _load(args, "a hook's arguments"),
-            _load(kwargs, "a hook's kwargs"),
-        )
-        with _failing_as(wire.EXCEPTION):
-            return call(*call_args, **call_kwargs)
+    def _is_pip(hook: wire.Hook) -> bool:
+        function = hook[0]
+        return isinstance(function, str) and _PIP in task_modules.named([_decoded(function)])
 
-    def _hook(self, hook: wire.Hook) -> Tuple[bytes, bytes, bytes, str]:
+    def _hidden(self) -> FrozenSet[str]:
+        if not self.packages:
+            return frozenset()
+        return task_modules.of_image([self.packages])
+
+    def _hook(self, hook: wire.Hook) -> List[Any]:
         function, args, kwargs, keyword = hook
-        return self._bytes(function), self._bytes(args), self._bytes(kwargs), keyword
+        return [self._code(function), self._part(args), self._part(kwargs), keyword]
 
-    def _bytes(self, part: wire.Part) -> bytes:
+    def _code(self, part: wire.Part) -> Any:
+        """A part that may name the modules that it needs."""
         if isinstance(part, str):
-            return _decoded(part)
+            self._pickles.append(_decoded(part))
+        return self._part(part)
+
+    def _part(self, part: wire.Part) -> Any:
+        if isinstance(part, str):
+            return self._body.add(_decoded(part))
+        fetched = self._fetched(part)
+        return fetched if isinstance(fetched, str) else [task_child.MEMORY, *fetched]
+
+    def _fetched(self, blob: wire.Blob) -> Any:
+        bucket = self._request.bucket
         try:
-            return self._storage.fetch(part)
-        except wire.DigestMismatch as error:
-            raise _Failed(wire.Failure(kind=wire.BLOB_TAMPERED, message=str(error))) from error
-        except Exception as error:
-            answer: Any = getattr(error, "response", None) or {}
-            missing = answer.get("Error", {}).get("Code") in ("NoSuchKey", "404")
-            kind = wire.BLOB_MISSING if missing else wire.STORAGE
-            message = (
-                f"The function cannot read {part.key} of bucket {self._storage.bucket}: {error}"
+            return self._invocation.guard.within(
+                lambda: self._storage.fetch(bucket, blob, self._body.in_memory)
             )
-            raise _Failed(wire.Failure(kind=kind, message=message)) from error
+        except wire.DigestMismatch as error:
+            raise _Failed(wire.BLOB_TAMPERED, str(error)) from error
+        except guard.Stopped:
+            raise
+        except Exception as error:
+            message = f"The function cannot read {blob.key} of bucket {bucket}: {error}"
+            raise _Failed(_kind_of(error), message) from error
 
 
-def _drained(parts: List[bytes]) -> Iterator[bytes]:
-    """Each part, and no longer kept: the task may need the memory."""
-    while parts:
-        yield parts.pop(0)
+@contextlib.contextmanager
+def _failing_later(environment: Environment) -> Any:
+    """The task of the body is told of all the same; the environment ends after its answer."""
+    try:
+        yield
+    except (EnvironmentFailed, ServerLost) as error:
+        environment.fail(str(error) or "its fork server has ended")
+
+
+def _kind_of(error: Exception) -> str:
+    """What S3's refusal means for the executor: stored again, sent again, or told."""
+    response: Any = getattr(error, "response", None)
+    if response is None:
+        return wire.STORAGE if isinstance(error, (ValueError, TypeError)) else wire.STORAGE_BUSY
+    code = response.get("Error", {}).get("Code", "")
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in ("NoSuchKey", "404"):
+        return wire.BLOB_MISSING
+    busy = status >= 500 or code in ("SlowDown", "RequestTimeout", "InternalError", "Throttling")
+    return wire.STORAGE_BUSY if busy else wire.STORAGE
 
 
 def _decoded(part: str) -> bytes:
     try:
         return wire.decode(part)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         message = f"A part of the envelope is not base64: {error}"
-        raise _Failed(wire.Failure(kind=wire.PROTOCOL_DIFFERS, message=message)) from error
+        raise _Failed(wire.PROTOCOL_DIFFERS, message) from error
 
 
 def _ping(context: Any) -> Dict[str, Any]:
@@ -282,19 +485,14 @@ def _version(package: str) -> Optional[str]:
         return None
 
 
-def _storage_of(bucket: str) -> Storage:
-    global _storage
-    if _storage is None or _storage.bucket != bucket:
-        _storage = Storage(bucket)
-    return _storage
-
-
-def _response(context: Any, started: float, cold: bool, **fields: Any) -> wire.Response:
+def _response(
+    context: Any, started: float, cold: bool, task_id: str, peak: int, **fields: Any
+) -> wire.Response:
     usage = wire.Usage(
         request_id=context.aws_request_id,
         duration=round(time.monotonic() - started, 4),
         memory_mb=int(context.memory_limit_in_mb),
-        max_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        max_memory_mb=peak + _own_peak(),
         cold=cold,
         architecture=platform.machine(),
     )
@@ -302,7 +500,33 @@ def _response(context: Any, started: float, cold: bool, **fields: Any) -> wire.R
         python=platform.python_version(),
         cloudpickle=cloudpickle.__version__,
         usage=usage,
+        task_id=task_id,
         **fields,
+    )
+
+
+def _own_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def _oom_kills() -> Optional[int]:
+    """How often the kernel has ended a process here for want of memory, if it says."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(path) as file:
+                counts = dict(line.split()[:2] for line in file)
+            if "oom_kill" in counts:
+                return int(counts["oom_kill"])
+    return None
+
+
+def _several_at_once() -> str:
+    """Why several requests at a time are refused; empty if there is one at a time."""
+    if os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY", "1").strip() in ("", "1"):
+        return ""
+    return (
+        "AWS_LAMBDA_MAX_CONCURRENCY is above 1, but requests that share an environment's /tmp "
+        "and memory cannot be kept apart; set it to 1"
     )
 
 
@@ -310,172 +534,27 @@ def _check_python(request: wire.Request) -> None:
     here = platform.python_version()
     if wire.minor(request.python) == wire.minor(here):
         return
-    message = (
+    raise _Failed(
+        wire.PYTHON_DIFFERS,
         f"The electron was pickled by Python {request.python}, the function runs Python {here}: "
         "pickled code does not carry over between them, and nothing of it was unpickled. Either "
         f"run the workflow with Python {wire.minor(here)}, or generate the project again with "
-        f"python_version {wire.minor(request.python)} and deploy it."
-    )
-    raise _Failed(wire.Failure(kind=wire.PYTHON_DIFFERS, message=message))
-
-
-def _pickled(output: Any) -> _Output:
-    with _failing_as(wire.UNPICKLABLE):
-        data = cloudpickle.dumps(output)
-        attrs = {"doc": getattr(output, "__doc__", ""), "name": getattr(output, "__name__", "")}
-        plain = {k: _clean(v) if isinstance(v, str) else None for k, v in attrs.items()}
-        return _Output(data, _clean(_text(output)), plain)
-
-
-def _clipped(text: str) -> str:
-    """`text` in a length that leaves room in the answer, its head and tail kept."""
-    clipped = Clipped(_SAID // 2, _SAID // 2)
-    clipped.add(_clean(text).encode())
-    return clipped.text()
-
-
-def _clean(text: str) -> str:
-    """`text` without lone surrogates, which UTF-8 cannot carry."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _prepare_environment() -> None:
-    os.environ["HOME"] = WORK
-    os.chdir(WORK)
-    # What DepsPip installs must land where one may write, and be importable.
-    os.environ.update(PIP_TARGET=_PIP_TARGET, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
-    os.makedirs(_PIP_TARGET, exist_ok=True)  # Python remembers that a folder was missing
-    if _PIP_TARGET not in sys.path:
-        sys.path.insert(0, _PIP_TARGET)
-
-
-@contextlib.contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Undo what a task does to the environment: the next one may be somebody else's."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        if os.environ != before:
-            os.environ.clear()
-            os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _logging_as_at_home() -> Iterator[None]:
-    """Let `logging` behave as in a fresh interpreter, so that its records reach stderr.
-
-    Lambda's runtime puts a handler on the root logger that writes past descriptors 1 and 2.
-    """
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers[:] = []
-    root.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
-def _load(data: bytes, what: str) -> Any:
-    """Unpickle `data`, whose digest was checked or which came with the signed request."""
-    try:
-        return cloudpickle.loads(data)
-    except guard.Stopped:
-        raise
-    except BaseException as error:
-        message = f"The function cannot unpickle {what}: {_exception_text(error)}"
-        raise _Failed(_failure(wire.CANNOT_LOAD, error, message)) from error
-
-
-@contextlib.contextmanager
-def _failing_as(kind: str) -> Iterator[None]:
-    """Turn what the body raises into a failure of `kind`."""
-    try:
-        yield
-    except (_Failed, guard.Stopped):
-        raise
-    except SystemExit as error:
-        message = f"The electron called sys.exit({_exit_code(error)})."
-        raise _Failed(_failure(wire.EXIT, error, message)) from error
-    except BaseException as error:
-        _show_output_of_command(error)
-        raise _Failed(_failure(kind, error, _exception_text(error))) from error
-
-
-def _exit_code(error: SystemExit) -> str:
-    try:
-        return repr(error.code)
-    except Exception:
-        return object.__repr__(error.code)
-
-
-def _show_output_of_command(error: BaseException) -> None:
-    """Print what a failed command said: Covalent's DepsPip captures it and lets it go."""
-    import subprocess  # here, as few tasks need it and a cold start is billed
-
-    if not isinstance(error, subprocess.CalledProcessError):
-        return
-    for output in (error.stdout, error.stderr):
-        if output:
-            text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
-            print(text, file=sys.stderr)
-
-
-def _failure(kind: str, error: BaseException, message: str) -> wire.Failure:
-    return wire.Failure(
-        kind=kind,
-        type=_qualified(type(error)),
-        message=_clipped(message),
-        traceback=_traceback(error),
+        f"python_version {wire.minor(request.python)} and deploy it.",
     )
 
 
-def _traceback(error: BaseException) -> str:
-    try:
-        return _clipped(task_traceback.of_error(error, own=_OWN))
-    except Exception as broken:  # what is read of the error may be the electron's own code
-        return f"<the traceback cannot be told: {type(broken).__name__}>\n"
-
-
-def _stood(frames: Iterable[Tuple[FrameType, int]]) -> str:
-    return _clipped(task_traceback.of_place(frames, own=_OWN))
-
-
-def _qualified(cls: type) -> str:
-    return (
-        cls.__qualname__
-        if cls.__module__ == "builtins"
-        else f"{cls.__module__}.{cls.__qualname__}"
-    )
-
-
-def _exception_text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:
-        return f"<its str() raised {type(broken).__name__}>"
-
-
-def _text(output: Any) -> str:
-    """`str(output)`, as Covalent shows it. Sublattices travel as this text of a string, so that
-    is never cut; the text of other large values is not worth its own megabytes."""
-    try:
-        # Bytes take up to four characters each: 200 MB would take 800 only to be cut.
-        text = str(output[:_SHOWN] if isinstance(output, (bytes, bytearray)) else output)
-    except Exception:
-        text = object.__repr__(output)
-    if isinstance(output, str) or len(text) <= _SHOWN:
-        return text
-    return f"{text[:_SHOWN]} [... the rest is cut ...]"
-
-
-_KINDS: Mapping[str, str] = {
-    guard.DEADLINE: wire.DEADLINE,
-    guard.CANCELLED: wire.CANCELLED,
+_STOPPED = {
+    wire.DEADLINE: "The electron was stopped at its deadline.",
+    wire.CANCELLED: "The electron was cancelled while it ran.",
 }
-_MESSAGES: Mapping[str, str] = {
-    guard.DEADLINE: "The electron was stopped at its deadline.",
-    guard.CANCELLED: "The electron was cancelled while it ran.",
+_SIGNALS: Mapping[int, str] = {
+    signal.SIGSEGV: "code in C, of a package or of its own, used memory that is not its own",
+    signal.SIGBUS: "code in C used memory that is not there, or a mapped file has shrunk",
+    signal.SIGFPE: "code in C divided by zero, or the like",
+    signal.SIGILL: "code in C is made for another processor",
+    signal.SIGABRT: "code in C called abort",
+    signal.SIGALRM: "a timer that it had set rang, and nothing handled it",
 }
+
+# Made at import, while this process has one thread and may fork.
+handler: Callable[[Any, Any], Dict[str, Any]] = Environment().handle

@@ -1,321 +1,316 @@
-"""Ends a task that has to end: at its deadline, or when its cancel mark appears in S3.
+"""Watches a task from outside: its streams, its end, its deadline, and orders of its executor.
 
-A small process beside the handler watches the clock and the mark. It is a process, not a thread,
-because a long C call may hold the interpreter's lock, and then no thread of ours would run.
+    the task's process            watch                       Orders (a thread, from 2 s on)
+      streams   ─────────────────► read, kept, logged
+      report    ─────────────────► it has ended by itself
+      end       ──fork server────► and nothing of it is left
+                ◄─interrupt────── 0.0 s  deadline, or ───────  "cancel"
+                ◄─dump────────── 2.0 s  where it stands        "report N": acknowledged
+                ◄─kill────────── 2.3 s
 
-    handler (main thread)            watchdog (own process, forked once per environment)
-      with watching(...)   ─order─►   sleep; from the 3rd second on look for the cancel mark
-        the user's code    ◄signal─   1 ask: raise Stopped in the main thread
-      done                 ─order─►     (most code ends here)
-      listener thread      ◄─alarm─   2 it did not end: have the listener thread hand over
-        last words         ─order─►     streams and stack, and store them in S3
-                           ◄─kill──   3 SIGTERM, then SIGKILL
-
-Orders and signals carry the task's number: what was meant for one task must not end the next.
+None of it runs in the task's process, so that nothing the task does can keep it from its end.
 """
 
 import contextlib
-import json
 import os
 import select
 import signal
-import sys
+import socket
 import threading
 import time
-from types import FrameType
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional
 
+import task_child
 import wire
+from task_processes import Child, ServerLost
 
-CANCELLED, DEADLINE = "cancelled", "deadline"
-_SIGNAL = signal.SIGUSR1
-_FIRST_LOOK = 2.0  # seconds: shorter tasks never cost a request to S3
+FIRST_LOOK = 2.0  # seconds into a task: shorter ones never cost a request to S3
 _LOOK_EVERY = 1.0
-# A look may take this long; none is begun so close to the deadline.
-_LOOK_TAKES = 2.0
-_GRACE = 1.0  # seconds between the steps that end a task
-MARGIN = 3 * _GRACE  # seconds that a task which resists may need to end
-_TOLERATED_FAILURES = 5
+_LOOK_AT_LEAST_EVERY = 8.0  # while S3 fails
+_DUMP_AFTER, _KILL_AFTER = 2.0, 2.3  # seconds after the interrupt
+_CONTINUE_AFTER, _GIVE_UP_AFTER = 3.0, 5.0  # its fork server must have told of its end by then
+_LEAVE_WITHIN = 2.0  # from the report to the end: only C's streams have to be flushed
+MARGIN = 3.0  # seconds before Lambda's own deadline at which a task is stopped
 
 
-class Stopped(BaseException):
-    """Raised in the main thread to end the user's code; `reason` says why."""
+class Stopped(Exception):
+    """The task must not run any more; `kind` is that of the failure."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+class Ended(NamedTuple):
+    """How a task's process ended.
+
+    Args:
+        reason: why it was stopped, as a failure's kind; empty if it was not.
+        report: where in the answer's file its report lies; None if there is none.
+        status: as `os.wait` has it; None if its fork server was lost.
+        killed: whether it was killed from here.
+        peak: MB of memory.
+    """
+
+    reason: str
+    report: Optional[List[int]]
+    status: Optional[int]
+    killed: bool
+    peak: int
 
 
 class Orders:
-    """The task being watched, as the watchdog is told of it.
+    """Looks for the executor's orders in S3, in a thread, once the task has run for a while.
 
     Args:
-        seconds: from now to the deadline.
-        bucket, cancel_key: where a cancel mark may appear; no bucket: none can.
-        outcome_key: where the last words go if the task has to be killed.
-        last_words: called in another thread when the task did not end by itself, with the
-            reason and the main thread's stack; returns what to store (text as UTF-8).
+        client: makes an S3 client that gives up soon.
+        bucket: where orders may appear; empty: none can.
+        task_id, key: the request's.
+        began: the time of the task's beginning, as `time.monotonic` has it.
     """
 
     def __init__(
-        self,
-        *,
-        seconds: float,
-        bucket: str,
-        cancel_key: str,
-        outcome_key: str,
-        last_words: Callable[[str, Optional[FrameType]], bytes],
+        self, client: Callable[[], Any], bucket: str, task_id: str, key: str, began: float
     ) -> None:
-        self.seconds = seconds
-        self.bucket, self.cancel_key, self.outcome_key = bucket, cancel_key, outcome_key
-        self.last_words = last_words
+        self._make_client, self._bucket = client, bucket
+        self._task_id, self._key = task_id, key
+        self._first = began + FIRST_LOOK
+        self._thread: Optional[threading.Thread] = None
+        self._ended = threading.Event()
+        self._acknowledged = ""
+        self.cancelled = False
+        self.heard: Optional[socket.socket] = None
 
-    def to_json(self) -> Dict[str, Any]:
-        """What the watchdog's process needs to know."""
-        return {k: v for k, v in vars(self).items() if k != "last_words"}
+    @property
+    def reported(self) -> bool:
+        """Whether the executor has lost its connection, and was told that the task runs."""
+        return bool(self._acknowledged)
 
+    def waiting(self) -> Optional[float]:
+        """The time at which `start` is due; None if it is not any more."""
+        return self._first if self._bucket and self._thread is None else None
 
-_current: Optional[Orders] = None  # what the listener thread asks for last words
-_number = 0  # of the current task
-_dog: Optional["_Dog"] = None
-
-
-@contextlib.contextmanager
-def watching(orders: Orders) -> Iterator[None]:
-    """Have the watchdog watch while the body runs.
-
-    Raises:
-        Stopped: in the body, when the deadline passed or the task was cancelled.
-    """
-    global _current, _number
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("a task can be watched in the main thread only: signals end it")
-    _number += 1
-    number = _number
-    armed = True
-
-    def stop(_signal: int, _frame: Optional[FrameType]) -> None:
-        asked, reason = _dog.asked() if _dog else (0, "")
-        if armed and asked == number:
-            raise Stopped(reason)
-
-    before = signal.signal(_SIGNAL, stop)
-    _current = orders
-    _tell({"number": number, "watch": orders.to_json()})
-    try:
-        try:
-            yield
-        finally:
-            armed = False
-    finally:  # also if the signal arrived in the very step that disarms
-        armed = False
-        _tell({"number": number, "done": True})
-        _current = None
-        # A late signal must not meet the default, which would end the process.
-        if before is not signal.SIG_DFL:
-            signal.signal(_SIGNAL, before)
-
-
-def start() -> None:
-    """Fork the watchdog if there is none, before descriptors are captured or user code runs."""
-    global _dog
-    if _dog is not None and not _dog.alive():
-        _dog.close()
-        _dog = None
-    if _dog is None:
-        _dog = _Dog()
-
-
-def _tell(order: Dict[str, Any]) -> None:
-    if _dog is not None:
-        _dog.tell(order)
-
-
-class _Dog:
-    """The handler's end of the watchdog: three pipes and a listener thread."""
-
-    def __init__(self) -> None:
-        orders, self._orders = os.pipe()
-        self._alarms, alarms = os.pipe()
-        self._asks, asks = os.pipe()
-        os.set_blocking(self._asks, False)
-        self._pid = os.fork()
-        if self._pid == 0:
-            _become_watchdog(orders, alarms, asks)
-        for end in (orders, alarms, asks):
-            os.close(end)
-        self._lock = threading.Lock()
-        threading.Thread(target=self._listen, name="watchdog", daemon=True).start()
-
-    def alive(self) -> bool:
-        try:
-            return os.waitpid(self._pid, os.WNOHANG) == (0, 0)
-        except ChildProcessError:
-            return False
+    def start(self) -> None:
+        """Begin to look."""
+        self.heard, say = socket.socketpair()
+        self._thread = threading.Thread(target=self._look, args=(say,), name="orders", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Let go of a dead watchdog's pipes; the listener ends by itself."""
-        os.close(self._orders)
-        os.close(self._asks)
+        """Stop looking; a request under way is not waited for."""
+        self._ended.set()
+        if self.heard is not None:
+            self.heard.close()
 
-    def asked(self) -> Tuple[int, str]:
-        """Which task the watchdog wants to end, and why; called when its signal came."""
+    def _look(self, say: socket.socket) -> None:
+        client, pause = None, _LOOK_EVERY
+        while not self._ended.is_set():
+            try:
+                client = client or self._make_client()
+                self._follow(client, self._order(client))
+                pause = _LOOK_EVERY
+            except Exception as error:
+                log(f"cannot look for orders in bucket {self._bucket}, trying again: {error}")
+                pause = min(2 * pause, _LOOK_AT_LEAST_EVERY)
+            if self.cancelled:
+                break
+            self._ended.wait(pause)
+        with contextlib.suppress(OSError):
+            say.send(b"!")
+        say.close()
+
+    def _order(self, client: Any) -> str:
+        key = wire.task_key(self._task_id, wire.ORDER)
         try:
-            number, reason = os.read(self._asks, 4096).decode().split("\n")[-2].split()
-        except (BlockingIOError, IndexError):
-            return 0, ""  # somebody else's signal
-        return int(number), reason
-
-    def tell(self, order: Dict[str, Any]) -> None:
-        """Send one order; a dead watchdog is replaced at the next task."""
-        data = json.dumps(order).encode() + b"\n"
-        with self._lock, contextlib.suppress(OSError):
-            while data:
-                data = data[os.write(self._orders, data) :]
-
-    def _listen(self) -> None:
-        while True:
-            alarm = os.read(self._alarms, 64)
-            if not alarm:
-                os.close(self._alarms)
-                return
-            number, reason = alarm.decode().split()
-            orders = _current
-            if orders is not None and int(number) == _number:
-                stack = sys._current_frames().get(threading.main_thread().ident or 0)
-                words = orders.last_words(reason, stack).decode()
-                self.tell({"number": int(number), "last_words": words})
-
-
-# -- from here on: what runs in the watchdog's own process ---------------------------------------
-
-
-def _become_watchdog(orders: int, alarms: int, asks: int) -> None:
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, _SIGNAL):
-            signal.signal(number, signal.SIG_DFL)
-        # Keep nothing of the handler's open: a held pipe or socket would outlive it.
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        kept = sorted({2, orders, alarms, asks})
-        for low, high in zip([1, *kept], [*kept, os.sysconf("SC_OPEN_MAX")]):
-            os.closerange(low + 1, min(high, 65536))
-        _Watcher(orders, alarms, asks).serve()
-    finally:
-        os._exit(0)
-
-
-class _Watcher:
-    """Reads orders, watches one task at a time."""
-
-    def __init__(self, orders: int, alarms: int, asks: int) -> None:
-        self._orders, self._alarms, self._asks = orders, alarms, asks
-        self._handler = os.getppid()
-        self._unread = b""
-        self._s3: Any = None
-        self._failures = 0
-        self._number = 0
-
-    def serve(self) -> None:
-        while True:
-            order = self._next_order(None)
-            if "watch" in order:
-                self._number = order["number"]
-                self._watch(order["watch"])
-
-    def _watch(self, task: Dict[str, Any]) -> None:
-        now = time.monotonic()
-        deadline, look = now + task["seconds"], now + _FIRST_LOOK
-        self._failures = 0
-        while True:
-            looks = task["bucket"] and self._failures < _TOLERATED_FAILURES
-            looks = looks and look < deadline - _LOOK_TAKES
-            until = look if looks else deadline
-            if self._order(until - time.monotonic()):
-                return  # done
-            if not looks:
-                return self._end(task, DEADLINE)
-            if self._marked(task):
-                return self._end(task, CANCELLED)
-            look = time.monotonic() + _LOOK_EVERY
-
-    def _end(self, task: Dict[str, Any], reason: str) -> None:
-        if self._order(0):  # it ended by itself meanwhile
-            return
-        about = f"{self._number} {reason}\n".encode()
-        os.write(self._asks, about)
-        self._kill(_SIGNAL)
-        if self._order(_GRACE):
-            return
-        os.write(self._alarms, about)
-        order = self._order(_GRACE)
-        if "last_words" in order:
-            if task["bucket"]:
-                self._store(task, order["last_words"])
-            order = self._order(0)
-        if order:
-            return
-        _log(f"{wire.KILLED_MARK} {reason}")
-        self._kill(signal.SIGTERM)
-        if not self._order(_GRACE / 2):
-            self._kill(signal.SIGKILL)
-
-    def _kill(self, number: int) -> None:
-        if os.getppid() == self._handler:  # else it has ended, and the id may be another's
-            os.kill(self._handler, number)
-
-    def _order(self, timeout: float) -> Dict[str, Any]:
-        """The next order about the task being watched; empty after `timeout` seconds."""
-        end = time.monotonic() + timeout
-        while True:
-            order = self._next_order(max(0.0, end - time.monotonic()))
-            if not order or order["number"] == self._number:
-                return order
-
-    def _next_order(self, timeout: Optional[float]) -> Dict[str, Any]:
-        """The next order; empty after `timeout` seconds. Ends this process with the handler's."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while b"\n" not in self._unread:
-            wait = None if end is None else max(0.0, end - time.monotonic())
-            if not select.select([self._orders], [], [], wait)[0]:
-                return {}
-            chunk = os.read(self._orders, 65536)
-            if not chunk:
-                os._exit(0)
-            self._unread += chunk
-        line, _, self._unread = self._unread.partition(b"\n")
-        order: Dict[str, Any] = json.loads(line)
-        return order
-
-    def _marked(self, task: Dict[str, Any]) -> bool:
-        try:
-            self._client().head_object(Bucket=task["bucket"], Key=task["cancel_key"])
-            return True
+            body = client.get_object(Bucket=self._bucket, Key=key)["Body"]
         except Exception as error:
             response: Any = getattr(error, "response", None) or {}
-            if response.get("Error", {}).get("Code") not in ("404", "NoSuchKey"):
-                self._failures += 1
-                _log(f"cannot look for a cancel mark in bucket {task['bucket']}: {error}")
-            return False
+            if response.get("Error", {}).get("Code") in ("404", "NoSuchKey"):
+                return ""
+            raise
+        return str(body.read(1024).decode("utf-8", "replace"))
 
-    def _store(self, task: Dict[str, Any], words: str) -> None:
-        try:
-            self._client().put_object(
-                Bucket=task["bucket"], Key=task["outcome_key"], Body=words.encode()
-            )
-        except Exception as error:
-            _log(f"cannot store the last words in bucket {task['bucket']}: {error}")
-
-    def _client(self) -> Any:
-        if self._s3 is None:
-            from task_storage import client
-
-            # An S3 that does not answer must not keep this process from the deadline.
-            self._s3 = client(connect_timeout=1, read_timeout=1, attempts=1)
-        return self._s3
+    def _follow(self, client: Any, order: str) -> None:
+        if order == wire.CANCEL:
+            self.cancelled = True
+        elif order.partition(" ")[0] == wire.REPORT and order != self._acknowledged:
+            key = wire.task_key(self._task_id, wire.RUNNING)
+            client.put_object(Bucket=self._bucket, Key=key, Body=wire.seal(order, self._key))
+            self._acknowledged = order
 
 
-def _log(message: str) -> None:
+class Guard:
+    """The clock and the orders of one invocation.
+
+    Args:
+        deadline: the time at which its task is stopped, as `time.monotonic` has it.
+        orders: what its executor may say meanwhile.
+    """
+
+    def __init__(self, deadline: float, orders: Orders) -> None:
+        self.deadline, self.orders = deadline, orders
+
+    def left(self) -> float:
+        """Seconds to the deadline."""
+        return self.deadline - time.monotonic()
+
+    def due(self) -> str:
+        """Why the task must be stopped now, as a failure's kind; empty if it need not be."""
+        first = self.orders.waiting()
+        if first is not None and time.monotonic() >= first:
+            self.orders.start()
+        if self.orders.cancelled:
+            return wire.CANCELLED
+        return wire.DEADLINE if self.left() <= 0 else ""
+
+    def within(self, work: Callable[[], Any], seconds: Optional[float] = None) -> Any:
+        """What `work` returns, from a thread; a silent network must not keep the task alive.
+
+        Args:
+            work: what to do.
+            seconds: how long it may take; None: as long as the task may.
+
+        Raises:
+            Stopped: if it took too long, or was cancelled.
+        """
+        done: List[Any] = []
+
+        def run() -> None:
+            try:
+                done.append((work(), None))
+            except BaseException as error:
+                done.append((None, error))
+
+        thread = threading.Thread(target=run, name="work", daemon=True)
+        until = None if seconds is None else time.monotonic() + seconds
+        thread.start()
+        while not done:
+            thread.join(0.05)
+            late = until is not None and time.monotonic() > until
+            reason = (wire.DEADLINE if late else "") if until is not None else self.due()
+            if reason and not done:
+                raise Stopped(reason)
+        value, error = done[0]
+        if error is not None:
+            raise error
+        return value
+
+    def watch(self, child: Child) -> Ended:
+        """Wait for the end of the task that `child` runs, or bring it about.
+
+        Raises:
+            ServerLost: if its fork server has ended, or says nothing; the task is dead then.
+        """
+        return _Watch(self, child).run()
+
+
+class _Watch:
+    """One task being watched."""
+
+    def __init__(self, guard: Guard, child: Child) -> None:
+        self._guard, self._child = guard, child
+        self._reason = ""
+        self._report: Optional[List[int]] = None
+        self._killed = self._done = False
+        self._peak = 0
+        # What is to be done at which time; the next one last.
+        self._steps: List[Any] = []
+        self._poll = select.poll()
+        self._sources = {
+            child.stdout.fd: child.stdout.take,
+            child.stderr.fd: child.stderr.take,
+            child.channel.fileno(): self._take_words,
+            child.server.control.fileno(): self._take_news,
+        }
+        for fd in self._sources:
+            self._poll.register(fd, select.POLLIN)
+        self._listen()
+
+    def run(self) -> Ended:
+        while self._child.end is None and not self._done:
+            for fd, _ in self._poll.poll(self._pause()):
+                if not self._sources[fd]():
+                    self._poll.unregister(fd)
+            self._act()
+        self._child.stdout.drain()
+        self._child.stderr.drain()
+        self._take_words()  # it may have said them while its end was told
+        end = self._child.end or {"status": 0, "peak": 0}
+        peak = max(self._peak, end["peak"])
+        return Ended(self._reason, self._report, end["status"], self._killed, peak)
+
+    def _listen(self) -> None:
+        heard = self._guard.orders.heard
+        if heard is not None and heard.fileno() not in self._sources:
+            self._sources[heard.fileno()] = lambda: False  # only to look whether there is news
+            self._poll.register(heard.fileno(), select.POLLIN)
+
+    def _take_words(self) -> bool:
+        """The process says that there is a report, then that it ends; or closes its channel."""
+        words = self._child.said()
+        while words:
+            if "report" in words:
+                self._report = words["report"]
+            else:
+                # Its memory may take a while to be freed; the next task will wait for it.
+                self._done = bool(words.get("alone")) and self._report is not None
+                self._peak = words.get("peak", 0)
+            words = self._child.said()
+        if not self._reason and not self._steps:
+            self._plan((_LEAVE_WITHIN, self._kill))
+        return words is not None
+
+    def _plan(self, *steps: Any) -> None:
+        """Do the steps, each after so many seconds, while the process does not end."""
+        now = time.monotonic()
+        last = (_CONTINUE_AFTER, self._continue), (_GIVE_UP_AFTER, self._lose)
+        self._steps = [(now + after, step) for after, step in (*steps, *last)][::-1]
+
+    def _take_news(self) -> bool:
+        self._child.server.control.setblocking(True)
+        self._child.server.take()
+        return True
+
+    def _pause(self) -> float:
+        """Milliseconds until there is something to do."""
+        times = [self._steps[-1][0]] if self._steps else []
+        if self._stoppable():
+            times.append(self._guard.deadline)
+        if self._guard.orders.waiting() is not None:
+            times.append(self._guard.orders.waiting())
+        return max(0.0, 1000 * (min(times) - time.monotonic()) + 1) if times else 60_000.0
+
+    def _stoppable(self) -> bool:
+        return not self._reason and self._report is None
+
+    def _act(self) -> None:
+        if self._child.end is not None:
+            return
+        due = self._guard.due()
+        self._listen()
+        if due and self._stoppable():
+            self._reason = due
+            self._child.interrupt()
+            self._plan((_DUMP_AFTER, self._dump), (_KILL_AFTER, self._kill))
+        elif self._steps and time.monotonic() >= self._steps[-1][0]:
+            self._steps.pop()[1]()
+
+    def _dump(self) -> None:
+        self._child.signal(task_child.DUMP)
+
+    def _kill(self) -> None:
+        self._killed = True
+        self._child.signal(signal.SIGKILL)
+
+    def _continue(self) -> None:
+        with contextlib.suppress(OSError):
+            os.kill(self._child.server.pid, signal.SIGCONT)  # the task may have stopped it
+
+    def _lose(self) -> None:
+        raise ServerLost
+
+
+def log(message: str) -> None:
+    """Write a line to the function's log."""
     with contextlib.suppress(OSError):
-        os.write(2, f"[covalent] {message}\n".encode())
+        os.write(2, f"[covalent] {message}\n".encode("utf-8", "replace"))

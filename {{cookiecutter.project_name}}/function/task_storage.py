@@ -1,19 +1,23 @@
-"""The function's S3 client, and its cache of blobs in /tmp."""
+"""The function's S3 client, its cache of blobs, and the packages that tasks asked for, in /tmp."""
 
+import contextlib
+import io
 import os
 import threading
-from typing import Any, List
+from typing import Any, Callable, Dict, List, Tuple
 
+import task_channel as channels
+import task_server
 import wire
 
-# What tempfile.gettempdir() finds: the only place where one may write on Lambda.
-WORK = os.environ.get("TMPDIR") or "/tmp"
 _PARTS = 5  # under way at a time: more only wait for the interpreter's lock
-_CACHE = os.path.join(WORK, "covalent-blobs")
+_PIECE = 1 << 20  # bytes
+_SHARE = 4  # blobs may have a quarter of /tmp, and as much is kept free
+_COMPLETE = ".complete"  # lies in a folder of packages whose installation ended well
 
 
-def client(connect_timeout: float = 5, read_timeout: float = 30, attempts: int = 3) -> Any:
-    """A new S3 client; boto3 is imported only when a task needs S3.
+def client(connect_timeout: float = 5, read_timeout: float = 15, attempts: int = 3) -> Any:
+    """A new S3 client of a session of its own; boto3 is imported only when a task needs S3.
 
     Args:
         connect_timeout, read_timeout: seconds. botocore's 60 are too long where time is billed.
@@ -31,83 +35,242 @@ def client(connect_timeout: float = 5, read_timeout: float = 30, attempts: int =
         retries={"mode": "standard", "total_max_attempts": attempts},
         s3={"addressing_style": "path"} if own else {},
     )
-    return boto3.client("s3", config=config)
+    return boto3.session.Session().client("s3", config=config)
+
+
+def hasty_client() -> Any:
+    """A client that gives up soon: what it asks for is asked for again."""
+    return client(connect_timeout=1, read_timeout=1, attempts=1)
 
 
 class Storage:
-    """Blobs of one bucket; the client is made at the first use and kept."""
+    """What an environment keeps between tasks: a client, blobs, packages.
 
-    def __init__(self, bucket: str, kept: Any = None) -> None:
-        self.bucket = bucket
-        self._client = kept
-        self._remembering: List[threading.Thread] = []
+    Args:
+        folder: the environment's own.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._blobs = os.path.join(folder, "blobs")
+        self._packages = os.path.join(folder, "packages")
+        self._client: Any = None
+        self._making = threading.Lock()
+        self._seen: Dict[str, Tuple[Any, ...]] = {}  # what folders of packages held
 
     @property
     def client(self) -> Any:
-        if self._client is None:
-            self._client = client()
-        return self._client
+        """The client, made at its first use."""
+        with self._making:
+            if self._client is None:
+                self._client = client()
+            return self._client
 
-    def fetch(self, blob: wire.Blob) -> bytes:
-        """The verified bytes of `blob`, from the cache or from S3.
+    def fetch(self, bucket: str, blob: wire.Blob, memory: Callable[[], int]) -> Any:
+        """Have the verified bytes of `blob` in a file.
+
+        Args:
+            memory: makes the file in memory for what the cache has no room for.
+
+        Returns:
+            The path of a cached file, or [offset, size] in the file in memory.
 
         Raises:
             wire.DigestMismatch: if the bytes are not those that were stored.
             botocore.exceptions.ClientError: if S3 refuses; code NoSuchKey if it is gone.
         """
-        path = os.path.join(_CACHE, blob.sha256)
-        try:
-            with open(path, "rb") as file:
-                # The task before may have written to /tmp, so the cache is not trusted either.
-                return blob.verified(file.read())
-        except (OSError, wire.DigestMismatch):
-            pass
-        answer = self.client.get_object(Bucket=self.bucket, Key=blob.key)
-        blob.check_size(answer["ContentLength"])  # before it fills the memory
-        data: bytes = answer["Body"].read()
-        # Meanwhile it is verified, and the task may begin.
-        remembering = threading.Thread(target=_remember, args=(path, data))
-        remembering.start()
-        self._remembering.append(remembering)
-        return blob.verified(data)
+        path = os.path.join(self._blobs, blob.sha256)
+        if self._cached(path, blob):
+            return path
+        answer = self.client.get_object(Bucket=bucket, Key=blob.key)
+        blob.check_size(answer["ContentLength"])  # before it fills a disk
+        if not blob.size or not self._room_for(blob.size):
+            offset = os.lseek(memory(), 0, os.SEEK_END)
+            _copy(answer["Body"], memory(), blob)
+            return [offset, blob.size]
+        part = f"{path}.part"
+        with _new_file(part) as fd:
+            _copy(answer["Body"], fd, blob)
+        os.replace(part, path)
+        return path
 
-    def settle(self) -> None:
-        """Wait until the cache is written: Lambda freezes the environment after its answer."""
-        while self._remembering:
-            self._remembering.pop().join()
-
-    def store(self, key: str, data: bytes) -> wire.Blob:
-        """Put `data` under `key`, in parallel parts if they are many, and describe it."""
-        import io  # here, as few results are large and a cold start is billed
-
+    def store(self, bucket: str, key: str, file: int, offset: int, size: int) -> wire.Blob:
+        """Put a piece of `file` under `key`, in parallel parts if they are many; describe it."""
         from boto3.s3.transfer import TransferConfig
 
+        config = TransferConfig(max_concurrency=_PARTS)
+        config.max_in_memory_upload_chunks = _PARTS  # each is a copy
+        piece = _Piece(file, offset, size)
         with wire.Sha256() as digest:
-            digest.update(data)
-            self.client.upload_fileobj(
-                io.BytesIO(data), self.bucket, key, Config=TransferConfig(max_concurrency=_PARTS)
-            )
-        return wire.Blob(key=key, size=len(data), sha256=digest.hexdigest())
+            hashing = threading.Thread(target=_hash, args=(digest, file, offset, size))
+            hashing.start()
+            self.client.upload_fileobj(piece, bucket, key, Config=config)
+            hashing.join()
+        return wire.Blob(key=key, size=size, sha256=digest.hexdigest())
 
-    def leave(self, key: str, data: bytes) -> None:
-        """Put `data` under `key`, or give up soon: the answer must not wait for a copy of it."""
-        hasty = self._client or client(connect_timeout=1, read_timeout=5, attempts=1)
-        hasty.put_object(Bucket=self.bucket, Key=key, Body=data)
+    def leave(self, bucket: str, key: str, data: bytes) -> None:
+        """Put `data` under `key`."""
+        self.client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    # -- packages -----------------------------------------------------------------------------
+
+    def packages(self, requirements: str) -> Tuple[str, bool]:
+        """The folder for what `requirements` install, and whether it is all there.
+
+        Args:
+            requirements: the digest of what asks for them.
+        """
+        folder = os.path.join(self._packages, requirements)
+        complete = os.path.exists(os.path.join(folder, _COMPLETE))
+        if complete and self._seen.get(folder) == _held(folder):
+            os.utime(folder)
+            return folder, True
+        # Half installed, or changed by a task since: the next one must find what it asked for.
+        task_server.remove(folder)
+        self._seen.pop(folder, None)
+        os.makedirs(folder, mode=0o700)
+        return folder, False
+
+    def installed(self, folder: str) -> None:
+        """The installation into `folder` has ended well."""
+        with contextlib.suppress(OSError):
+            open(os.path.join(folder, _COMPLETE), "w").close()
+            self._seen[folder] = _held(folder)
+
+    # -- room ---------------------------------------------------------------------------------
+
+    def make_room(self, kept: str = "") -> None:
+        """Evict packages, then blobs, until a quarter of /tmp is free; `kept` stays."""
+        with contextlib.suppress(OSError):  # a task has removed the folders: there is room
+            if _room(self._blobs)[0] >= 0:
+                return
+        for entries in (self._packages, self._blobs):
+            for path in _oldest_first(entries):
+                if _room(entries)[0] >= 0:
+                    return
+                if path != kept:
+                    task_server.remove(path)
+                    self._seen.pop(path, None)
+
+    def _cached(self, path: str, blob: wire.Blob) -> bool:
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            # A task may have written to /tmp, so the cache is not trusted either.
+            blob.check_size(os.fstat(fd).st_size)
+            digest = wire.Sha256()
+            with digest:
+                _hash(digest, fd, 0, blob.size)
+            blob.check_digest(digest.hexdigest())
+            os.utime(path)
+            return True
+        except (OSError, wire.DigestMismatch):
+            return False
+        finally:
+            os.close(fd)
+
+    def _room_for(self, size: int) -> bool:
+        """Whether the cache may take `size` bytes more; older blobs go for it."""
+        os.makedirs(self._blobs, mode=0o700, exist_ok=True)
+        most = _room(self._blobs)[1]
+        held = {path: os.path.getsize(path) for path in _oldest_first(self._blobs)}
+        total = sum(held.values())
+        if size > most:
+            return False
+        for path, taken in held.items():
+            if total + size <= most and _room(self._blobs)[0] >= size:
+                return True
+            task_server.remove(path)
+            total -= taken
+        return _room(self._blobs)[0] >= size
 
 
-def _remember(path: str, data: bytes) -> None:
-    """Cache `data` unless it would take more than a quarter of what /tmp has left."""
-    import shutil  # here, as few tasks need them and a cold start is billed
-    import tempfile
+class _Piece(io.RawIOBase):
+    """A piece of a file, as an upload reads it; the file's own position is left alone."""
 
-    try:
-        os.makedirs(_CACHE, mode=0o700, exist_ok=True)
-        if 4 * len(data) > shutil.disk_usage(_CACHE).free:
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        self._fd, self._offset, self._size = fd, offset, size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        room = memoryview(buffer)[: max(0, self._size - self._at)]
+        count = os.preadv(self._fd, [room], self._offset + self._at) if room else 0
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+
+def _hash(digest: wire.Sha256, fd: int, offset: int, size: int) -> None:
+    end = offset + size
+    while offset < end:
+        piece = channels.read_at(fd, min(_PIECE, end - offset), offset)
+        if not piece:
             return
-        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:  # leaves nothing half written
-            part = os.path.join(folder, "part")
-            with open(part, "wb") as file:
-                file.write(data)
-            os.replace(part, path)
+        digest.update(piece)
+        offset += len(piece)
+
+
+def _copy(body: Any, fd: int, blob: wire.Blob) -> None:
+    """Write what S3 sends, and verify it meanwhile."""
+    with wire.Sha256() as digest:
+        while True:
+            piece = body.read(_PIECE)
+            if not piece:
+                break
+            digest.update(piece)
+            channels.write_all(fd, piece)
+    blob.check_digest(digest.hexdigest())
+
+
+@contextlib.contextmanager
+def _new_file(path: str) -> Any:
+    """The descriptor of a new file, which is removed if the body fails."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        yield fd
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _room(folder: str) -> Tuple[int, int]:
+    """Bytes that may be taken until only a quarter is free, and a quarter's bytes."""
+    found = os.statvfs(folder)
+    share = found.f_blocks * found.f_frsize // _SHARE
+    return found.f_bavail * found.f_frsize - share, share
+
+
+def _oldest_first(folder: str) -> List[str]:
+    try:
+        entries = [(entry.stat(follow_symlinks=False), entry.path) for entry in os.scandir(folder)]
     except OSError:
-        pass  # a full /tmp costs a second download, no more
+        return []
+    return [path for _, path in sorted(entries, key=lambda x: x[0].st_mtime_ns)]
+
+
+def _held(folder: str) -> Tuple[Any, ...]:
+    """What a folder of packages holds: a change of any file shows in it."""
+    found = []
+    pending = [folder]
+    while pending:
+        for entry in os.scandir(pending.pop()):
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
+            about = entry.stat(follow_symlinks=False)
+            changed = 0 if entry.is_dir(follow_symlinks=False) else about.st_ctime_ns
+            found.append((entry.path, about.st_mode, about.st_size, changed, about.st_ino))
+    return tuple(sorted(found))

@@ -1,23 +1,18 @@
-"""Capture of all that a task writes to file descriptors 1 and 2.
+"""What a task writes to file descriptors 1 and 2, as the parent reads it from two pipes.
 
-    fd 1 ──pipe──┐                 ┌──► Clipped (head and tail, for the response)
-                 ├── pump thread ──┤
-    fd 2 ──pipe──┘                 └──► the log (CloudWatch), whole
-
-Capturing at the level of descriptors also takes what C extensions and subprocesses write. One
-thread serves all tasks, and sleeps through those that write nothing.
+fd 1 of the task ──pipe──┐           ┌──► Clipped (head and tail, for the response)
+                         ├── Stream ─┤
+fd 2 of the task ──pipe──┘           └──► the log (CloudWatch), whole
 """
 
-import io
+import contextlib
 import os
-import selectors
-import sys
-import threading
-from types import TracebackType
-from typing import Dict, List, Optional, TextIO, Type
+
+import task_channel as channels
 
 HEAD = 64 * 1024  # bytes kept from the start of each stream
 TAIL = 192 * 1024  # and from its end
+LOG = 2  # Lambda sends both streams there; descriptor 1 is a local worker's way to answer
 _CHUNK = 64 * 1024
 _LAST_CHUNKS = 16  # of a pipe at the end: Linux lets none hold more than 1 MB
 
@@ -54,164 +49,36 @@ class Clipped:
         self._dropped += excess
 
 
-def _writer(fd: int) -> TextIO:
-    # Made once for the life of the process: a logging handler that keeps sys.stderr from one
-    # task goes on working in the next, because the descriptor's number stays the same.
-    raw = io.FileIO(fd, "w", closefd=False)
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
-
-
-_WRITERS: Dict[int, TextIO] = {}
-
-
-def _own_writers() -> List[TextIO]:
-    for fd in (1, 2):
-        if fd not in _WRITERS or _WRITERS[fd].closed:
-            _WRITERS[fd] = _writer(fd)
-    return [_WRITERS[1], _WRITERS[2]]
-
-
-class _Pump:
-    """A thread that empties pipes, for the life of the process: to start and to join one for each
-    task would take longer than all else that is done around a short one."""
+class Stream:
+    """The reading end of one pipe, and what came out of it."""
 
     def __init__(self) -> None:
-        # Unlike poll's, what these wait for may be changed while another thread waits.
-        self.pipes = selectors.DefaultSelector()
-        self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
-        self._thread.start()
-
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def _run(self) -> None:
-        while True:
-            for key, _ in self.pipes.select():
-                key.data(key.fd)
-
-
-_pump: Optional[_Pump] = None
-
-
-def _running_pump() -> _Pump:
-    global _pump
-    if _pump is None or not _pump.alive():  # a task that forks leaves its child without one
-        _pump = _Pump()
-    return _pump
-
-
-class Capture:
-    """Context manager: takes over descriptors 1 and 2 and gives them back.
-
-    `stdout` and `stderr` may be read at any time, also from another thread.
-    """
-
-    def __init__(self) -> None:
-        self._kept = {1: Clipped(), 2: Clipped()}
-        self._lock = threading.Lock()  # of what is kept
-        self._reading = threading.Lock()  # of the pipes' reading ends
-        self._readers: Dict[int, Clipped] = {}
-        self._saved: Dict[int, int] = {}
-        self._python: List[TextIO] = []
+        self.fd, self.writer = os.pipe()
+        os.set_blocking(self.fd, False)
+        self._kept = Clipped()
 
     @property
-    def stdout(self) -> str:
-        """What descriptor 1 took so far."""
-        return self._text(1)
+    def text(self) -> str:
+        """What was read so far."""
+        return self._kept.text()
 
-    @property
-    def stderr(self) -> str:
-        """What descriptor 2 took so far."""
-        return self._text(2)
-
-    def __enter__(self) -> "Capture":
-        self._python = [sys.stdout, sys.stderr]
-        _flush(*self._python)
-        self._pump = _running_pump()
-        for fd in (1, 2):
-            reader, writer = os.pipe()
-            os.set_blocking(reader, False)
-            self._saved[fd] = os.dup(fd)
-            os.dup2(writer, fd)
-            os.close(writer)
-            self._readers[reader] = self._kept[fd]
-        for reader in self._readers:
-            self._pump.pipes.register(reader, selectors.EVENT_READ, self._pumped)
-        sys.stdout, sys.stderr = _own_writers()
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        _flush(sys.stdout, sys.stderr, *_WRITERS.values())
-        sys.stdout, sys.stderr = self._python
-        with self._reading:
-            for reader in self._readers:
-                self._forget(reader)
-            for fd in (1, 2):
-                os.dup2(self._saved[fd], fd)
-            # A process that the task left behind may hold the other end for ever: take what is
-            # there, and no more.
-            for reader in self._readers:
-                for _ in range(_LAST_CHUNKS):
-                    if not self._take(reader):
-                        break
-                os.close(reader)
-            self._readers.clear()
-        for fd in self._saved.values():
-            os.close(fd)
-
-    def _text(self, fd: int) -> str:
-        with self._lock:
-            return self._kept[fd].text()
-
-    def _pumped(self, reader: int) -> None:
-        """Called in the pump's thread, when there is something to read."""
-        with self._reading:
-            if reader in self._readers:  # else the task ended meanwhile
-                self._take(reader)
-
-    def _take(self, reader: int) -> bool:
-        """Copy one chunk; whether there was one."""
+    def take(self) -> bool:
+        """Read one chunk; whether there was one."""
         try:
-            chunk = os.read(reader, _CHUNK)
+            chunk = os.read(self.fd, _CHUNK)
         except BlockingIOError:
             return False
-        if not chunk:
-            self._forget(reader)  # every writer has closed it: it would be ready for ever
-            return False
-        with self._lock:
-            self._readers[reader].add(chunk)
-        # Both streams go to the log: that is where Lambda sends both, and descriptor 1 may be
-        # the channel by which a local worker answers.
-        _write_all(self._saved[2], chunk)
-        return True
+        self._kept.add(chunk)
+        with contextlib.suppress(OSError):  # a log that cannot be written must not stop the task
+            channels.write_all(LOG, chunk)
+        return bool(chunk)
 
-    def _forget(self, reader: int) -> None:
-        try:
-            self._pump.pipes.unregister(reader)
-        except KeyError:
-            pass  # done before
+    def drain(self) -> None:
+        """Read what is there, and no more: somebody may go on writing for ever."""
+        for _ in range(_LAST_CHUNKS):
+            if not self.take():
+                return
 
-
-def _flush(*files: Optional[TextIO]) -> None:
-    for file in files:
-        try:
-            if file is not None:
-                file.flush()
-        except (OSError, ValueError):
-            pass  # the task closed it
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(fd, view) :]
-    except OSError:
-        pass  # a log that cannot be written must not stop the task
+    def close(self) -> None:
+        """Close the reading end."""
+        os.close(self.fd)

@@ -42,10 +42,15 @@ def of_error(error: BaseException, own: Collection[str]) -> str:
 
 def of_place(frames: _Frames, own: Collection[str]) -> str:
     """Where code stood when it was stopped, the outermost frame first, without the files `own`."""
+    return "Stopped in:\n" + of_frames(frames, own)
+
+
+def of_frames(frames: _Frames, own: Collection[str]) -> str:
+    """`frames` as text, the outermost first, without the files `own`."""
     frames = [x for x in frames if x[0].f_code.co_filename not in own]
     stack = traceback.StackSummary.extract(iter(frames))
     _name_files(stack, frames)
-    return "Stopped in:\n" + "".join(stack.format())
+    return "".join(stack.format())
 
 
 def _name_files(stack: traceback.StackSummary, frames: _Frames) -> None:

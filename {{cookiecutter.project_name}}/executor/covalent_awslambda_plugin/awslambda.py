@@ -1,17 +1,19 @@
 """Covalent's view of the executor: arguments, names, and the methods that are documented.
 
 An executor is built where the workflow is written and rebuilt from JSON in the server, so it
-holds strings and numbers only; clients live in `clients`, once for the whole process.
+holds strings and numbers only; clients live in `server`, once for the whole process.
 
 `import covalent` waits for this module, and what runs electrons takes three times as long again:
 methods import it when they need it, which a script that only writes workflows never does.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from covalent._shared_files import logger
 from covalent._shared_files.config import get_config
@@ -21,13 +23,16 @@ from covalent.executor.schemas import TaskUpdate
 
 from . import options
 from .errors import ConfigurationError
-from .threads import in_thread
 
 if TYPE_CHECKING:
+    from lambda_calls.aws.clients import Account
+    from lambda_calls.aws.objects import Objects
+    from lambda_calls.session import Target
     from lambda_calls.settings import SettingsReader
 
-    from .clients import Account
-    from .transport import Transport
+    from .running import Terms
+
+T = TypeVar("T")
 
 EXECUTOR_PLUGIN_NAME = "AWSLambdaExecutor"
 executor_plugin_name = EXECUTOR_PLUGIN_NAME  # the public plugin's spelling
@@ -74,7 +79,7 @@ class AWSLambdaExecutor(RemoteExecutor):
         config_env: which environment of samconfig.toml.
         endpoint_url: Lambda's endpoint if it is not AWS's (`sam local start-lambda`).
         usage: whether to end the electron's stderr with a line on time, memory and cost.
-        prices: US dollars, where they differ from `covalent_awslambda_plugin.usage.PRICES`.
+        prices: US dollars, where they differ from `lambda_calls.usage.PRICES`.
 
     Each value is taken from the argument, else samconfig.toml, else `[executors.awslambda]` of
     covalent.conf, else the documented default.
@@ -151,20 +156,30 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.origins = {name: getattr(settings, name).origin.as_dict() for name in _NAMES}
         self.unresolved = option.problem  # what is wrong with covalent.conf; `run` says it
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "get_session" in cls.__dict__:
+            warnings.warn(
+                f"{cls.__name__}.get_session is not asked: Covalent's server rebuilds executors "
+                "by their short name, without your class. Name profile= and credentials_file= "
+                "instead.",
+                stacklevel=2,
+            )
+
     def __repr__(self) -> str:
         shown = ("function_name", "s3_bucket_name", "region", "profile")
         return f"AWSLambdaExecutor({', '.join(f'{x}={getattr(self, x)!r}' for x in shown)})"
 
     @property
-    def data_bucket(self) -> str:
-        """The bucket for arguments and results; "" if nobody named one.
+    def data_bucket(self) -> str | None:
+        """The bucket for arguments and results; None if nobody named one.
 
         The documented default of `s3_bucket_name` is a name that anybody may own: the stock
         image's protocol uses it as documented, and nothing else does.
         """
         from lambda_calls.settings import data_bucket
 
-        return data_bucket(self.s3_bucket_name) or ""
+        return data_bucket(self.s3_bucket_name)
 
     # -- running an electron ---------------------------------------------------------------------
 
@@ -191,8 +206,19 @@ class AWSLambdaExecutor(RemoteExecutor):
             AWSLambdaExecutorError: if there is no result; the subclass says what can be done.
         """
         from .running import Running
+        from .server import server
 
-        return await Running(self, task_metadata).result(function, args, kwargs)
+        if self.unresolved:
+            raise ConfigurationError(self.unresolved)
+        running = Running(
+            server(),
+            self._terms(),
+            _node(task_metadata),
+            stdout=self.task_stdout,
+            stderr=self.task_stderr,
+            covalent=self if "_send_queue" in self.__dict__ else None,
+        )
+        return await running.result(function, args, kwargs)
 
     # -- cancelling one --------------------------------------------------------------------------
 
@@ -211,8 +237,11 @@ class AWSLambdaExecutor(RemoteExecutor):
         if not task_metadata or not job_handle:
             return False
         from . import running
+        from .server import server
 
-        await running.cancel(self, task_metadata, job_handle)
+        node, task_id = _node(task_metadata), str(job_handle["task_id"])
+        with _covalents_errors():
+            await running.cancel(server(), self._target(), node, task_id)
         return True
 
     async def receive(self, task_group_metadata: Mapping[str, Any], data: Any) -> list[TaskUpdate]:
@@ -240,9 +269,11 @@ class AWSLambdaExecutor(RemoteExecutor):
     @contextmanager
     def get_session(self) -> Iterator[Any]:
         """A boto3 session with the executor's credentials, profile and region."""
-        from .clients import session
+        from .server import server
 
-        yield session(self._account())
+        with _covalents_errors():
+            session = server().process.clients.session(self._account())
+        yield session
 
     def boto_session_options(self) -> dict[str, str]:
         """The profile and region as arguments of `boto3.Session`."""
@@ -251,10 +282,13 @@ class AWSLambdaExecutor(RemoteExecutor):
 
     async def _validate_credentials(self, raise_exception: bool = True) -> dict[str, Any] | bool:
         """The caller's identity, from AWS STS; False if the credentials are not accepted."""
-        from .clients import caller_identity
+        from .server import server
 
+        process = server().process
         try:
-            return await in_thread(caller_identity, self._account())
+            with _covalents_errors():
+                identity = process.clients.caller_identity
+                return await process.requests.run(identity, self._account())
         except ConfigurationError:
             if raise_exception:
                 raise
@@ -274,26 +308,32 @@ class AWSLambdaExecutor(RemoteExecutor):
         Returns:
             Lambda's answer as boto3 gives it (`StatusCode` 202).
         """
+        from lambda_calls.session import Session
+
         from . import stock
+        from .server import server
 
         names_ = (func_filename, result_filename, exception_filename)
         event = stock.event(self.s3_bucket_name, *names_)
-        return self._transport(function_name).invoke_event(json.dumps(event).encode())
+        target = replace(self._target(), function=function_name)
+        with _covalents_errors():
+            return Session(server().process, target).invoke_event(json.dumps(event).encode())
 
     async def submit_task(
         self, function_name: str, func_filename: str, result_filename: str, exception_filename: str
     ) -> dict[str, Any]:
         """`submit_task_sync` without blocking."""
         names_ = (func_filename, result_filename, exception_filename)
-        return await in_thread(self.submit_task_sync, function_name, *names_)
+        return await self._in_thread(self.submit_task_sync, function_name, *names_)
 
     def get_status_sync(self, object_key: str) -> bool:
         """Whether the bucket holds `object_key`; that S3 refuses to say is an error, not a no."""
-        return self._transport().exists(object_key)
+        with _covalents_errors():
+            return self._stock_objects().exists(object_key)
 
     async def get_status(self, object_key: str) -> bool:
         """`get_status_sync` without blocking."""
-        return await in_thread(self.get_status_sync, object_key)
+        return await self._in_thread(self.get_status_sync, object_key)
 
     def query_result_sync(self, workdir: str, result_filename: str) -> Any:
         """Download a result into `workdir` and load it.
@@ -304,12 +344,13 @@ class AWSLambdaExecutor(RemoteExecutor):
         """
         from . import stock
 
-        data = stock.download_file(self._transport(), workdir, result_filename)
+        with _covalents_errors():
+            data = stock.download_file(self._stock_objects(), workdir, result_filename)
         return stock.load(data, result_filename)
 
     async def query_result(self, workdir: str, result_filename: str) -> Any:
         """`query_result_sync` without blocking."""
-        return await in_thread(self.query_result_sync, workdir, result_filename)
+        return await self._in_thread(self.query_result_sync, workdir, result_filename)
 
     def query_task_exception_sync(self, workdir: str, exception_filename: str) -> Any:
         """Download the text of an electron's exception into `workdir` and return it.
@@ -319,26 +360,41 @@ class AWSLambdaExecutor(RemoteExecutor):
         """
         from . import stock
 
-        return json.loads(stock.download_file(self._transport(), workdir, exception_filename))
+        with _covalents_errors():
+            return json.loads(
+                stock.download_file(self._stock_objects(), workdir, exception_filename)
+            )
 
     async def query_task_exception(self, workdir: str, exception_filename: str) -> Any:
         """`query_task_exception_sync` without blocking."""
-        return await in_thread(self.query_task_exception_sync, workdir, exception_filename)
+        return await self._in_thread(self.query_task_exception_sync, workdir, exception_filename)
 
     async def _upload_task(self, workdir: str, func_filename: str) -> None:
         from . import stock
 
-        await in_thread(stock.upload_file, self._transport(), workdir, func_filename)
+        with _covalents_errors():
+            await self._in_thread(stock.upload_file, self._stock_objects(), workdir, func_filename)
 
     async def _poll_task(self, object_keys: Sequence[str]) -> str:
         from . import stock
+        from .server import server
 
-        return await stock.poll(
-            self._transport(), object_keys, timeout=self.timeout, poll_freq=self.poll_freq
-        )
+        with _covalents_errors():
+            return await stock.poll(
+                self._stock_objects(),
+                server().process.requests,
+                object_keys,
+                timeout=self.timeout,
+                poll_freq=self.poll_freq,
+            )
+
+    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
+        from .server import server
+
+        return await server().process.requests.run(call, *args)
 
     def _account(self) -> "Account":
-        from .clients import Account
+        from lambda_calls.aws.clients import Account
 
         return Account(
             region=self.region,
@@ -347,18 +403,60 @@ class AWSLambdaExecutor(RemoteExecutor):
             endpoint_url=self.endpoint_url,
         )
 
-    def _direct_transport(self) -> "Transport":
-        return self._transport(bucket=self.data_bucket)
+    def _target(self) -> "Target":
+        from lambda_calls.session import Target
+        from lambda_calls.settings import Origin, deploy_option
 
-    def _transport(self, function_name: str = "", bucket: str | None = None) -> "Transport":
-        from .transport import Transport
-
-        return Transport(
+        origins = {name: Origin.from_dict(said) for name, said in self.origins.items()}
+        return Target(
             self._account(),
-            function=function_name or self.function_name,
-            bucket=self.s3_bucket_name if bucket is None else bucket,
-            origins=self.origins,
+            function=self.function_name,
+            bucket=self.data_bucket,
+            origins={name: str(origin) for name, origin in origins.items()},
+            deploy_option=deploy_option(origins["function_name"].environment),
         )
+
+    def _terms(self) -> "Terms":
+        from lambda_calls.attempt import Limits
+
+        from .running import Terms
+
+        return Terms(
+            target=self._target(),
+            stock_bucket=self.s3_bucket_name,
+            limits=Limits(
+                timeout=self.timeout,
+                time_limit=self.time_limit if self.time_limit > 0 else None,
+                retries=self.retries,
+            ),
+            poll_freq=self.poll_freq,
+            shows_usage=self.usage,
+            prices=self.prices,
+        )
+
+    def _stock_objects(self) -> "Objects":
+        """The bucket as the documented methods use it, the documented default included."""
+        from .server import server
+
+        target = replace(self._target(), bucket=self.s3_bucket_name)
+        return server().process.objects(target)
+
+
+@contextmanager
+def _covalents_errors() -> Iterator[None]:
+    """Raise the core's errors as Covalent's."""
+    from lambda_calls.errors import LambdaCallError
+
+    from .errors import as_covalents
+
+    try:
+        yield
+    except LambdaCallError as error:
+        raise as_covalents(error) from error.__cause__
+
+
+def _node(metadata: Mapping[str, Any]) -> tuple[str, int]:
+    return str(metadata["dispatch_id"]), int(metadata["node_id"])
 
 
 @cache

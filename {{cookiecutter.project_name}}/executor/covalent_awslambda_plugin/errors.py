@@ -1,57 +1,69 @@
-"""What can go wrong, named by what the caller can do about it.
+"""The core's errors as Covalent's.
 
 All of them are Covalent's `TaskRuntimeError`: only then does Covalent keep the electron's stdout
-and stderr, and the message reaches the UI through the latter.
+and stderr, and the message reaches the UI through the latter. Each also is the core's own class,
+so that either name catches it.
 """
 
 from covalent._shared_files.exceptions import TaskRuntimeError
+from lambda_calls import errors as core
 
 
-class AWSLambdaExecutorError(TaskRuntimeError):
-    """Base of everything that the executor raises about an electron or its settings.
-
-    Args:
-        message: what happened, to what, and the likely cause.
-        hint: the next step, where it is not part of the message.
-        type: qualified name of the remote exception's class; empty if there was none.
-        traceback: the remote traceback as text; empty if there was none.
-    """
-
-    def __init__(
-        self, message: str, *, hint: str = "", type: str = "", traceback: str = ""
-    ) -> None:
-        super().__init__(f"{message}\n{hint}" if hint else message)
-        self.message, self.hint = message, hint
-        self.type, self.traceback = type, traceback
-
-    def report(self) -> str:
-        """All there is to say, as shown at the end of the electron's stderr."""
-        told = [self.traceback.rstrip("\n")]
-        if self.message not in self.traceback:
-            told.append(self.message)
-        told.append(self.hint)
-        return "\n".join(x for x in told if x) + "\n"
+class AWSLambdaExecutorError(core.LambdaCallError, TaskRuntimeError):
+    """Base of everything that the executor raises about an electron or its settings."""
 
 
-class ConfigurationError(AWSLambdaExecutorError):
+class ConfigurationError(AWSLambdaExecutorError, core.ConfigurationError):
     """Names, region, credentials or permissions are wrong: correct the set-up, then run again."""
 
 
-class TaskRejectedError(AWSLambdaExecutorError):
+class TaskRejectedError(AWSLambdaExecutorError, core.CallRejectedError):
     """Nothing of the electron ran: versions differ, a module is missing, a blob is damaged."""
 
 
-class TaskFailedError(AWSLambdaExecutorError):
+class TaskFailedError(AWSLambdaExecutorError, core.CallFailedError):
     """The electron's own code failed: it raised, exited, or returned what cannot be pickled."""
 
 
-class ResourceLimitError(AWSLambdaExecutorError):
+class ResourceLimitError(AWSLambdaExecutorError, core.ResourceLimitError):
     """Memory, time or payload ran out, or throttling lasted too long: raise the limit."""
 
 
-class OutcomeUnknownError(AWSLambdaExecutorError):
+class UnreachableError(AWSLambdaExecutorError, core.UnreachableError):
+    """AWS could not be reached: look at the network, then run again."""
+
+
+class OutcomeUnknownError(AWSLambdaExecutorError, core.OutcomeUnknownError):
     """The electron may have run, but no answer came: check its effects before running it again."""
 
 
-class CannotAnswerError(AWSLambdaExecutorError):
-    """The function does not speak the executor's protocol, or its process ended abnormally."""
+class ResultUnreadError(AWSLambdaExecutorError, core.ResultUnreadError):
+    """The electron ran, and its result is kept in the bucket, but it could not be fetched."""
+
+
+class CannotAnswerError(AWSLambdaExecutorError, core.CannotAnswerError):
+    """The function does not speak the executor's protocol, or its environment ended abnormally."""
+
+
+_COVALENTS: dict[type[core.LambdaCallError], type[AWSLambdaExecutorError]] = {
+    core.LambdaCallError: AWSLambdaExecutorError,
+    core.ConfigurationError: ConfigurationError,
+    core.CredentialsError: ConfigurationError,
+    core.CallRejectedError: TaskRejectedError,
+    core.CallFailedError: TaskFailedError,
+    core.ResourceLimitError: ResourceLimitError,
+    core.UnreachableError: UnreachableError,
+    core.OutcomeUnknownError: OutcomeUnknownError,
+    core.ResultUnreadError: ResultUnreadError,
+    core.CannotAnswerError: CannotAnswerError,
+}
+
+
+def as_covalents(error: core.LambdaCallError) -> AWSLambdaExecutorError:
+    """The same error, as one that Covalent knows how to keep."""
+    if isinstance(error, AWSLambdaExecutorError):
+        return error
+    kind = _COVALENTS[type(error)]
+    made = kind(error.message, hint=error.hint, type=error.type, traceback=error.traceback)
+    made.__cause__ = error.__cause__
+    return made

@@ -56,9 +56,10 @@ class Conf:
         if not more:
             return ""
         table = f"{config._config_manager.config_file} [{TABLE}]"
+        unknown = ", ".join(sorted(more))
         return (
-            f"{table} holds {', '.join(sorted(more))}: this executor has no such option and ignores "
-            "it. Remove it from the file."
+            f"{table} holds {unknown}: this executor has no such option and ignores it. Remove it "
+            "from the file."
         )
 
 
@@ -168,7 +169,7 @@ def address(value: Any) -> str:
 
 def prices(value: Any) -> dict[str, float]:
     """US dollars that replace the published ones."""
-    from .usage import PRICES
+    from lambda_calls.usage import PRICES
 
     unknown = sorted(set(value) - set(PRICES))
     if unknown:

@@ -1,58 +1,87 @@
-"""One electron on its way through the executor: its attempts, its cancellation, its result.
+"""One electron on its way through the executor: Covalent's side of it.
 
-    awslambda.run ─► Running ─► Attempt ─► Transport ─► one synchronous invocation
-    awslambda.cancel ─► its mark ─┘  ▲                        │
-                                     └──── Response ◄─────────┘
-    result, stdout and stderr, or a typed error
+    awslambda.run ─► Running ─► lambda_calls.Run ─► one synchronous invocation
+    awslambda.cancel ─┘  │ stdout, stderr, use, errors ─► where Covalent shows them
 
 Only Covalent's server comes here: a script that writes workflows imports `awslambda` alone.
 """
 
-import asyncio
-import contextlib
-import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TextIO
 
 from covalent._shared_files import logger
 from covalent._shared_files.exceptions import TaskCancelledError
+from lambda_calls import messages, usage, wire
+from lambda_calls.attempt import Limits, StockImage
+from lambda_calls.call import Call
+from lambda_calls.cancellation import Cancellation
+from lambda_calls.errors import CallCancelled, LambdaCallError
+from lambda_calls.run import Result, Run, Spread
+from lambda_calls.session import Session, Target
 
-from lambda_calls import wire
-
-from . import failures, stock
-from . import usage as accounts
-from .clients import Account
-from .direct import Attempt, StockImage, mark_cancelled
-from .electron import Electron, is_covalents
-from .errors import AWSLambdaExecutorError, ConfigurationError, TaskRejectedError
-from .threads import in_thread
-from lambda_calls.wire import Response
-
-if TYPE_CHECKING:
-    from .awslambda import AWSLambdaExecutor
+from . import electron, stock
+from .errors import as_covalents
+from .fanning import FanOut
+from .server import Node, Server
 
 app_log = logger.app_log
-T = TypeVar("T")
 
-# Seconds that a cancelled electron is given to stop, so that its streams are kept.
-_STOPPING = 6.0
+
+@dataclass(frozen=True)
+class Terms:
+    """What an executor's arguments say about each of its electrons.
+
+    Args:
+        target: where it runs.
+        stock_bucket: of the stock image's protocol, the documented default's where none is named.
+        limits: what it may take.
+        poll_freq: longest seconds between looks at S3, for the stock image.
+        shows_usage: whether its stderr ends with a line on time, memory and cost.
+        prices: US dollars, where they differ from the usual ones.
+    """
+
+    target: Target
+    stock_bucket: str
+    limits: Limits
+    poll_freq: float
+    shows_usage: bool
+    prices: Mapping[str, float]
+
+
+class Covalent(Protocol):
+    """What Covalent's server is told of an electron, and asked about it."""
+
+    async def set_job_handle(self, handle: Any) -> Any: ...
+    async def get_cancel_requested(self) -> Any: ...
 
 
 class Running:
-    """An electron that an executor is busy with, and whether it was cancelled.
+    """An electron that is being run, and whoever is told how it goes.
 
     Args:
-        executor: whose electron it is.
-        metadata: `dispatch_id` and `node_id`.
+        server: this process's.
+        terms: what its executor says.
+        node: its dispatch and number.
+        stdout, stderr: where Covalent keeps its streams; None: nowhere.
+        covalent: the server that started it; None: a script did.
     """
 
-    def __init__(self, executor: "AWSLambdaExecutor", metadata: Mapping[str, Any]) -> None:
-        self._executor = executor
-        self.dispatch_id, self.node_id = self._key = _key(metadata)
-        self.name = f"electron {self.node_id} of dispatch {self.dispatch_id}"
-        self._loop = asyncio.get_running_loop()
-        self.cancelled: asyncio.Future[None] = self._loop.create_future()
+    def __init__(
+        self,
+        server: Server,
+        terms: Terms,
+        node: Node,
+        *,
+        stdout: TextIO | None,
+        stderr: TextIO | None,
+        covalent: Covalent | None,
+    ) -> None:
+        self._server, self._terms, self._node = server, terms, node
+        self._stdout, self._stderr, self._covalent = stdout, stderr, covalent
+        self._name = f"electron {node[1]} of dispatch {node[0]}"
+        self._cancellation = Cancellation(self._name)
 
     async def result(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -60,219 +89,171 @@ class Running:
         """Run it; see `AWSLambdaExecutor.run`."""
         try:
             with self._registered():
-                function_key = self._executor._account(), self._executor.function_name
-                if function_key in _STOCK:
-                    try:
-                        return await self._stock(function, args, kwargs)
-                    except stock.NoStockImage:
-                        _STOCK.discard(function_key)
-                electron = await _taken_apart(function, args, kwargs)
-                try:
-                    return await self._repeated(electron)
-                except StockImage:
-                    _STOCK.add(function_key)
-                    return await self._stock(function, args, kwargs)
-        except AWSLambdaExecutorError as error:
-            self._show(error)
-            app_log.debug(f"{self.name} failed: {error}")
-            raise
+                return await self._result(function, args, kwargs)
+        except CallCancelled as error:
+            raise TaskCancelledError(str(error)) from error
+        except LambdaCallError as error:
+            self._say(error.report())
+            app_log.debug(f"{self._name} failed: {error}")
+            raise as_covalents(error) from error.__cause__
+
+    def cancel(self) -> None:
+        """Stop it. May be called from any thread."""
+        self._cancellation.request()
 
     @contextmanager
     def _registered(self) -> Iterator[None]:
         """Let `cancel`, which Covalent calls on another executor, find this electron."""
-        _RUNNING[self._key] = self
+        running = self._server.running
+        running[self._node] = self
         try:
             yield
         finally:
-            if _RUNNING.get(self._key) is self:
-                del _RUNNING[self._key]
+            if running.get(self._node) is self:
+                del running[self._node]
 
-    async def _repeated(self, electron: Electron) -> Any:
-        """Run the electron, again if it fails and `retries` asks for it."""
-        for retries_left in range(self._executor.retries, -1, -1):
-            try:
-                return await self._once(electron)
-            except (ConfigurationError, TaskRejectedError):
-                raise  # nothing ran, and nothing would
-            except AWSLambdaExecutorError as error:
-                if not retries_left:
-                    raise
-                self._show(error)
-                app_log.warning(f"{self.name}: running again, {retries_left} left: {error}")
-        raise AssertionError("unreachable")
-
-    async def _once(self, electron: Electron) -> Any:
-        if self._executor.unresolved:
-            raise ConfigurationError(self._executor.unresolved)
-        attempt = self._attempt()
-        try:
-            await self._announce(attempt)
-            response = await self._unless_cancelled(attempt, attempt.run(electron))
-            self._keep_streams(response)
-            self._account_for(attempt, response)
-            if self.cancelled.done():
-                raise TaskCancelledError(f"{self.name} was cancelled")
-            return await self._opened(attempt, electron, response)
-        finally:
-            await attempt.clean_up()
-
-    def _attempt(self) -> Attempt:
-        limit = self._executor.time_limit
-        return Attempt(
-            self._executor._direct_transport(),
-            task_id=f"{self.dispatch_id}-{self.node_id}-{secrets.token_hex(4)}",
-            timeout=self._executor.timeout,
-            time_limit=limit if limit and limit > 0 else None,
-        )
-
-    async def _announce(self, attempt: Attempt) -> None:
-        """Tell Covalent how to cancel this attempt, unless that was asked for already."""
-        if "_send_queue" not in self._executor.__dict__:
-            return  # not under Covalent's server
-        await self._executor.set_job_handle({"task_id": attempt.task_id})
-        if await self._executor.get_cancel_requested():
-            raise TaskCancelledError("cancelled before it was sent")
-
-    async def _opened(self, attempt: Attempt, electron: Electron, response: Response) -> Any:
-        if response.failure and response.failure.kind == wire.CANCELLED:
-            raise TaskCancelledError(f"{attempt.task_id} was cancelled")
-        name = self._executor.function_name
-        if response.failure:
-            raise failures.of_response(response.failure, response.usage, name, self._limits())
-        if response.result is None or response.text is None:
-            error = ValueError("it holds neither a result nor a failure")
-            raise failures.of_answer(b"", name, error)
-        result, text = response.result, response.text
-        if not isinstance(result, str):
-            result = await attempt.fetch(result)
-        if not isinstance(text, str):
-            text = wire.decode(await attempt.fetch(text)).decode()
-        return electron.result(response, result, text)
-
-    async def _stock(
+    async def _result(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        session = self._server.process.session(self._terms.target)
+        if session.is_stock_image:
+            try:
+                return await self._stock_result(session, function, args, kwargs)
+            except stock.NoStockImage:
+                session.is_stock_image = False
+        try:
+            return await self._direct_result(session, function, args, kwargs)
+        except StockImage:
+            session.is_stock_image = True
+            return await self._stock_result(session, function, args, kwargs)
+
+    async def _direct_result(
+        self, session: Session, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        if electron.is_covalents(function):
+            call = electron.taken_apart(function, args, kwargs)
+            return electron.put_together(await self._ran(session, call))
+        pickled = self._server.process.requests.run(Call.of, function, args, kwargs)
+        return electron.opened(await self._ran(session, await pickled))
+
+    async def _ran(self, session: Session, call: Call) -> Result:
+        dispatch_id, node_id = self._node
+        run = Run(
+            session,
+            call,
+            self._terms.limits,
+            name=f"{dispatch_id}-{node_id}",
+            noun="electron",
+            observer=self,
+            cancellation=self._cancellation,
+        )
+        result = await run.result()
+        if isinstance(result, Spread):
+            return await self._fanned_out(session, call, result)
+        return result
+
+    async def _fanned_out(self, session: Session, call: Call, spread: Spread) -> Result:
+        """Run the items of a fan-out electron."""
+        dispatch_id, node_id = self._node
+        fan_out = FanOut(
+            session,
+            spread,
+            call,
+            self._terms.limits,
+            name=f"{dispatch_id}-{node_id}",
+            used=self._account_for,
+            progress=self._progresses,
+        )
+        try:
+            return await fan_out.result(self._cancellation)
+        finally:
+            for stream, text in zip((self._stdout, self._stderr), fan_out.streams(), strict=True):
+                if stream is not None:
+                    stream.write(text)
+            if self._terms.shows_usage:
+                total = self._server.totals.of(dispatch_id)
+                self._say(f"[lambda] fan-out of {len(spread.items)}; dispatch so far: {total}\n")
+
+    async def _stock_result(
+        self, session: Session, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Run it on a function of Covalent's stock image.
 
         The stock handler cannot be stopped: once cancelled, the electron is no longer waited for.
         """
+        target = replace(self._terms.target, bucket=self._terms.stock_bucket)
         run = stock.StockRun(
-            self._executor._transport(),
-            dispatch_id=self.dispatch_id,
-            node_id=self.node_id,
-            timeout=self._executor.timeout,
-            poll_freq=self._executor.poll_freq,
+            session,
+            self._server.process.objects(target),
+            self._node,
+            timeout=self._terms.limits.timeout,
+            poll_freq=self._terms.poll_freq,
         )
-        result = await self._unless_cancelled(None, run.run(function, args, kwargs))
-        return result if is_covalents(function) else result.get_deserialized()
+        result = await self._cancellation.unless_requested(run.result(function, args, kwargs))
+        return result if electron.is_covalents(function) else result.get_deserialized()
 
-    def _limits(self) -> dict[str, float]:
-        limits = {"timeout": self._executor.timeout, "time_limit": self._executor.time_limit}
-        return {name: seconds for name, seconds in limits.items() if seconds > 0}
+    # -- what it is told (lambda_calls.run.Observer) ---------------------------------------------
 
-    # -- what it leaves in its streams -----------------------------------------------------------
+    async def begins(self, task_id: str) -> bool:
+        """Tell Covalent how to cancel this attempt, unless that was asked for already."""
+        if self._covalent is None:
+            return True
+        await self._covalent.set_job_handle({"task_id": task_id})
+        return not await self._covalent.get_cancel_requested()
 
-    def _keep_streams(self, response: Response) -> None:
-        for stream, text in (
-            (self._executor.task_stdout, response.stdout),
-            (self._executor.task_stderr, response.stderr),
-        ):
+    def answered(self, response: wire.Response, used: usage.Usage) -> None:
+        """Keep its streams; log what it took, with `usage=True` also at the end of stderr."""
+        for stream, text in ((self._stdout, response.stdout), (self._stderr, response.stderr)):
             if stream is not None:
                 stream.write(text)
-
-    def _account_for(self, attempt: Attempt, response: Response) -> None:
-        """Log what the invocation took; with `usage=True` also at the end of stderr."""
-        used = accounts.of(response.usage, attempt.log_tail)
-        total = accounts.add(self.dispatch_id, used, self._executor.prices)
-        line = f"[lambda] {used}; dispatch so far: {total}"
-        app_log.info(f"{self.name}: {line}")
-        if self._executor.usage:
+        line = self._account_for(used)
+        if self._terms.shows_usage:
             self._say(f"{line}\n")
 
-    def _show(self, error: AWSLambdaExecutorError) -> None:
-        """Put an error where Covalent's UI shows it: at the end of the electron's stderr."""
+    def _account_for(self, used: usage.Usage) -> str:
+        total = self._server.totals.add(self._node[0], used, self._terms.prices)
+        line = f"[lambda] {used}; dispatch so far: {total}"
+        app_log.info(f"{self._name}: {line}")
+        return line
+
+    def _progresses(self, line: str) -> None:
+        app_log.info(f"{self._name}: {line}")
+        if self._stdout is not None:
+            self._stdout.write(f"{line}\n")
+
+    def fails(self, error: LambdaCallError, retries_left: int) -> None:
+        """Put the error where Covalent's UI shows it: at the end of the electron's stderr."""
         self._say(error.report())
+        app_log.warning(f"{self._name}: running again, {retries_left} left: {error}")
+
+    def cannot_stop(self, error: LambdaCallError) -> None:
+        """Say that its function runs on."""
+        app_log.warning(f"{self._name} is cancelled, but its function runs on: {error}")
+        self._say(f"Cancelled, but the function runs on: {error}\n")
 
     def _say(self, text: str) -> None:
-        if self._executor.task_stderr is not None:
-            self._executor.task_stderr.write(text)
-
-    # -- cancelling it ---------------------------------------------------------------------------
-
-    def cancel(self) -> None:
-        """May be called from any thread."""
-        self._loop.call_soon_threadsafe(self._note_cancelled)
-
-    def _note_cancelled(self) -> None:
-        if not self.cancelled.done():
-            self.cancelled.set_result(None)
-
-    async def _unless_cancelled(self, attempt: Attempt | None, running: Awaitable[T]) -> T:
-        """Await `running`; once cancelled, have the function stop, and keep its last answer.
-
-        Raises:
-            TaskCancelledError: if it was cancelled and no answer came.
-        """
-        job: asyncio.Future[T] = asyncio.ensure_future(running)
-        try:
-            either: set[asyncio.Future[Any]] = {job, self.cancelled}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not job.done() and attempt and attempt.sent and await self._told(attempt):
-                await asyncio.wait({job}, timeout=_STOPPING)
-            if job.done() and not (self.cancelled.done() and job.exception()):
-                return job.result()
-            raise TaskCancelledError(f"{self.name} was cancelled")
-        except asyncio.CancelledError:  # the server is stopping
-            if attempt and attempt.sent:
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(asyncio.shield(attempt.cancel()), _STOPPING)
-            raise
-        finally:
-            job.cancel()
-
-    async def _told(self, attempt: Attempt) -> bool:
-        """Whether the function could be told to stop; else it runs on, and stderr says so."""
-        try:
-            await attempt.cancel()
-        except AWSLambdaExecutorError as error:
-            app_log.warning(f"{self.name} is cancelled, but its function runs on: {error}")
-            self._say(f"Cancelled, but the function runs on: {error}\n")
-            return False
-        return True
+        if self._stderr is not None:
+            self._stderr.write(text)
 
 
-async def cancel(
-    executor: "AWSLambdaExecutor", metadata: Mapping[str, Any], job_handle: Mapping[str, Any]
-) -> None:
-    """Stop an electron that this process runs, or that an earlier one sent.
+async def cancel(server: Server, target: Target, node: Node, task_id: str) -> None:
+    """Stop an electron, whichever executor of this process or of an earlier one runs it.
 
     Args:
-        executor: one with the names of the electron's own.
-        metadata: `dispatch_id` and `node_id`.
-        job_handle: what `run` told Covalent.
+        server: this process's.
+        target: function and bucket.
+        node: its dispatch and number.
+        task_id: of its latest attempt, as Covalent was told.
+
+    Raises:
+        ConfigurationError: if it was sent by an earlier process, and there is no bucket by which
+            the function could be told.
     """
-    running = _RUNNING.get(_key(metadata))
+    running = server.running.get(node)
     if running is not None:
-        running.cancel()
-        return
-    # It was sent by a server that has since been started anew.
-    await in_thread(mark_cancelled, executor._direct_transport(), job_handle["task_id"])
-
-
-async def _taken_apart(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Electron:
-    if is_covalents(function):
-        return Electron.of(function, args, kwargs)
-    return await in_thread(Electron.of, function, args, kwargs)  # it has to be pickled first
-
-
-# Functions found to run Covalent's stock image.
-_STOCK: set[tuple[Account, str]] = set()
-
-# Electrons that this process is busy with, by dispatch and node.
-_RUNNING: dict[tuple[str, int], Running] = {}
-
-
-def _key(metadata: Mapping[str, Any]) -> tuple[str, int]:
-    return str(metadata["dispatch_id"]), int(metadata["node_id"])
+        return running.cancel()
+    if not target.bucket:
+        raise messages.NO_WAY_TO_TELL(call=f"electron {node[1]}", function=target.function)
+    key = wire.task_key(task_id, wire.ORDER)
+    put = server.process.objects(target).put
+    await server.process.requests.run(put, key, wire.CANCEL.encode())

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import pickle
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,20 +21,15 @@ from typing import Any
 
 import cloudpickle
 from covalent._workflow.transportable_object import TransportableObject
+from lambda_calls import messages, wire
+from lambda_calls.aws.objects import Objects
+from lambda_calls.aws.refusals import ConnectionLost, Refused, Unreachable
+from lambda_calls.errors import LambdaCallError, OutcomeUnknownError
+from lambda_calls.session import Invocation, Session
+from lambda_calls.threads import Threads
 
-from lambda_calls import wire
-
-from . import failures
 from .electron import is_covalents
-from .errors import (
-    AWSLambdaExecutorError,
-    ConfigurationError,
-    OutcomeUnknownError,
-    TaskFailedError,
-)
-from .invoke import ConnectionLost, Unreachable
-from .threads import in_thread
-from .transport import Reply, Throttled, Transport
+from .errors import AWSLambdaExecutorError, ConfigurationError, TaskFailedError
 
 FUNC_FILENAME = "func-{dispatch_id}-{node_id}.pkl"
 RESULT_FILENAME = "result-{dispatch_id}-{node_id}.pkl"
@@ -101,42 +95,47 @@ class StockRun:
     """One electron over the stock protocol.
 
     Args:
-        transport: the function and bucket.
-        dispatch_id, node_id: name the objects in S3.
+        session: the function.
+        objects: the bucket.
+        node: dispatch and node, which name the objects in S3.
         timeout: seconds for everything.
         poll_freq: longest seconds between looks at S3, after a lost connection.
     """
 
     def __init__(
         self,
-        transport: Transport,
+        session: Session,
+        objects: Objects,
+        node: tuple[str, int],
         *,
-        dispatch_id: str,
-        node_id: int,
         timeout: float,
         poll_freq: float,
     ) -> None:
-        self._transport, self._timeout, self._poll_freq = transport, timeout, poll_freq
-        names = {"dispatch_id": dispatch_id, "node_id": node_id}
+        self._session, self._objects = session, objects
+        self._timeout, self._poll_freq = timeout, poll_freq
+        self._born = time.monotonic()
+        names = {"dispatch_id": node[0], "node_id": node[1]}
         self._func = FUNC_FILENAME.format(**names)
         self._result = RESULT_FILENAME.format(**names)
         self._exception = EXCEPTION_FILENAME.format(**names)
 
-    async def run(
+    async def result(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Run the electron and return its TransportableObject.
 
         Raises:
-            AWSLambdaExecutorError: the class says what can be done.
+            LambdaCallError: the class says what can be done.
+            NoStockImage: if the function answers envelopes by now.
         """
+        in_thread, transfers = self._session.process.requests.run, self._session.process.transfers
         # What an earlier run of the same electron left must not be taken for this one's.
-        await in_thread(self._transport.delete, self._result, self._exception)
+        await in_thread(self._objects.delete, self._result, self._exception)
         data = await in_thread(dump, function, args, kwargs)
-        await in_thread(self._transport.upload, self._func, io.BytesIO(data), len(data))
+        await transfers.run(self._objects.upload, self._func, io.BytesIO(data), len(data))
         try:
             await self._invoke()
-            result = await self._collect()
+            result = await self._collected()
         except (OutcomeUnknownError, asyncio.CancelledError):
             raise  # it may still be running, and needs its objects
         except BaseException:
@@ -146,63 +145,91 @@ class StockRun:
         return result
 
     async def _clean_up(self) -> None:
-        with contextlib.suppress(Exception):  # a result that came must not be lost over this
-            await in_thread(self._transport.delete, *self._names())
+        with contextlib.suppress(LambdaCallError):  # a result must not be lost over this
+            await self._session.process.requests.run(self._objects.delete, *self._names())
 
     async def _invoke(self) -> None:
-        payload = json.dumps(event(self._transport.bucket, *self._names())).encode()
+        function = self._session.target.function
+        payload = json.dumps(event(self._objects.bucket, *self._names())).encode()
+        invoking = asyncio.ensure_future(self._invoked(payload))
         try:
-            reply = await asyncio.wait_for(self._unthrottled(payload), self._timeout)
+            await asyncio.wait({invoking}, timeout=max(0.0, self._left()))
+            if not invoking.done():
+                raise messages.UNKNOWN(call="electron", function=function, said="timeout=")
+            invocation = invoking.result()
         except ConnectionLost as lost:
-            keys = (self._result, self._exception)
-            try:
-                await poll(self._transport, keys, timeout=self._timeout, poll_freq=self._poll_freq)
-            except TimeoutError as error:
-                function = self._transport.function
-                raise failures.unknown(function, self._timeout, lost) from error
-            return
-        except (asyncio.TimeoutError, TimeoutError) as error:
-            function = self._transport.function
-            raise failures.unknown(function, self._timeout, "timeout=") from error
-        except Unreachable as refusal:
-            raise failures.unreachable(self._transport.function, refusal) from refusal
-        if reply.function_error:
-            raise failures.of_crash(reply, self._transport.function)
-        if b'"' + wire.MARK.encode() + b'"' in reply.payload:
+            return await self._poll(lost)
+        finally:
+            invoking.cancel()
+        if invocation.function_error:
+            raise messages.of_crash(
+                invocation.payload,
+                invocation.log_tail,
+                call="electron",
+                function=function,
+                real=self._session.is_aws,
+            )
+        if b'"' + wire.MARK.encode() + b'"' in invocation.payload:
             raise NoStockImage
 
-    async def _unthrottled(self, payload: bytes) -> Reply:
-        pause = _FIRST_POLL
+    async def _poll(self, lost: ConnectionLost) -> None:
+        """Wait for what the function leaves in S3, its answer being lost."""
+        keys = (self._result, self._exception)
+        threads = self._session.process.requests
+        try:
+            await poll(
+                self._objects, threads, keys, timeout=self._left(), poll_freq=self._poll_freq
+            )
+        except TimeoutError as error:
+            function = self._session.target.function
+            raise messages.UNKNOWN(call="electron", function=function, said=lost) from error
+
+    async def _invoked(self, payload: bytes) -> Invocation:
+        limiter, function = self._session.limiter, self._session.target.function
         while True:
             try:
-                return await self._transport.invoke(payload)
-            except Throttled:  # nothing ran
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(2 * pause, self._poll_freq)
+                async with limiter.turn(self._born, self._left()):
+                    return await self._session.invoke(payload, call="electron")
+            except Unreachable as refusal:
+                raise messages.UNREACHABLE(
+                    call="electron", function=function, said=refusal
+                ) from refusal
+            except Refused as refusal:  # nothing ran
+                if self._left() <= 0:
+                    raise messages.THROTTLED(
+                        call="electron", function=function, seconds=self._timeout, said=refusal
+                    ) from refusal
+
+    def _left(self) -> float:
+        return self._born + self._timeout - time.monotonic()
 
     def _names(self) -> tuple[str, str, str]:
         return self._func, self._result, self._exception
 
-    async def _collect(self) -> Any:
-        result = await in_thread(self._transport.get, self._result)
+    async def _collected(self) -> Any:
+        in_thread = self._session.process.requests.run
+        result = await in_thread(self._objects.get, self._result)
         if result is not None:
             return load(result, self._result)
-        exception = await in_thread(self._transport.get, self._exception)
+        exception = await in_thread(self._objects.get, self._exception)
         if exception is None:
             raise AWSLambdaExecutorError(
-                f"Function {self._transport.function} answered, but left neither {self._result} "
-                f"nor {self._exception} in bucket {self._transport.bucket}. May its role write "
-                "there (s3:PutObject)?"
+                f"Function {self._session.target.function} answered, but left neither "
+                f"{self._result} nor {self._exception} in bucket {self._objects.bucket}. May its "
+                "role write there (s3:PutObject)?"
             )
         raise TaskFailedError(str(json.loads(exception)))
 
 
 async def poll(
-    transport: Transport, keys: Sequence[str], *, timeout: float, poll_freq: float
+    objects: Objects, threads: Threads, keys: Sequence[str], *, timeout: float, poll_freq: float
 ) -> str:
     """Wait until the bucket holds one of `keys`; that one.
 
     Args:
+        objects: the bucket.
+        threads: where it is asked.
+        keys: of the objects.
         timeout: seconds in all.
         poll_freq: longest seconds between looks; the first come sooner.
 
@@ -212,11 +239,11 @@ async def poll(
     end, pause = time.monotonic() + timeout, _FIRST_POLL
     while time.monotonic() < end:
         for key in keys:
-            if await in_thread(transport.exists, key):
+            if await threads.run(objects.exists, key):
                 return key
         await asyncio.sleep(pause)
         pause = min(2 * pause, poll_freq)
-    raise TimeoutError(f"none of {', '.join(keys)} in bucket {transport.bucket} after {timeout} s")
+    raise TimeoutError(f"none of {', '.join(keys)} in bucket {objects.bucket} after {timeout} s")
 
 
 def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -237,21 +264,21 @@ def _transportable(
 # -- the documented methods' bodies: files in a work directory, one S3 object each ----------------
 
 
-def upload_file(transport: Transport, workdir: str, filename: str) -> None:
+def upload_file(objects: Objects, workdir: str, filename: str) -> None:
     """Put a file of `workdir` into the bucket under its own name."""
     with open(os.path.join(workdir, filename), "rb") as file:
-        transport.upload(filename, file, os.fstat(file.fileno()).st_size)
+        objects.upload(filename, file, os.fstat(file.fileno()).st_size)
 
 
-def download_file(transport: Transport, workdir: str, filename: str) -> bytes:
+def download_file(objects: Objects, workdir: str, filename: str) -> bytes:
     """Fetch an object into a file of `workdir`; its bytes.
 
     Raises:
         FileNotFoundError: if the bucket holds no such object.
     """
-    data = transport.get(filename)
+    data = objects.get(filename)
     if data is None:
-        raise FileNotFoundError(f"There is no {filename} in bucket {transport.bucket}.")
+        raise FileNotFoundError(f"There is no {filename} in bucket {objects.bucket}.")
     os.makedirs(workdir, exist_ok=True)
     with open(os.path.join(workdir, filename), "wb") as file:
         file.write(data)

@@ -1,8 +1,8 @@
 """The envelope that the executor and the function exchange: fields, limits and checks. No I/O.
 
-    executor                         Lambda
-    Request  ──── to_json ──►  from_json ──►  app.handler
-    Response ◄─ from_json ────  to_json  ◄──  app.handler
+    executor                               Lambda
+    Request or Batch ─ to_json ─►  from_json ─►  app.handler
+    Response ◄─────── from_json ─  to_json  ◄──  app.handler
 
 A *part* is one pickled object (the electron's function, an argument, a hook, the result). It
 travels inline, as base64 text (Covalent's own form: nothing is pickled twice), or as a `Blob`:
@@ -16,8 +16,9 @@ import base64
 import hashlib
 import hmac
 import json
+import struct
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 PROTOCOL = 2
 MARK = "covalent_lambda"  # the key that every envelope carries, with the protocol's number
@@ -233,6 +234,150 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Calls of one function in one request: they share a process, or a few.
+
+    The answer's `result` is a series of frames (see `Frame`), also where it has a failure: then
+    the calls that have begun and not ended are those that failed, and those that have not begun
+    certainly did not run.
+
+    Args:
+        task_id, key, python, cloudpickle, bucket, limit: as those of a `Request`.
+        function: the function of all calls.
+        calls: frames of kind ITEM, one for each call, whose numbers are the caller's own.
+        count: how many calls there are.
+        shared: a pickled dictionary of keyword arguments that each call gets beside its own.
+        setup: a pickled `(function, args)`, called once in each environment before the first call;
+            what it leaves in its process is there for each of them.
+        before: hooks to run before the calls.
+        processes: how many calls run at a time.
+    """
+
+    task_id: str
+    key: str
+    python: str
+    cloudpickle: str
+    function: Part
+    calls: Part
+    count: int
+    shared: Optional[Part] = None
+    setup: Optional[Part] = None
+    before: List[Hook] = field(default_factory=list)
+    processes: int = 1
+    bucket: str = ""
+    limit: Optional[float] = None
+
+    def to_json(self) -> str:
+        """The event, as JSON text."""
+        return json.dumps(dict(_fields(self), **{MARK: PROTOCOL}), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(event: Mapping[str, Any]) -> "Batch":
+        """Read an event.
+
+        Raises:
+            EnvelopeError: if it is of another protocol, or a field is missing or unknown.
+        """
+        values = _checked(event, Batch)
+        values["before"] = [tuple(_part(x) for x in hook) for hook in values.get("before", [])]
+        for name in ("function", "calls", "shared", "setup"):
+            values[name] = _part(values.get(name))
+        for name in ("count", "processes"):
+            if name in values and (not isinstance(values[name], int) or values[name] < 1):
+                raise EnvelopeError(f"{name} is {values[name]!r}, expected a number from 1 on")
+        return Batch(**values)
+
+
+def is_batch(event: Mapping[str, Any]) -> bool:
+    """Whether an envelope is a `Batch`, not a `Request`."""
+    return "calls" in event
+
+
+class Frame(NamedTuple):
+    """One of the pieces that a stream of bytes is made of.
+
+    Args:
+        kind: one of the constants below.
+        number: of the call, from 0 on.
+        data: what it carries.
+    """
+
+    kind: int
+    number: int
+    data: bytes
+
+    def to_bytes(self) -> bytes:
+        """The frame with its header."""
+        return _FRAME.pack(self.kind, self.number, len(self.data)) + self.data
+
+
+_FRAME = struct.Struct("<BIQ")  # kind, number, bytes that follow
+
+# Of a batch's calls, and of a spread:
+ITEM = 8  # the pickled `(args, kwargs)` of one call
+# Of a batch's result:
+BEGUN = 1  # the call has begun
+VALUE = 2  # its pickled return value
+RAISED = 3  # what it raised: a `Raised` as JSON
+STDOUT, STDERR = 4, 5  # what it wrote, as UTF-8; only where it wrote anything
+# Of a spread (see `Response.spread`):
+FUNCTION = 6  # the pickled function of one item
+SHARED = 7  # a pickled dictionary of the keyword arguments that all items share
+OPTIONS = 9  # what `fan_out` was told, as JSON
+
+
+def read_frames(data: bytes) -> Iterator[Frame]:
+    """The frames that `data` is made of.
+
+    Raises:
+        EnvelopeError: if it ends in the middle of one.
+    """
+    position = 0
+    while position < len(data):
+        start = position + _FRAME.size
+        if start > len(data):
+            raise EnvelopeError(f"a frame's header is cut off at byte {position}")
+        kind, number, size = _FRAME.unpack_from(data, position)
+        position = start + size
+        if position > len(data):
+            raise EnvelopeError(f"a frame of {size} bytes is cut off at byte {start}")
+        yield Frame(kind, number, data[start:position])
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a call of a batch raised.
+
+    Args:
+        type: qualified name of the exception's class.
+        message: its text.
+        traceback: the remote traceback as text, chained causes included.
+        exception: the pickled exception as base64; None if it cannot be pickled.
+    """
+
+    type: str
+    message: str
+    traceback: str
+    exception: Optional[str] = None
+
+    def to_bytes(self) -> bytes:
+        """It as a frame carries it."""
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "Raised":
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            EnvelopeError: if it is something else.
+        """
+        try:
+            return Raised(**json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise EnvelopeError(f"what a call raised is malformed: {error}") from error
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why there is no result.
 
@@ -292,6 +437,8 @@ class Usage:
         max_memory_mb: peak resident memory of the function's processes in MB.
         cold: whether this was the environment's first invocation.
         architecture: the processor's, as `platform.machine()` says.
+        started: when the handler began, in seconds since 1970.
+        environment: names the environment, so that its invocations can be told to be its.
     """
 
     request_id: str = ""
@@ -300,6 +447,8 @@ class Usage:
     max_memory_mb: int = 0
     cold: bool = False
     architecture: str = ""
+    started: float = 0.0
+    environment: str = ""
 
 
 @dataclass(frozen=True)
@@ -315,6 +464,8 @@ class Response:
         stdout, stderr: what the task wrote to file descriptors 1 and 2.
         failure: why there is no result.
         usage: what it took.
+        spread: frames with the parts of a fan-out electron's arguments, in place of a result: its
+            items are to be run one by one. A blob is stored as `RESULT`.
         task_id: the request's, so that no answer is taken for another request's; empty where the
             event was no request.
     """
@@ -328,6 +479,7 @@ class Response:
     stderr: str = ""
     failure: Optional[Failure] = None
     usage: Usage = field(default_factory=Usage)
+    spread: Optional[Part] = None
     task_id: str = ""
 
     def to_json(self) -> Dict[str, Any]:
@@ -354,7 +506,7 @@ class Response:
             raise EnvelopeError(
                 f"the envelope's usage or failure is malformed: {error}"
             ) from error
-        for name in ("result", "text"):
+        for name in ("result", "text", "spread"):
             values[name] = _part(values.get(name))
         return Response(**values)
 

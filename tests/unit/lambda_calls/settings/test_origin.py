@@ -51,7 +51,7 @@ def test_every_kind_is_shown() -> None:
     [
         ("", "sam build && sam deploy"),
         ("default", "sam build && sam deploy"),
-        ("prod", "sam build --config-env prod && sam deploy --config-env prod"),
+        ("prod", "sam build && sam deploy --config-env prod"),
     ],
 )
 def test_deploy_command(environment: str, command: str) -> None:

@@ -180,7 +180,7 @@ def test_a_misspelt_parameter_is_said_before_what_the_stack_says(tmp_path: Path)
             "Stack with id my-stack does not exist",
             [
                 "Stack 'my-stack' in eu-west-1 does not exist",
-                "sam build --config-env prod && sam deploy --config-env prod",
+                "sam build && sam deploy --config-env prod",
             ],
         ),
         (

@@ -17,7 +17,7 @@ passed in.
 from .defaults import DEFAULTS, data_bucket
 from .errors import SettingsError
 from .locate import FILE_NAME, PATH_VARIABLE, passed_over
-from .origin import Kind, Origin, Setting, deploy_command, given
+from .origin import Kind, Origin, Setting, deploy_command, deploy_option, given
 from .resolve import Settings, SettingsReader, documented
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "SettingsReader",
     "data_bucket",
     "deploy_command",
+    "deploy_option",
     "documented",
     "given",
     "passed_over",

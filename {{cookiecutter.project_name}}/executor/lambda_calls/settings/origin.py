@@ -99,8 +99,12 @@ def text(value: object, origin: Origin) -> str:
 
 def deploy_command(environment: str = "") -> str:
     """Return the command that deploys an environment of samconfig.toml."""
-    chosen = f" --config-env {environment}" if environment not in ("", "default") else ""
-    return f"sam build{chosen} && sam deploy{chosen}"
+    return f"sam build && sam deploy{deploy_option(environment)}"
+
+
+def deploy_option(environment: str) -> str:
+    """Return what `sam deploy` needs beside to deploy an environment."""
+    return f" --config-env {environment}" if environment not in ("", "default") else ""
 
 
 def _in_file(origin: Origin) -> str:

@@ -1,0 +1,198 @@
+"""A call's attempts: which are repeated, and what of a result is never lost."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import cloudpickle
+import pytest
+from aws_server import AWS, Answer
+from calls import Noted, call, called, target
+from electrons import bad, good, request_of
+from lambda_calls import attempt, blobs, wire
+from lambda_calls.errors import (
+    CallFailedError,
+    CallRejectedError,
+    ConfigurationError,
+    LambdaCallError,
+    ResourceLimitError,
+    ResultUnreadError,
+)
+from lambda_calls.session import Process
+
+
+def posts(aws: AWS) -> int:
+    return len([r for r in aws.requests if r.startswith("POST")])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (bad(wire.PYTHON_DIFFERS, "3.8"), CallRejectedError),
+        (bad(wire.CANNOT_LOAD, "No module named 'x'"), CallRejectedError),
+        (bad(wire.ENVIRONMENT, "/tmp is full"), CallRejectedError),
+        (Answer(status=404, code="ResourceNotFoundException"), ConfigurationError),
+        (Answer(status=403, code="AccessDeniedException"), ConfigurationError),
+    ],
+)
+def test_what_would_not_run_is_not_retried(
+    aws: AWS, process: Process, answer: Answer, error: type[Exception]
+) -> None:
+    """`retries` is for calls that failed; a refused one would be refused again."""
+    aws.script = lambda event: answer
+    with pytest.raises(error):
+        call(process, len, "x", retries=5)
+    assert posts(aws) == 1
+
+
+@pytest.mark.parametrize("kind", [wire.EXCEPTION, wire.CRASHED, wire.OUT_OF_MEMORY])
+def test_what_failed_is_retried(aws: AWS, process: Process, kind: str) -> None:
+    """Each retry has a name of its own in S3; the observer sees each error."""
+    names: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        names.append(request_of(event).task_id)
+        return good("third") if len(names) == 3 else bad(kind, "flaky", type="E")
+
+    aws.script = script
+    observer = Noted()
+    assert call(process, len, "x", retries=2, observer=observer) == "third"
+    assert len(set(names)) == 3 and names == observer.task_ids
+    assert len(observer.errors) == 2
+
+
+def test_what_fails_each_time_ends(aws: AWS, process: Process) -> None:
+    """The last attempt's error is the call's."""
+    aws.script = lambda event: bad(wire.EXCEPTION, "always", type="E")
+    with pytest.raises(CallFailedError, match="E: always"):
+        call(process, len, "x", retries=2)
+    assert posts(aws) == 3
+
+
+def stored_result(aws: AWS, event: dict[str, Any], value: Any) -> Answer:
+    """An answer whose result is in S3."""
+    data = cloudpickle.dumps(value)
+    key = wire.task_key(request_of(event).task_id, wire.RESULT)
+    aws.objects[f"/bucket/{key}"] = data
+    response = wire.Response(
+        python="3.11.0", cloudpickle="3", result=wire.blob(data, key=key), text="large"
+    )
+    return Answer(payload=response.to_json())
+
+
+@pytest.mark.parametrize("refusal", [(503, "SlowDown"), (400, "ExpiredToken")])
+def test_result_is_fetched_again(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str]
+) -> None:
+    """S3 that does not answer, or keys that expired, cost no result: it is asked for again."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    def script(event: dict[str, Any]) -> Answer:
+        aws.denied, aws.refusal = {"GET"}, refusal
+        threading.Timer(1.0, aws.denied.clear).start()
+        return stored_result(aws, event, "whole")
+
+    aws.script = script
+    assert call(process, len, "x") == "whole"
+    assert not aws.objects
+
+
+def test_result_that_cannot_be_fetched_is_kept(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says that the call ran, and where its result is; it is not run again."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(attempt, "_FETCHES_FOR", 0.3)
+
+    def script(event: dict[str, Any]) -> Answer:
+        aws.denied, aws.refusal = {"GET"}, (503, "SlowDown")
+        return stored_result(aws, event, "kept")
+
+    aws.script = script
+    with pytest.raises(ResultUnreadError, match=r"ran; its result is at s3://bucket/tasks/call-"):
+        call(process, len, "x", timeout=1, retries=3)
+    assert posts(aws) == 1
+    assert len(aws.objects) == 1
+
+
+def test_changed_result_is_refused(aws: AWS, process: Process) -> None:
+    """A result whose digest differs is never unpickled, and not asked for again."""
+
+    def script(event: dict[str, Any]) -> Answer:
+        answer = stored_result(aws, event, "whole")
+        (path,) = aws.objects
+        aws.objects[path] = b"evil" + aws.objects[path][4:]
+        return answer
+
+    aws.script = script
+    with pytest.raises(LambdaCallError, match=r"its result is lost.*has the sha256"):
+        call(process, len, "x")
+
+
+# -- large arguments -----------------------------------------------------------------------------
+
+
+LARGE = "x" * 7_000_000
+
+
+def test_timeout_bounds_uploads(aws: AWS, process: Process) -> None:
+    """What could not be stored in time was not sent, and the error says so."""
+    release = threading.Event()
+    put = aws.before_put = lambda: release.wait(10)
+    assert put is not None
+    try:
+        with pytest.raises(ResourceLimitError, match=r"was not sent.*not stored in bucket bucket"):
+            call(process, len, LARGE, timeout=1)
+    finally:
+        release.set()
+    assert posts(aws) == 0
+
+
+def test_uploads_are_bounded(aws: AWS, process: Process) -> None:
+    """Forty large arguments travel a few at a time, in a few threads."""
+    at_once: list[int] = []
+    under_way = 0
+    lock = threading.Lock()
+
+    def before_put() -> None:
+        nonlocal under_way
+        with lock:
+            under_way += 1
+            at_once.append(under_way)
+        time.sleep(0.05)
+        with lock:
+            under_way -= 1
+
+    aws.before_put = before_put
+    aws.script = lambda event: good(1)
+
+    async def many() -> list[Any]:
+        return await asyncio.gather(
+            *[called(process, len, str(i) + "x" * 6_500_000) for i in range(12)]
+        )
+
+    assert asyncio.run(many()) == [1] * 12
+    assert max(at_once) <= 6
+
+
+def test_upload_that_breaks_off_is_made_again(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 that fails for a second is asked again; what it refuses for good is not."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(blobs, "_AFTER_FAILURE", 0.1)
+    aws.denied, aws.refusal = {"PUT"}, (503, "SlowDown")
+    threading.Timer(1.0, aws.denied.clear).start()
+    aws.script = lambda event: good(1)
+    assert call(process, len, LARGE) == 1
+    aws.denied, aws.refusal = {"PUT"}, (403, "AccessDenied")
+    with pytest.raises(ConfigurationError, match="Access denied: s3:PutObject"):
+        call(process, len, LARGE + "y")
+
+
+def test_large_argument_without_a_bucket(aws: AWS, process: Process) -> None:
+    """Where there is no bucket, the size is named and nothing is sent."""
+    with pytest.raises(ConfigurationError, match=r"needs a bucket: an argument of 70\d+ bytes"):
+        call(process, len, LARGE, to=target(bucket=None))
+    assert not aws.requests

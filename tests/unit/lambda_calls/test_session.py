@@ -1,0 +1,276 @@
+"""Invocations of a session: what each answer of Lambda's becomes, and what is shared."""
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_server import AWS, Answer
+from calls import target
+from lambda_calls.aws.clients import Account
+from lambda_calls.aws.refusals import ConnectionLost, NotNow, Unreachable
+from lambda_calls.errors import (
+    ConfigurationError,
+    CredentialsError,
+    LambdaCallError,
+    ResourceLimitError,
+)
+from lambda_calls.session import Invocation, Process, Session, Target
+
+ORIGINS = {"function_name": "/p/samconfig.toml", "s3_bucket_name": "/p/samconfig.toml"}
+
+
+def made(process: Process, **account: str) -> Target:
+    return target(account=Account(region="eu-west-1", **account), origins=ORIGINS)
+
+
+def invoked(process: Process, payload: bytes = b"{}", **account: str) -> Invocation:
+    async def once() -> Invocation:
+        return await process.session(made(process, **account)).invoke(payload)
+
+    return asyncio.run(once())
+
+
+def test_invocation_brings_payload_and_log(aws: AWS, process: Process) -> None:
+    """One synchronous request brings the answer, its error and the log's tail."""
+    seen: list[Any] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        seen.append(event)
+        return Answer(payload={"ok": 1}, log="REPORT …", error="Unhandled")
+
+    aws.script = script
+    answer = invoked(process, b'{"x":1}')
+    assert (answer.payload, answer.function_error) == (b'{"ok": 1}', "Unhandled")
+    assert answer.log_tail == "REPORT …"
+    assert seen[0]["payload"] == b'{"x":1}'
+    assert seen[0]["headers"]["X-Amz-Log-Type"] == "Tail"
+    assert len(aws.requests) == 1
+
+
+def test_endpoint_without_log_tails_is_asked_once(aws: AWS, process: Process) -> None:
+    """`sam local start-lambda` refuses LogType=Tail: the session does without, and remembers."""
+    tails: list[bool] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        tails.append("X-Amz-Log-Type" in event["headers"])
+        if tails[-1]:
+            return Answer(status=501, code="NotImplementedLocally", message="no log-type here")
+        return Answer(payload=1)
+
+    aws.script = script
+
+    async def twice() -> list[bytes]:
+        session = process.session(made(process))
+        return [(await session.invoke(b"{}")).payload for _ in range(2)]
+
+    assert asyncio.run(twice()) == [b"1", b"1"]
+    assert tails == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (429, "TooManyRequestsException", NotNow, "TooManyRequests"),
+        (500, "ServiceException", ConnectionLost, "answered 500"),
+        (
+            404,
+            "ResourceNotFoundException",
+            ConfigurationError,
+            r"no Lambda function fn \(from /p/samconfig.toml\) in eu-west-1.*sam deploy",
+        ),
+        (
+            403,
+            "AccessDeniedException",
+            ConfigurationError,
+            r"Access denied: lambda:InvokeFunction on function fn.*ExecutorPolicyArn",
+        ),
+        (403, "ExpiredTokenException", CredentialsError, "Renew them"),
+        (403, "UnrecognizedClientException", CredentialsError, "Check them"),
+        (413, "RequestTooLargeException", ResourceLimitError, "too large"),
+        (400, "InvalidRequestContentException", LambdaCallError, "InvalidRequestContent"),
+        (502, "KMSDisabledException", ConfigurationError, r"cannot run function fn.*did not run"),
+    ],
+)
+def test_refused_invocation(
+    aws: AWS, process: Process, status: int, code: str, kind: type[Exception], said: str
+) -> None:
+    """Each refusal names the object, the cause and the next step; it is asked once only."""
+    aws.script = lambda event: Answer(status=status, code=code)
+    with pytest.raises(kind, match=said):
+        invoked(process)
+    assert len(aws.requests) == 1
+
+
+def test_reason_of_a_throttling_is_read(aws: AWS, process: Process) -> None:
+    """The reason that Invoke's model adds to the error comes through."""
+    aws.script = lambda event: Answer(
+        status=429, code="TooManyRequestsException", reason="CallerRateLimitExceeded"
+    )
+    with pytest.raises(NotNow) as refusal:
+        invoked(process)
+    assert refusal.value.too_fast
+
+
+def test_missing_function_of_an_environment(aws: AWS, process: Process) -> None:
+    """The remedy deploys the environment that was asked for."""
+    aws.script = lambda event: Answer(status=404, code="ResourceNotFoundException")
+
+    async def once() -> None:
+        to = target(deploy_option=" --config-env prod")
+        await process.session(to).invoke(b"{}")
+
+    with pytest.raises(ConfigurationError, match=r"sam build && sam deploy --config-env prod\)"):
+        asyncio.run(once())
+
+
+def test_lost_connection_is_not_repeated(aws: AWS, process: Process) -> None:
+    """A connection that breaks after the request may have run the call: no second try."""
+    aws.script = lambda event: Answer(hang_up=True)
+    with pytest.raises(ConnectionLost):
+        invoked(process)
+    assert len(aws.requests) == 1
+
+
+def test_refused_connection(aws: AWS, process: Process) -> None:
+    """Nobody listening is told apart from a lost connection."""
+    with pytest.raises(Unreachable, match="Could not connect"):
+        invoked(process, endpoint_url="http://127.0.0.1:9")
+
+
+def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, aws: AWS, process: Process) -> None:
+    """Without credentials the message says where they are looked for."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(CredentialsError, match=r"credentials_file=.*aws sso login"):
+        invoked(process)
+
+
+def test_local_endpoint_needs_no_credentials(
+    monkeypatch: pytest.MonkeyPatch, aws: AWS, process: Process
+) -> None:
+    """A laptop without an AWS account may invoke `sam local start-lambda`."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    aws.script = lambda event: Answer(payload=1)
+    assert invoked(process, endpoint_url=aws.url).payload == b"1"
+
+
+def test_unknown_profile(aws: AWS, process: Process) -> None:
+    """A profile that does not exist is named."""
+    with pytest.raises(ConfigurationError, match="profile 'nobody' is not in"):
+        invoked(process, profile="nobody")
+
+
+def test_certificates_that_do_not_exist(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path in AWS_CA_BUNDLE where nothing is names the path and the variable."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(ConfigurationError, match=r"/nowhere/ca\.pem do not exist.*AWS_CA_BUNDLE"):
+        invoked(process)
+
+
+def test_role_that_may_not_be_assumed(aws: AWS, process: Process, tmp_path: Path) -> None:
+    """STS's refusal is about the role, and names the profile that asks for it."""
+    path = tmp_path / "config"
+    path.write_text(
+        "[profile cross]\nrole_arn = arn:aws:iam::000000000000:role/other\n"
+        "source_profile = base\n[profile base]\naws_access_key_id = K\n"
+        "aws_secret_access_key = s\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_CONFIG_FILE", str(path))
+        with pytest.raises(CredentialsError, match=r"role of profile 'cross' could not be assum"):
+            invoked(process, profile="cross")  # the stand-in knows no STS and answers 404
+
+
+def test_credentials_file_and_profile_are_used(aws: AWS, process: Process, tmp_path: Path) -> None:
+    """The given file and profile sign the request, without touching the environment."""
+    import os
+
+    before = dict(os.environ)
+    path = tmp_path / "credentials"
+    path.write_text("[lab]\naws_access_key_id = LABKEY\naws_secret_access_key = s\n")
+    keys: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        keys.append(event["headers"]["Authorization"])
+        return Answer(payload=1)
+
+    aws.script = script
+    invoked(process, profile="lab", credentials_file=str(path))
+    assert "Credential=LABKEY/" in keys[0]
+    assert dict(os.environ) == before
+
+
+def test_renewed_credentials_are_used_at_once(aws: AWS, process: Process, tmp_path: Path) -> None:
+    """Keys that were renewed in their file sign the very call whose old ones were refused, and
+    those of all others that are under way; keys that are not renewed are asked for in words."""
+    path = tmp_path / "credentials"
+    keys = "[lab]\naws_access_key_id = {}\naws_secret_access_key = s\n"
+    path.write_text(keys.format("OLD"))
+    to = made(process, profile="lab", credentials_file=str(path))
+    aws.script = lambda event: Answer(payload=1)
+
+    async def scenario() -> list[bytes]:
+        session = process.session(to)
+        await session.invoke(b"{}")
+        aws.refused_keys = {"OLD"}
+        with pytest.raises(CredentialsError, match="Renew them for profile 'lab'"):
+            await session.invoke(b"{}")
+        path.write_text(keys.format("NEW"))
+        answers = await asyncio.gather(*[session.invoke(b"{}") for _ in range(20)])
+        return [answer.payload for answer in answers]
+
+    assert asyncio.run(scenario()) == [b"1"] * 20
+
+
+@pytest.mark.parametrize("url", ["http://", "not a url"])
+def test_nonsense_endpoint(aws: AWS, process: Process, url: str) -> None:
+    """An endpoint that is no address is a matter of configuration."""
+    with pytest.raises(ConfigurationError, match="could not be made"):
+        invoked(process, endpoint_url=url)
+
+
+def test_secret_is_in_no_message(aws: AWS, process: Process) -> None:
+    """Errors quote AWS's words, never the key."""
+    aws.script = lambda event: Answer(status=403, code="InvalidSignatureException")
+    with pytest.raises(ConfigurationError) as refusal:
+        invoked(process)
+    assert "secret" not in str(refusal.value)
+    assert base64.b64encode(b"secret").decode() not in str(refusal.value)
+
+
+def test_clients_are_shared(process: Process) -> None:
+    """Calls of the same account use one client; another region has its own."""
+    client = process.clients.client
+    assert client(Account(region="r"), "s3") is client(Account(region="r"), "s3")
+    assert client(Account(region="r"), "s3") is not client(Account(region="q"), "s3")
+
+
+def test_sessions_belong_to_a_loop_and_a_target(process: Process) -> None:
+    """One target has one session in a loop, wherever its names came from; another loop another."""
+
+    async def sessions() -> list[Session]:
+        same = target(origins={"function_name": "elsewhere"})
+        return [
+            process.session(target()),
+            process.session(same),
+            process.session(target(bucket=None)),
+        ]
+
+    first, same, other = asyncio.run(sessions())
+    assert first is same and first is not other
+    assert asyncio.run(sessions())[0] is not first
+
+
+def test_many_at_once_open_one_set_of_connections(aws: AWS, process: Process) -> None:
+    """However many calls begin at a time, credentials and connections are made once."""
+
+    async def many() -> set[int]:
+        session = process.session(target())
+        return {id(api) for api in await asyncio.gather(*[session._opened() for _ in range(50)])}
+
+    assert len(asyncio.run(many())) == 1

@@ -1,0 +1,87 @@
+"""What is done when the process ends: all of it, side by side."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from lambda_calls.shutdown import AtExit
+
+SLOW = """
+import os, signal, sys, time
+from lambda_calls.shutdown import AtExit
+at_exit = AtExit()
+for number in range(200):
+    at_exit.add(lambda number=number: (time.sleep(0.2), os.write(1, b"x")))
+if sys.argv[1] == "SIGTERM":
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def ended(how: str) -> "subprocess.CompletedProcess[bytes]":
+    path = os.pathsep.join(sys.path)
+    return subprocess.run(
+        [sys.executable, "-c", SLOW, how],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_all_of_it_is_done_at_sigterm() -> None:
+    """Two hundred marks that take 0.2 s each are put within the ten seconds that there are."""
+    done = ended("SIGTERM")
+    assert done.returncode == -signal.SIGTERM
+    assert done.stdout == b"x" * 200
+
+
+def test_all_of_it_is_done_at_the_interpreters_end() -> None:
+    """So are they when the program just ends."""
+    done = ended("exit")
+    assert (done.returncode, done.stdout) == (0, b"x" * 200)
+
+
+def test_a_failure_stops_no_other() -> None:
+    """Each piece of work is on its own."""
+    at_exit, done = AtExit(), threading.Event()
+
+    def fail() -> None:
+        raise OSError("gone")
+
+    at_exit.add(fail)
+    at_exit.add(done.set)
+    at_exit.run()
+    at_exit.close()
+    assert done.is_set()
+
+
+def test_work_is_done_once() -> None:
+    """What was taken back is not done; what was done is not done again."""
+    at_exit, done = AtExit(), []
+    with at_exit.doing(lambda: done.append("during")):
+        pass
+    at_exit.add(lambda: done.append("once"))
+    at_exit.run()
+    at_exit.run()
+    at_exit.close()
+    assert done == ["once"]
+
+
+def test_a_fork_leaves_it_to_its_parent() -> None:
+    """A child of a fork that ends stops nothing of its parent's."""
+    at_exit, started = AtExit(), time.monotonic()
+    reader, writer = os.pipe()
+    at_exit.add(lambda: os.write(writer, b"stopped"))  # type: ignore[arg-type,return-value]
+    child = os.fork()
+    if child == 0:
+        at_exit.run()
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    at_exit.close()
+    assert time.monotonic() - started < 60

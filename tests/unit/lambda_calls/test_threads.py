@@ -1,0 +1,91 @@
+"""Blocking calls in a bounded pool of threads."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from lambda_calls.errors import ResourceLimitError
+from lambda_calls.threads import Threads
+
+
+def test_no_more_than_asked_for() -> None:
+    """A hundred calls share a few threads, and all are done."""
+    threads, seen = Threads(4, "few"), set()
+
+    def work(number: int) -> int:
+        seen.add(threading.get_ident())
+        time.sleep(0.005)
+        return number
+
+    async def many() -> list[int]:
+        return await asyncio.gather(*[threads.run(work, i) for i in range(100)])
+
+    assert asyncio.run(many()) == list(range(100))
+    assert 1 <= len(seen) <= 4
+    threads.close()
+
+
+def test_errors_come_through() -> None:
+    """What a call raises is raised where it is awaited."""
+    threads = Threads(1, "one")
+
+    async def failing() -> None:
+        await threads.run(int, "no number")
+
+    with pytest.raises(ValueError, match="no number"):
+        asyncio.run(failing())
+    threads.close()
+
+
+def test_cancelled_calls_that_wait_never_begin() -> None:
+    """A call that nobody awaits any more is skipped if it has not begun."""
+    threads, begun = Threads(1, "one"), []
+    release = threading.Event()
+
+    async def scenario() -> None:
+        first = asyncio.ensure_future(threads.run(release.wait, 5))
+        await asyncio.sleep(0.05)
+        second = asyncio.ensure_future(threads.run(begun.append, "second"))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        release.set()
+        await first
+        await threads.run(begun.append, "third")
+
+    asyncio.run(scenario())
+    assert begun == ["third"]
+    threads.close()
+
+
+def test_a_system_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started the error says which limit; those that run go on."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def once(threads: Threads) -> int:
+        return await threads.run(len, "four")
+
+    threads = Threads(4, "few")
+    asyncio.run(once(threads))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert asyncio.run(once(threads)) == 4
+    with pytest.raises(ResourceLimitError, match="ulimit -u"):
+        asyncio.run(once(Threads(4, "none")))
+    threads.close()
+
+
+def test_threads_end() -> None:
+    """A pool that is closed leaves no thread behind."""
+    threads = Threads(3, "closing")
+
+    async def some() -> None:
+        await asyncio.gather(*[threads.run(time.sleep, 0.02) for _ in range(3)])
+
+    asyncio.run(some())
+    threads.close()
+    end = time.monotonic() + 5
+    while any(thread.name == "closing" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,110 @@
+"""Electrons on their way there and back, over real sockets."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aws_server import AWS, Answer
+from covalent._workflow.transportable_object import TransportableObject
+from covalent.executor import AWSLambdaExecutor
+from covalent_awslambda_plugin.errors import (
+    ConfigurationError,
+)
+from electrons import METADATA, bad, covalents, execute, good, made, request_of
+from lambda_calls.session import Session
+
+import wire
+
+
+def test_one_request_and_no_s3_in_the_common_case(aws: AWS) -> None:
+    """A trivial electron is one invocation; its parts arrive without being pickled again."""
+    seen: list[wire.Request] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        seen.append(request_of(event))
+        return good("Hello", stdout="out\n", stderr="err\n")
+
+    aws.script = script
+    function, argument = (lambda x: x), TransportableObject("World")
+    executor = made()
+    executor._init_runtime()
+    result, stdout, stderr, status = execute(executor, function, "World")
+    assert result.get_deserialized() == "Hello" and result.object_string == "Hello"
+    assert (stdout, stderr, str(status)) == ("out\n", "err\n", "COMPLETED")
+    assert seen[0].args == [argument.get_serialized()]
+    assert aws.requests == ["POST /2015-03-31/functions/fn/invocations"]
+
+
+def test_usage_line(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With usage=True, stderr ends with time, memory, the dispatch's sum and its cost."""
+    monkeypatch.setattr(Session, "is_aws", True)  # the endpoint here is on this machine
+    report = "REPORT RequestId: r\tDuration: 5.1 ms\tBilled Duration: 6 ms\tMemory Size: 512 MB\t"
+
+    def script(event: dict[str, Any]) -> Answer:
+        answer = good(1, stderr="own\n", usage=wire.Usage(request_id="r", architecture="x86_64"))
+        return Answer(payload=answer.payload, log=report)
+
+    aws.script = script
+    stderr = execute(made(usage=True), len)[2]
+    assert stderr.startswith(
+        "own\n[lambda] 0.005 s, billed 0.006 s, memory 0 of 512 MB, request r"
+    )
+    assert "dispatch so far: " in stderr
+    assert execute(made(), len)[2] == "own\n"
+
+
+def test_bare_callable_returns_the_value_itself(aws: AWS) -> None:
+    """Called without Covalent, `run` takes plain objects and returns one."""
+    aws.script = lambda event: good([1, 2])
+    assert asyncio.run(made().run(len, ["x"], {"y": 1}, METADATA)) == [1, 2]
+
+
+def test_retries_are_opted_into(aws: AWS) -> None:
+    """`retries=2` runs a failing electron up to three times; each time has a name of its own."""
+    names: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        names.append(request_of(event).task_id)
+        return good("third") if len(names) == 3 else bad(wire.EXCEPTION, "flaky", type="E")
+
+    aws.script = script
+    result, _, stderr, _ = execute(made(retries=2), len)
+    assert result.get_deserialized() == "third"
+    assert len(set(names)) == 3
+    assert stderr.count("E: flaky") == 2
+
+
+def test_zero_is_no_default() -> None:
+    """A timeout of 0 is refused, not taken for the default."""
+    for name in ("timeout", "poll_freq"):
+        with pytest.raises(ConfigurationError, match=f"{name}=0 must be"):
+            made(**{name: 0})
+
+
+def test_large_argument_without_a_named_bucket(aws: AWS) -> None:
+    """Data does not go into the bucket of the documented default, which may be anybody's."""
+    executor = AWSLambdaExecutor(function_name="fn")
+    with pytest.raises(ConfigurationError, match=r"needs a bucket.*s3_bucket_name="):
+        asyncio.run(executor.run(len, ["x" * 7_000_000], {}, METADATA))
+    assert not aws.requests
+
+
+def test_wrong_configuration_is_not_retried(aws: AWS) -> None:
+    """A function that does not exist will not exist at the next try either."""
+    with pytest.raises(ConfigurationError):
+        asyncio.run(made(retries=5).run(covalents(len), [], {}, METADATA))
+    assert len(aws.requests) == 1
+
+
+def test_limits_reach_the_function(aws: AWS) -> None:
+    """The function is told the shorter of `timeout` and `time_limit`."""
+    limits: list[float] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        limits.append(request_of(event).limit or 0)
+        return good(1)
+
+    aws.script = script
+    execute(made(timeout=50), len)
+    execute(made(timeout=50, time_limit=5), len)
+    assert 49 < limits[0] <= 50 and limits[1] == 5

@@ -1,0 +1,200 @@
+"""Functions of Covalent's stock image."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from aws_server import AWS, Answer
+from covalent._workflow.transportable_object import TransportableObject
+from covalent_awslambda_plugin.server import server
+from electrons import METADATA, bad, execute, good, invoked, made, under_covalent
+
+import wire
+
+
+def stock(aws: AWS, run: Callable[[Any], Answer]) -> Callable[[dict[str, Any]], Answer]:
+    """Answers as Covalent's stock handler: fails on an envelope, serves its own events."""
+
+    def script(event: dict[str, Any]) -> Answer:
+        body = json.loads(event["payload"])
+        if wire.MARK in body:
+            # Python 3.11's words; 3.8's are: local variable 's3' referenced before assignment
+            message = "cannot access local variable 'local_exception_filename' where it is not"
+            fault = {"errorType": "UnboundLocalError", "errorMessage": message}
+            return Answer(payload=fault, error="Unhandled")
+        return run(body)
+
+    return script
+
+
+def test_stock_image_is_recognized_and_served(aws: AWS) -> None:
+    """A function of the stock image gets Covalent's S3 protocol, asked for once; its objects are
+    removed."""
+
+    def run(event: Any) -> Answer:
+        function, args, kwargs = cloudpickle.loads(
+            aws.objects[f"/bucket/{event['COVALENT_TASK_FUNC_FILENAME']}"]
+        )
+        result = cloudpickle.dumps(function(*args, **kwargs))
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = result
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+
+    async def both() -> None:
+        assert (await under_covalent(made(), len, "four"))[0].get_deserialized() == 4
+        assert await made().run(len, ["four"], {}, METADATA) == 4
+
+    asyncio.run(both())
+    assert not aws.objects
+    assert len([r for r in aws.requests if r.startswith("POST")]) == 3
+
+
+def test_function_deployed_anew_is_recognized_again(aws: AWS) -> None:
+    """Once a function of the stock image runs this project's, the direct path is taken again."""
+    events: list[bool] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        events.append(wire.MARK in json.loads(event["payload"]))
+        if not events[-1]:
+            return bad(wire.PROTOCOL_DIFFERS)
+        return good("direct")
+
+    async def scenario() -> None:
+        aws.script = stock(aws, lambda event: Answer(payload={"errorMessage": "x"}, error="U"))
+        await under_covalent(made(), len)
+        aws.script = script
+        for _ in range(2):
+            result = await under_covalent(made(), len)
+            assert result[0].get_deserialized() == "direct"
+
+    asyncio.run(scenario())
+    assert events == [False, True, True]
+
+
+def test_throttled_stock_function_is_waited_for(aws: AWS) -> None:
+    """A 429 of a stock function is waited out as well, and a refused clean-up loses no result."""
+    answers = [Answer(status=429, code="TooManyRequestsException")]
+
+    def run(event: Any) -> Answer:
+        if answers:
+            return answers.pop()
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = cloudpickle.dumps(
+            TransportableObject("late")
+        )
+        aws.denied = {"DELETE"}
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert execute(made(), len)[0].get_deserialized() == "late"
+
+
+def test_stock_result_cannot_change_covalents_class(aws: AWS) -> None:
+    """A pickle that sets attributes of the container's class changes nothing in the server."""
+    forged = b"\x80\x04ccovalent\nTransportableObject\n)\x81N}\x8c\x10get_deserializedK\x01s\x86b."
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = forged
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    execute(made(), len)
+    assert callable(TransportableObject.get_deserialized)
+
+
+def test_cancelled_stock_electron_is_left(aws: AWS) -> None:
+    """The stock handler cannot be stopped; the node ends CANCELLED all the same."""
+    release = threading.Event()
+
+    def run(event: Any) -> Answer:
+        release.wait(10)
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+
+    async def scenario() -> Any:
+        server().process.session(made()._target()).is_stock_image = True
+        pending = asyncio.ensure_future(under_covalent(made(), len))
+        await invoked(aws)
+        await made()._cancel(METADATA, {"task_id": "t"})
+        return await asyncio.wait_for(pending, 4)
+
+    try:
+        assert str(asyncio.run(scenario())[3]) == "CANCELLED"
+    finally:
+        release.set()
+
+
+def test_stock_exception_and_crash(aws: AWS) -> None:
+    """The stock handler's exception text fails the node; so does a crash, at once."""
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['EXCEPTION_FILENAME']}"] = json.dumps("it broke").encode()
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert "it broke" in execute(made(), len)[2]
+    timeout = {"errorMessage": "2026 r Task timed out after 3.00 seconds"}
+    aws.script = stock(aws, lambda event: Answer(payload=timeout, error="Unhandled"))
+    assert "its own Timeout of 3.00 s" in execute(made(), len)[2]
+
+
+def test_stock_result_of_somebody_else_is_not_loaded(aws: AWS, tmp_path: Path) -> None:
+    """A pickle that asks for anything but Covalent's container is refused unrun."""
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (marker,))
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = cloudpickle.dumps(Evil())
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert "was not loaded" in execute(made(), len)[2]
+    assert not marker.exists()
+
+
+def test_documented_steps(aws: AWS, tmp_path: Path) -> None:
+    """submit_task, get_status, query_result and query_task_exception work one by one."""
+    events: list[Any] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        events.append((event["headers"]["X-Amz-Invocation-Type"], json.loads(event["payload"])))
+        return Answer(payload=b"", status=202)
+
+    aws.script = script
+
+    async def steps() -> None:
+        executor = made()
+        answer = await executor.submit_task("other", "f.pkl", "r.pkl", "e.json")
+        assert answer["StatusCode"] == 202
+        assert await executor.get_status("r.pkl") is False
+        aws.objects["/bucket/r.pkl"] = cloudpickle.dumps(TransportableObject(5))
+        aws.objects["/bucket/e.json"] = b'"why"'
+        assert await executor.get_status("r.pkl") is True
+        result = await executor.query_result(str(tmp_path), "r.pkl")
+        assert result.get_deserialized() == 5
+        assert await executor.query_task_exception(str(tmp_path), "e.json") == "why"
+        with pytest.raises(FileNotFoundError, match=r"no gone\.pkl in bucket bucket"):
+            await executor.query_result(str(tmp_path), "gone.pkl")
+
+    asyncio.run(steps())
+    assert events == [
+        (
+            "Event",
+            {
+                "S3_BUCKET_NAME": "bucket",
+                "COVALENT_TASK_FUNC_FILENAME": "f.pkl",
+                "RESULT_FILENAME": "r.pkl",
+                "EXCEPTION_FILENAME": "e.json",
+            },
+        )
+    ]
+    assert "POST /2015-03-31/functions/other/invocations" in aws.requests

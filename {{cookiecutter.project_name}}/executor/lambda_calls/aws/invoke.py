@@ -1,0 +1,195 @@
+"""Lambda's Invoke API on the event loop: signed by botocore, sent by aiohttp.
+
+botocore's own client takes a thread for each invocation under way; this takes none, and about
+half the CPU (docs/performance.md). All that is configuration stays botocore's: endpoint, region,
+credentials and their renewal, proxies, certificates, and how an error's body is read.
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+"""
+
+import asyncio
+import contextlib
+import errno
+import io
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ..threads import Threads
+from .clients import CONNECT_TIMEOUT, READ_TIMEOUT, Signing
+from .refusals import ConnectionLost, NoDescriptors, Unreachable
+
+# Seconds before an unused connection sends its first sign of life, between two of them, and how
+# many may go unanswered: NAT gateways drop what is silent for 350 s, and Linux would begin after
+# two hours.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+# Bytes from which on a payload is signed in a thread, so that other calls do not wait for it.
+_LARGE = 256 * 1024
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+
+class NotMade(Exception):
+    """The request cannot be made like this: a matter of configuration."""
+
+
+class HttpResponse:
+    """What the endpoint answered, whatever its status.
+
+    Args:
+        status: of HTTP.
+        headers: by lower-case name.
+        body: as it came.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    def error(self) -> Any:
+        """It as botocore's ClientError, with the `Reason` that Invoke's model adds."""
+        from botocore.exceptions import ClientError
+        from botocore.parsers import create_parser
+
+        raw = {"status_code": self.status, "headers": self.headers, "body": self.body}
+        parsed = create_parser("rest-json").parse(raw, None)
+        parsed.setdefault("Reason", _reason(self.body))
+        return ClientError(parsed, "Invoke")
+
+
+class InvokeApi:
+    """The connections to one Lambda endpoint; for the event loop in which it was opened.
+
+    The mutable state is aiohttp's pool of connections.
+
+    Args:
+        signing: how requests are signed and sent.
+        threads: where large requests are signed.
+    """
+
+    def __init__(self, signing: Signing, threads: Threads) -> None:
+        import aiohttp
+
+        self.signing, self._threads = signing, threads
+        secure = signing.url.startswith("https:")
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # the limiter decides how many
+                ssl=ssl.create_default_context(cafile=signing.certificates) if secure else True,
+                socket_factory=_socket,
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def open(self) -> None:
+        """Have the connections closed when the loop ends: it closes its generators then."""
+        self._closing = self._closes()
+        await anext(self._closing)
+
+    async def _closes(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self._http.close()
+
+    async def post(
+        self, function: str, payload: bytes, headers: Mapping[str, str]
+    ) -> HttpResponse:
+        """Invoke a function once; never repeated.
+
+        Args:
+            function: its name or ARN.
+            payload: the event, JSON as bytes.
+            headers: more of them (`X-Amz-Log-Type`).
+
+        Raises:
+            Unreachable, NoDescriptors, ConnectionLost, NotMade: if no answer came.
+            botocore.exceptions.BotoCoreError, ClientError: if it cannot be signed.
+        """
+        import aiohttp
+        from yarl import URL
+
+        url = f"{self.signing.url}/2015-03-31/functions/{quote(function, safe='')}/invocations"
+        signed = await self._signed(url, payload, headers)
+        if url.startswith("http:"):  # the proxy reads the request itself, there is no CONNECT
+            signed.update(self.signing.proxy_headers)
+        # A file is sent piece by piece, so that others get their turn in between.
+        body = payload if len(payload) < _LARGE else io.BytesIO(payload)
+        try:
+            async with self._http.post(
+                URL(url, encoded=True),
+                data=body,
+                headers=signed,
+                proxy=self.signing.proxy,
+                proxy_headers=self.signing.proxy_headers,
+                allow_redirects=False,  # they would be a second request, signed for the first
+            ) as response:
+                named = {name.lower(): value for name, value in response.headers.items()}
+                return HttpResponse(response.status, named, await response.read())
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
+            raise NotMade(str(error)) from error
+        except (
+            aiohttp.ClientConnectorError,
+            aiohttp.ClientHttpProxyError,
+            aiohttp.ConnectionTimeoutError,
+        ) as error:
+            raise self._not_connected(error) from error
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            if getattr(error, "errno", None) in _NO_DESCRIPTORS:  # before there is a socket
+                raise self._not_connected(error) from error
+            words = str(error) or type(error).__name__
+            raise ConnectionLost(f"The connection to {self.signing.url} broke: {words}") from error
+
+    def _not_connected(self, error: Exception) -> Unreachable | NoDescriptors:
+        cause = getattr(error, "os_error", error)
+        words = f"Could not connect to {self.signing.url}: {error}"
+        if getattr(cause, "errno", None) in _NO_DESCRIPTORS:
+            return NoDescriptors(words)
+        return Unreachable(words)
+
+    async def _signed(
+        self, url: str, payload: bytes, headers: Mapping[str, str]
+    ) -> dict[str, str]:
+        from botocore.awsrequest import AWSRequest
+
+        given = {"Accept-Encoding": "identity", **headers}
+        request = AWSRequest(method="POST", url=url, headers=given, data=payload)
+        credentials = self.signing.credentials
+        if credentials is not None:
+            renewal = getattr(credentials, "refresh_needed", None)
+            if len(payload) >= _LARGE or (renewal is not None and renewal()):
+                await self._threads.run(self._sign, request)
+            else:
+                self._sign(request)
+        return dict(request.headers.items())
+
+    def _sign(self, request: Any) -> None:
+        from botocore.auth import SigV4Auth
+
+        frozen = self.signing.credentials.get_frozen_credentials()
+        SigV4Auth(frozen, "lambda", self.signing.region).add_auth(request)
+
+
+def _reason(body: bytes) -> str:
+    """The reason of a TooManyRequestsException."""
+    import json
+
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return ""
+    return str(said.get("Reason") or "") if isinstance(said, dict) else ""
+
+
+def _socket(address: Any) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():  # not on every system
+        if hasattr(socket, option):
+            with contextlib.suppress(OSError):
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made

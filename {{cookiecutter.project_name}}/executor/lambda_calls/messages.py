@@ -1,0 +1,576 @@
+"""Every sentence about a call that has no result, in one place.
+
+Each says what happened to what, the likely cause, and what to do next. `ALL` is also the table of
+failures in docs/executor.md, which a test compares.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import wire
+from .aws import refusals
+from .errors import (
+    CallFailedError,
+    CallRejectedError,
+    CannotAnswerError,
+    ConfigurationError,
+    CredentialsError,
+    LambdaCallError,
+    OutcomeUnknownError,
+    ResourceLimitError,
+    ResultUnreadError,
+    UnreachableError,
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A way to fail.
+
+    Args:
+        situation: what happened, in a few words.
+        error: the class of what is raised.
+        text: the sentence, with the fields that a call of it fills.
+    """
+
+    situation: str
+    error: type[LambdaCallError]
+    text: str
+
+    def __call__(
+        self, *, hint: str = "", type: str = "", traceback: str = "", **values: Any
+    ) -> LambdaCallError:
+        """The error, ready to be raised."""
+        message = self.text.format(**values)
+        return self.error(message, hint=hint, type=type, traceback=traceback)
+
+    def row(self) -> tuple[str, str, str]:
+        """Situation, class and sentence, as an electron's user meets them; … where values come."""
+        situation, text = (x.replace("{call}", "electron") for x in (self.situation, self.text))
+        return situation, self.error.__name__, re.sub(r"\{[^}]*\}", "…", text)
+
+
+# -- the call's own code -------------------------------------------------------------------------
+
+EXCEPTION = Message("the {call} raises", CallFailedError, "{said}")
+ITEM_FAILED = Message(
+    "an item of a fan-out {call} fails",
+    CallFailedError,
+    "Item {number} of {count} failed (counted from 0), so the others were stopped: {said}",
+)
+FAN_OUT_HOOKS = Message(
+    "a fan-out {call} has hooks to run after it",
+    ConfigurationError,
+    "The {call} fans out, and has call_after or files to transfer back: there is no one place "
+    "where they could run after its items. Put them on an {call} that takes its list.",
+)
+EXIT = Message(
+    "the {call} calls `sys.exit()`",
+    CallFailedError,
+    "{said} The {call} ends by returning; raise an exception to make it fail.",
+)
+UNPICKLABLE = Message(
+    "its return value cannot be pickled",
+    CallFailedError,
+    "The {call} ran, but its return value cannot be pickled: {said}. Return plain data instead "
+    "of generators, locks, open files or connections.",
+)
+CRASHED = Message(
+    "its process ends (`os._exit`, a signal, a crash in a C extension)", CallFailedError, "{said}"
+)
+RESULT_LOST = Message("its result cannot be stored", CallFailedError, "{said}")
+OUT_OF_MEMORY = Message(
+    "out of memory",
+    ResourceLimitError,
+    "{said} Raise MemorySize in samconfig.toml (Lambda allows 10240) and run `sam deploy`.",
+)
+REJECTED = Message(
+    "another Python, a missing or changed blob, a module that the image lacks",
+    CallRejectedError,
+    "{said}",
+)
+
+# -- time, memory, size --------------------------------------------------------------------------
+
+OWN_LIMIT = Message(
+    "the executor's `timeout` or `time_limit`",
+    ResourceLimitError,
+    "The {call} was stopped after {seconds:.1f} s in function {function}: it reached the "
+    "executor's {name}={limit:g}. Raise that, or split the {call}.",
+)
+FUNCTION_TIMEOUT = Message(
+    "the function's own Timeout",
+    ResourceLimitError,
+    "The {call} was stopped after {seconds:.1f} s in function {function}: it reached the "
+    "function's own Timeout, less the seconds needed to answer. Raise Timeout in samconfig.toml "
+    "(Lambda allows 900 s) and run `sam deploy`, or split the {call}.",
+)
+LAMBDA_TIMEOUT = Message(
+    "the function's own Timeout, with no time left to answer",
+    ResourceLimitError,
+    "Function {function} ran into its own Timeout{took} and could not answer any more. Raise "
+    "Timeout in samconfig.toml and run `sam deploy`, or split the {call}.{log}",
+)
+ENVIRONMENT_KILLED = Message(
+    "Lambda kills the function's environment",
+    ResourceLimitError,
+    "The environment of function {function} was killed{used}: almost always because it ran out "
+    "of memory. Raise MemorySize in samconfig.toml (Lambda allows 10240) and run `sam "
+    "deploy`.{log}",
+)
+ANSWER_TOO_LARGE = Message(
+    "an answer larger than Lambda lets through",
+    ResourceLimitError,
+    "The answer of function {function} is larger than Lambda's 6 MB: {said}{log}",
+)
+REQUEST_TOO_LARGE = Message(
+    "a request larger than Lambda takes",
+    ResourceLimitError,
+    "Lambda refuses the request as too large for {function}: {said}",
+)
+THROTTLED = Message(
+    "throttled for longer than `timeout`",
+    ResourceLimitError,
+    "Function {function} took no further calls for {seconds:.0f} s, the executor's timeout=; "
+    "the {call} did not run. The last refusal was {said}. Raise timeout=, the function's "
+    "reserved concurrency or the account's concurrency quota (new accounts have 10 or 50).",
+)
+UPLOAD_TOO_SLOW = Message(
+    "large arguments not stored within `timeout`",
+    ResourceLimitError,
+    "The {call} was not sent: its large arguments were not stored in bucket {bucket} within the "
+    "executor's timeout={seconds:g}. {said}Raise timeout=, or share fewer bytes.",
+)
+
+# -- names, permissions, credentials -------------------------------------------------------------
+
+NO_FUNCTION = Message(
+    "the function is missing",
+    ConfigurationError,
+    "There is no Lambda function {function} in {region}. Deploy it there (sam build && sam "
+    "deploy{option}), or correct the name or the region.",
+)
+FUNCTION_UNUSABLE = Message(
+    "Lambda cannot start the function (its key, its VPC, its image, …)",
+    ConfigurationError,
+    "Lambda cannot run function {function} ({said}): {meaning}. The {call} did not run. Correct "
+    "the stack, and run `sam deploy`.",
+)
+DENIED = Message(
+    "not allowed",
+    ConfigurationError,
+    "Access denied: {action} on {resource}: {said}. Attach the policy named in the stack's "
+    "output ExecutorPolicyArn to the user or role that sends the calls.",
+)
+CREDENTIALS_EXPIRED = Message(
+    "credentials have expired",
+    CredentialsError,
+    "AWS does not accept the credentials any more ({said}). Renew them{profile} where the calls "
+    "are sent from (`aws sso login` if they come from SSO), and run again.",
+)
+CREDENTIALS_INVALID = Message(
+    "credentials are wrong",
+    CredentialsError,
+    "AWS does not accept the credentials ({said}). Check them{profile} where the calls are sent "
+    "from, and run again.",
+)
+CREDENTIALS_NOT_ACCEPTED = Message(
+    "credentials fail a check",
+    CredentialsError,
+    "AWS does not accept the credentials: {said}",
+)
+NO_CREDENTIALS = Message(
+    "there are no credentials",
+    CredentialsError,
+    "The request to AWS could not be signed: {said}. The executor uses profile= and "
+    "credentials_file=, or else the environment, files or role of the machine that sends the "
+    "calls, which is where Covalent's server runs. Set them up there (`aws configure`, or `aws "
+    "sso login`).",
+)
+NO_ROLE = Message(
+    "the profile's role may not be assumed",
+    CredentialsError,
+    "The role{profile} could not be assumed: {said}. Let its trust policy name the source "
+    "profile's user or role, and that user or role have sts:AssumeRole on it.",
+)
+NO_PROFILE = Message(
+    "there is no such profile",
+    ConfigurationError,
+    "The AWS profile {profile!r} is not in the credentials or config file{file}. Correct "
+    "profile= or the file. (Covalent's server reads them as its own user.)",
+)
+NO_CERTIFICATES = Message(
+    "the file of certificates is missing",
+    ConfigurationError,
+    "The certificates {path} do not exist. Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or "
+    "ca_bundle in AWS's config file.",
+)
+NOT_MADE = Message(
+    "a request that cannot be made",
+    ConfigurationError,
+    "The request to AWS could not be made: {said}. Check endpoint_url= (AWS_ENDPOINT_URL), "
+    "region= and the certificates.",
+)
+CLOCK = Message(
+    "this machine's clock is wrong",
+    ConfigurationError,
+    "AWS refuses requests from this machine, since its clock is off{seconds} ({said}). Set the "
+    "clock (a laptop or WSL that slept needs it), and run again. Nothing ran.",
+)
+NO_BUCKET = Message(
+    "the bucket is missing",
+    ConfigurationError,
+    "There is no S3 bucket {bucket}. Deploy the stack that makes it (sam build && sam deploy), "
+    "or correct the name.",
+)
+BUCKET_ELSEWHERE = Message(
+    "the bucket is in another region",
+    ConfigurationError,
+    "The S3 bucket {bucket} is not in {region}: {said}. Correct region=, or name the bucket of "
+    "this region.",
+)
+BUCKET_NEEDED = Message(
+    "large arguments and no bucket",
+    ConfigurationError,
+    "The {call} needs a bucket: an argument of {size} bytes does not fit into an invocation. "
+    "Name one with s3_bucket_name=, or run where the project's samconfig.toml is found.",
+)
+REFUSED = Message(
+    "any other refusal of AWS's",
+    LambdaCallError,
+    "{action} on {resource} failed, and nothing ran: {said}",
+)
+
+# -- the way there and back ----------------------------------------------------------------------
+
+UNREACHABLE = Message(
+    "Lambda's endpoint cannot be reached",
+    UnreachableError,
+    "Lambda's endpoint for function {function} cannot be reached: {said}. The {call} did not "
+    "run. Check the network, region= and endpoint_url= (AWS_ENDPOINT_URL).",
+)
+STORAGE_UNREACHABLE = Message(
+    "S3 cannot be reached",
+    UnreachableError,
+    "{action} on bucket {bucket} got no answer, after several tries: {said}. Look at the way "
+    "from this machine to S3 (network, proxy, VPC endpoint), and run again.",
+)
+STORAGE_BUSY = Message(
+    "S3 refuses the function's reads for longer than `timeout`",
+    UnreachableError,
+    "Function {function} could not read the {call}'s arguments for {seconds:.0f} s, the "
+    "executor's timeout=; the {call} did not run. {said}",
+)
+NO_WAY_TO_TELL = Message(
+    "a running call is cancelled, and there is no bucket",
+    ConfigurationError,
+    "Function {function} cannot be told to stop the {call}: that goes through a bucket, and "
+    "none is named. It runs on until it ends. Name one with s3_bucket_name=, or run where the "
+    "project's samconfig.toml is found.",
+)
+NO_OBJECT = Message(
+    "an object is missing", LambdaCallError, "An object is missing in bucket {bucket}: {said}"
+)
+NOT_RUNNING = Message(
+    "the connection is lost, and the function does not say that the call runs",
+    OutcomeUnknownError,
+    "The connection to function {function} was lost after the {call} was sent ({said}). The "
+    "function was asked whether it runs, and has not said so within {seconds:.0f} s: it has "
+    "ended, or never began. It may have run: look at the function's log before you run it "
+    "again. With retries=1 the executor would.",
+)
+UNKNOWN = Message(
+    "the connection is lost, and nothing can be asked",
+    OutcomeUnknownError,
+    "The {call} was sent to function {function}, and its answer did not come ({said}). It may "
+    "have run: look at the function's log before you run it again. With retries=1 the executor "
+    "would.",
+)
+RESULT_UNREAD = Message(
+    "the result cannot be fetched",
+    ResultUnreadError,
+    "The {call} ran; its result is at s3://{bucket}/{key}, where it is kept for 7 days. It "
+    "could not be fetched: {said}",
+)
+RESULT_TAMPERED = Message(
+    "the stored result was changed",
+    LambdaCallError,
+    "The {call} ran, but its result is lost: {said}",
+)
+OUTCOME_FORGED = Message(
+    "the stored answer was changed",
+    LambdaCallError,
+    "The {call} ran, but S3 object {key} was not taken: {said}",
+)
+
+# -- answers that are none -----------------------------------------------------------------------
+
+CANNOT_ANSWER = Message(
+    "the handler cannot answer",
+    CannotAnswerError,
+    "Function {function} failed before it could answer: {said}. Is it built from this project "
+    "(sam build && sam deploy), with its own app.py and entry point?{log}",
+)
+ENVIRONMENT_ENDED = Message(
+    "the function's environment ends by itself",
+    CallFailedError,
+    "The environment of function {function} ended before it could answer: {said}. The {call} "
+    "may have run.{log}",
+)
+NOT_UNDERSTOOD = Message(
+    "function or executor is older",
+    CannotAnswerError,
+    "Function {function} answered what the executor does not understand ({said}): {payload!r}. "
+    "The {call} may have run. Is it built from this project, at the same version as the "
+    "executor? (sam build && sam deploy; pip install ./executor)",
+)
+NOT_OURS = Message(
+    "an answer to another request",
+    CannotAnswerError,
+    "Function {function} answered {call} {wanted} with the answer to {got}, which was not "
+    "taken: the environment mixes up its invocations. The {call} may have run. Deploy the "
+    "function again (sam deploy), so that Lambda makes new environments.",
+)
+
+ALL: tuple[Message, ...] = tuple(x for x in list(globals().values()) if isinstance(x, Message))
+
+
+# -- which of them, and what fits the case -------------------------------------------------------
+
+
+def of_failure(
+    failure: wire.Failure,
+    usage: wire.Usage,
+    *,
+    call: str,
+    function: str,
+    limits: Mapping[str, float],
+) -> LambdaCallError:
+    """The error for a failure that the function itself reported.
+
+    Args:
+        call: what a call is for its caller ("call", "electron").
+        limits: the executor's own limits in seconds, by the name of their argument.
+    """
+    remote = {"type": failure.type, "traceback": failure.traceback}
+    remote["hint"] = hint(failure, usage)
+    if failure.kind == wire.DEADLINE:
+        return _stopped(usage, call, function, limits, remote)
+    said = failure.message
+    if failure.kind in wire.DID_NOT_RUN:
+        return REJECTED(said=said, **remote)
+    if failure.kind == wire.EXCEPTION:
+        return EXCEPTION(said=f"{failure.type}: {said}" if said else failure.type, **remote)
+    if failure.kind == wire.UNPICKLABLE:
+        return UNPICKLABLE(call=call, said=f"{failure.type}: {said}", **remote)
+    known = {wire.EXIT: EXIT, wire.CRASHED: CRASHED, wire.OUT_OF_MEMORY: OUT_OF_MEMORY}
+    return known.get(failure.kind, RESULT_LOST)(call=call, said=said, **remote)
+
+
+def _stopped(
+    usage: wire.Usage, call: str, function: str, limits: Mapping[str, float], remote: Any
+) -> LambdaCallError:
+    """Name the limit that was reached: the executor's, or else the function's."""
+    name, limit = min(limits.items(), key=lambda item: item[1])
+    values = {"call": call, "function": function, "seconds": usage.duration, **remote}
+    if usage.duration >= limit - 0.5:
+        return OWN_LIMIT(name=name, limit=limit, **values)
+    return FUNCTION_TIMEOUT(**values)
+
+
+def of_crash(
+    payload: bytes, log_tail: str, *, call: str, function: str, real: bool
+) -> LambdaCallError:
+    """The error for an invocation that ended without an answer of the handler's.
+
+    The texts are those of Lambda's own runtime:
+    https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
+
+    Args:
+        payload: what came instead of the answer.
+        log_tail: the end of the invocation's log.
+        real: whether Lambda itself wrote the log, so that its figures count.
+    """
+    answer = _as_dict(payload)
+    kind, said = str(answer.get("errorType", "")), str(answer.get("errorMessage", ""))
+    log = f"\nThe end of its log:\n{log_tail}" if log_tail else ""
+    values = {"call": call, "function": function, "log": log}
+    if "Task timed out after" in said or kind == "Sandbox.Timedout" or not payload:
+        took = re.search(r"timed out after ([\d.]+) seconds", said)
+        return LAMBDA_TIMEOUT(took=f" of {took[1]} s" if took else "", **values)
+    if kind == "Runtime.OutOfMemory" or "signal: killed" in said:
+        return ENVIRONMENT_KILLED(used=_used(log_tail) if real else "", **values)
+    if "Runtime exited" in said or "process died" in said:
+        return ENVIRONMENT_ENDED(said=said, type=kind, **values)
+    if kind.endswith(("ResponseSizeTooLarge", "RequestEntityTooLarge")):
+        return ANSWER_TOO_LARGE(said=said, **values)
+    said = f"{kind or 'no type'}: {said or repr(payload[:500])}"
+    return CANNOT_ANSWER(said=said, **values)
+
+
+def _used(log_tail: str) -> str:
+    used = re.search(r"Memory Size: (\d+) MB\s+Max Memory Used: (\d+) MB", log_tail)
+    return f" (it had used {used[2]} of {used[1]} MB)" if used else ""
+
+
+def of_refused_invocation(
+    error: Any, *, call: str, function: str, region: str, option: str
+) -> Exception:
+    """What a refused invocation is raised as.
+
+    Args:
+        error: botocore's ClientError.
+        call: what a call is for its caller.
+        function, region: with where they were said.
+        option: what `sam deploy` needs to deploy this environment of samconfig.toml.
+    """
+    meaning = refusals.meaning(error)
+    said = f"{refusals.code(error)}: {refusals.message(error)}"
+    if meaning in (refusals.Meaning.TOO_MANY, refusals.Meaning.NOT_READY):
+        return refusals.NotNow(said, retry_after=refusals.retry_after(error))
+    if meaning is refusals.Meaning.TOO_FAST:
+        return refusals.NotNow(said, too_fast=True, retry_after=refusals.retry_after(error))
+    if meaning is refusals.Meaning.MAY_HAVE_RUN:
+        return refusals.ConnectionLost(f"Lambda answered {refusals.status(error)} {said}")
+    if meaning in (refusals.Meaning.EXPIRED, refusals.Meaning.INVALID):
+        expired = meaning is refusals.Meaning.EXPIRED
+        return refusals.CredentialsRefused(said, expired=expired)
+    if meaning is refusals.Meaning.CLOCK:
+        return clock(error)
+    if meaning is refusals.Meaning.NO_FUNCTION:
+        return NO_FUNCTION(function=function, region=region, option=option)
+    if meaning is refusals.Meaning.TOO_LARGE:
+        return REQUEST_TOO_LARGE(function=function, said=said)
+    if meaning is refusals.Meaning.DENIED:
+        resource = f"function {function}"
+        return DENIED(action="lambda:InvokeFunction", resource=resource, said=said)
+    if meaning is refusals.Meaning.FINAL:
+        return REFUSED(action="lambda:InvokeFunction", resource=f"function {function}", said=said)
+    return FUNCTION_UNUSABLE(function=function, said=said, meaning=meaning.value, call=call)
+
+
+def credentials(refusal: refusals.CredentialsRefused, profile: str) -> LambdaCallError:
+    """The error for keys that AWS does not accept."""
+    which = CREDENTIALS_EXPIRED if refusal.expired else CREDENTIALS_INVALID
+    return which(said=refusal, profile=f" for profile {profile!r}" if profile else "")
+
+
+def not_signed(error: Exception, profile: str) -> LambdaCallError:
+    """The error for a request that could not be signed: botocore's or STS's reason."""
+    from botocore.exceptions import ClientError
+
+    if isinstance(error, ClientError):
+        said = f"{refusals.code(error)}: {refusals.message(error)}"
+        return NO_ROLE(profile=f" of profile {profile!r}" if profile else "", said=said)
+    from botocore import exceptions as botocores
+
+    about_credentials = (
+        botocores.NoCredentialsError,
+        botocores.PartialCredentialsError,
+        botocores.CredentialRetrievalError,
+        botocores.SSOError,
+        botocores.NoAuthTokenError,
+        botocores.TokenRetrievalError,
+        botocores.ConfigParseError,
+        botocores.InvalidConfigError,
+    )
+    if isinstance(error, about_credentials):
+        return NO_CREDENTIALS(said=error)
+    return not_made(error)
+
+
+def not_made(error: Exception) -> LambdaCallError:
+    """The error for a request that the settings do not allow to be made."""
+    return NOT_MADE(said=str(error) or type(error).__name__)
+
+
+def clock(error: Any) -> LambdaCallError:
+    """The error for a clock that is off, with the difference where the answer tells it."""
+    from datetime import datetime, timezone
+    from email.utils import parsedate_to_datetime
+
+    said = f"{refusals.code(error)}: {refusals.message(error)}"
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        there = parsedate_to_datetime(headers["date"])
+    except (KeyError, TypeError, ValueError):
+        return CLOCK(seconds="", said=said)
+    off = (datetime.now(timezone.utc) - there).total_seconds()
+    way = "ahead" if off > 0 else "behind"
+    return CLOCK(seconds=f" by {abs(off):.0f} s, {way} of AWS's", said=said)
+
+
+# -- hints ---------------------------------------------------------------------------------------
+
+_LACKS = "The function's image lacks the module {name!r}. "
+_ADD_PACKAGE = (
+    "add the package that provides it to function/requirements.txt and run `sam build && sam "
+    "deploy`, or give the electron deps_pip=ct.DepsPip(packages=[...]), which installs it in the "
+    "function"
+)
+_CARRY_FILE = (
+    "import it at the top of your script and let it travel with the electron: deps_module={name} "
+    "in ct.electron(...), or cloudpickle.register_pickle_by_value({name}) before you dispatch. "
+    "(Neither helps with an import inside the electron's own body: move it to the top.)"
+)
+# What is installed here is a package; what is not may be anybody's file.
+_PACKAGE_FIRST = f"{_LACKS}Please {_ADD_PACKAGE}."
+_FILE_FIRST = (
+    f"{_LACKS}If it is a file of your own, {_CARRY_FILE} If it is a package, {_ADD_PACKAGE}."
+)
+_OWN_IN_MAIN = (
+    "{name!r} is defined in your script in a way that is pickled by its name only (a function "
+    "wrapped by functools.lru_cache, a NewType, a class made by a call, or the like), and the "
+    "function does not have your script. Define it inside the electron, or in a module that you "
+    "register with cloudpickle.register_pickle_by_value."
+)
+_PIP_FAILED = (
+    "pip, run inside the function by DepsPip or by the electron itself, could not install these "
+    "packages; what it said is above. Check their names and versions. In a VPC it needs a way to "
+    "the package index."
+)
+_MORE_MEMORY = (
+    "The function has {memory_mb} MB: raise MemorySize in samconfig.toml (Lambda allows 10240) "
+    "and run `sam deploy`."
+)
+_NAME_IN_MAIN = re.compile(r"Can't get attribute '([^']+)' on <module '__main__'")
+_NO_MODULE = re.compile(r"No module named '([^']+)'")
+
+
+def hint(failure: wire.Failure, usage: wire.Usage) -> str:
+    """The next step that fits a failure, if there is one."""
+    missing = _NO_MODULE.search(failure.message)
+    if missing and "ModuleNotFoundError" in (failure.type, failure.message.partition(":")[0]):
+        name = missing[1].partition(".")[0]
+        return (_PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST).format(name=name)
+    by_name = _NAME_IN_MAIN.search(failure.message)
+    if by_name:
+        return _OWN_IN_MAIN.format(name=by_name[1])
+    if failure.type == "subprocess.CalledProcessError" and "'pip', 'install'" in failure.message:
+        return _PIP_FAILED
+    if failure.type == "MemoryError" and usage.memory_mb:
+        return _MORE_MEMORY.format(memory_mb=usage.memory_mb)
+    return ""
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a top-level module comes from a package that is installed here; not imported."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
+    return any("site-packages" in place or "dist-packages" in place for place in places)
+
+
+def _as_dict(payload: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(payload)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,649 @@
+"""A `concurrent.futures.Executor` whose workers are invocations of a Lambda function.
+
+    submit, map ─► Task ─► Scatter, on an event loop in a thread of its own ─► Future
+
+Usable in a script, a notebook or an electron; needs no Covalent.
+"""
+
+import asyncio
+import atexit
+import inspect
+import itertools
+import os
+import pickle
+import secrets
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import wire
+from .attempt import Limits
+from .aws.clients import Account
+from .call import Shared
+from .errors import CallCancelled, CallFailedError, ConfigurationError
+from .progress import Bar
+from .scatter import Ending, Policy, Scatter, Task
+from .session import Process, Target
+from .settings import Origin, SettingsError, SettingsReader, deploy_option, given
+from .stats import Stats
+
+T = TypeVar("T")
+
+# What pickle alone writes as cloudpickle would, in a tenth of the time.
+_PLAIN = (int, float, complex, str, bytes, bool, type(None))
+# Calls of `map` that are on their way at a time, where nothing is said: enough to keep a thousand
+# environments busy with packed calls, and bounded however long the input is.
+_BUFFER = 20_000
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that a call raised: where in the function that was."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class LambdaPoolExecutor(Executor):
+    """Runs calls on a Lambda function, as `ProcessPoolExecutor` runs them in processes.
+
+    Names come from the project's samconfig.toml, unless they are given.
+
+    Args:
+        max_workers: requests under way at a time; None: as many as Lambda takes.
+        initializer: called once in each environment before its first call; what it leaves in its
+            process (a loaded model) is there for each call.
+        initargs: its arguments.
+        function_name, s3_bucket_name, credentials_file, profile, region, samconfig, config_env,
+            endpoint_url: as those of `AWSLambdaExecutor`.
+        timeout: seconds for one request, waiting for a turn included.
+        time_limit: seconds that a request may run in the function; None: only `timeout`.
+        per_invocation: calls of one request that run at a time, in a process each.
+        retries: how often a failed call is tried again; 0: never.
+        backoff: seconds before it is; doubled each time, with jitter.
+        retry_on: classes of exceptions that are worth it.
+        speculate: whether a straggler is sent a second time; its calls may run twice.
+        progress: whether to show a bar (needs the package tqdm).
+        prices: US dollars, where they differ from `lambda_calls.usage.PRICES`.
+
+    Raises:
+        ConfigurationError: if samconfig.toml cannot be used.
+        ValueError, TypeError: if a value is out of range, or of another kind.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Sequence[Any] = (),
+        *,
+        function_name: str | None = None,
+        s3_bucket_name: str | None = None,
+        credentials_file: str | None = None,
+        profile: str | None = None,
+        region: str | None = None,
+        samconfig: str | None = None,
+        config_env: str | None = None,
+        endpoint_url: str | None = None,
+        timeout: float = 900,
+        time_limit: float | None = None,
+        per_invocation: int = 1,
+        retries: int = 0,
+        backoff: float = 0.5,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        speculate: bool = False,
+        progress: bool = False,
+        prices: Mapping[str, float] | None = None,
+    ) -> None:
+        for name, value in (("max_workers", max_workers), ("per_invocation", per_invocation)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be greater than 0")
+        for name, number, least in (("retries", retries, 0), ("backoff", backoff, 0)):
+            if number < least:
+                raise ValueError(f"{name}={number!r} must be {least} or more")
+        for name, seconds in (("timeout", timeout), ("time_limit", time_limit)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name}={seconds!r} must be a number of seconds above 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        target = _target(
+            {
+                "function_name": function_name,
+                "s3_bucket_name": s3_bucket_name,
+                "credentials_file": credentials_file,
+                "profile": profile,
+                "region": region,
+            },
+            samconfig=samconfig,
+            config_env=config_env,
+            endpoint_url=endpoint_url or "",
+        )
+        # Dask asks for this.
+        self._max_workers = max_workers or 1000
+        self._setup = None if initializer is None else (initializer, tuple(initargs))
+        self._retries, self._retry_on = retries, retry_on
+        self._stats = Stats(prices or {})
+        self._bar = Bar() if progress else None
+        self._lock = threading.Lock()
+        self._shut = False
+        self._pending: set[Future[Any]] = set()
+        policy = Policy(
+            parallel=max_workers,
+            processes=per_invocation,
+            limits=Limits(timeout=timeout, time_limit=time_limit),
+            backoff=backoff,
+            again=self._is_worth_it,
+            speculate=speculate,
+        )
+        self._engine = _Engine(target, policy, self._stats)
+        # A script that just ends has its calls done first, as with the standard library's pools.
+        self._ending = atexit.register(_finish, weakref.ref(self))
+
+    # -- concurrent.futures ----------------------------------------------------------------------
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        """Have `fn(*args, **kwargs)` run, alone in its request.
+
+        Raises:
+            RuntimeError: after `shutdown`.
+            TypeError: if `fn` is a coroutine function: a call's value must be its own.
+        """
+        _refuse_coroutines(fn)
+        future: Future[T] = Future()
+        try:
+            shared = Shared.of(fn, self._setup)
+            data = _pickled(args, kwargs)
+        except Exception as error:
+            self._check_open()
+            future.set_exception(error)
+            return future
+        self._send([(future, data)], shared, size=1)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[T]:
+        """The values of `fn` over the iterables, in order.
+
+        The iterables are read as results are taken: an input without end is no problem.
+
+        Args:
+            fn: the function.
+            iterables: its arguments, read in step; the shortest ends.
+            timeout: seconds for all results, from now on.
+            chunksize: calls in a request; None: learnt from how long they take.
+            buffersize: calls on their way at a time; None: twenty thousand.
+            return_exceptions: whether a call's exception is its value, not raised.
+
+        Raises:
+            TimeoutError: from the iterator, if a result does not come in time.
+        """
+        return self.starmap(
+            fn,
+            zip(*iterables, strict=False),
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            return_exceptions=return_exceptions,
+        )
+
+    def starmap(
+        self,
+        fn: Callable[..., T],
+        arguments: Iterable[Sequence[Any]],
+        *,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[T]:
+        """`map` over tuples of arguments."""
+        flow = self._flow(fn, arguments, timeout, chunksize, buffersize)
+        return _in_order(flow, return_exceptions)
+
+    def map_unordered(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[T]:
+        """`map`, with each result as soon as it is there."""
+        arguments = zip(*iterables, strict=False)
+        flow = self._flow(fn, arguments, timeout, chunksize, buffersize)
+        return _as_they_come(flow, return_exceptions)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls.
+
+        Args:
+            wait: for those that there are.
+            cancel_futures: those that have not begun are cancelled.
+        """
+        with self._lock:
+            first, self._shut = not self._shut, True
+            pending = list(self._pending)
+        if cancel_futures:
+            for future in pending:
+                future.cancel()
+        if wait:
+            _wait_for(pending)
+            self._close()
+        elif first:
+            threading.Thread(target=self._close_after, args=(pending,), daemon=True).start()
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool | None:
+        if kind is None:
+            self.shutdown(wait=True)
+        else:  # Ctrl-C, or an exception: nobody wants the results any more
+            self.stop()
+        return None
+
+    # -- beyond it -------------------------------------------------------------------------------
+
+    def cancel(self, future: "Future[Any]") -> bool:
+        """Cancel a call, also one that runs in Lambda, if it is alone in its request.
+
+        Returns:
+            Whether it is cancelled, or was told to stop.
+        """
+        return future.cancel() or self._engine.cancel(future)
+
+    def stop(self) -> None:
+        """Stop everything, what runs in Lambda too, and take no more calls."""
+        with self._lock:
+            self._shut = True
+            pending = list(self._pending)
+        for future in pending:
+            future.cancel()
+        self._engine.cancel_all()
+        self._close()
+
+    def stats(self) -> Stats:
+        """What the calls took so far."""
+        return self._stats
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw a timeline of the run so far; see `Stats.plot`."""
+        return self._stats.plot(path)
+
+    def __repr__(self) -> str:
+        return f"LambdaPoolExecutor({self._engine.target.function!r}, {self._stats.summary})"
+
+    # -- calls on their way ----------------------------------------------------------------------
+
+    def _flow(
+        self,
+        fn: Callable[..., Any],
+        arguments: Iterable[Sequence[Any]],
+        timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
+    ) -> "_Flow":
+        _refuse_coroutines(fn)
+        self._check_open()
+        for name, value in (("chunksize", chunksize), ("buffersize", buffersize)):
+            if value is not None and not isinstance(value, int):
+                raise TypeError(f"{name} must be an integer or None")
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1.")
+        shared = Shared.of(fn, self._setup)
+        send = partial(self._send, shared=shared, size=chunksize)
+        end = None if timeout is None else time.monotonic() + timeout
+        flow = _Flow(iter(arguments), send, buffersize or _BUFFER, end)
+        flow.fill()
+        return flow
+
+    def _check_open(self) -> None:
+        if self._shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _send(
+        self, calls: "list[tuple[Future[Any], bytes]]", shared: Shared, size: int | None
+    ) -> None:
+        with self._lock:
+            self._check_open()
+            self._pending.update(future for future, _ in calls)
+        for future, _ in calls:
+            future.add_done_callback(self._over)
+        if self._bar is not None:
+            self._bar.expect(len(calls))
+        self._engine.add(calls, shared, size, self._retries)
+
+    def _over(self, future: "Future[Any]") -> None:
+        with self._lock:
+            self._pending.discard(future)
+        if self._bar is not None:
+            self._bar.done(failed=not future.cancelled() and future.exception() is not None)
+
+    def _is_worth_it(self, ending: Ending) -> bool:
+        """Whether a failed call is worth another try."""
+        error = exception_of(ending)
+        return isinstance(error, self._retry_on)
+
+    def _close_after(self, pending: "list[Future[Any]]") -> None:
+        _wait_for(pending)
+        self._close()
+
+    def _close(self) -> None:
+        atexit.unregister(self._ending)
+        self._engine.close()
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _Engine:
+    """An event loop in a thread of its own, on which a Scatter sends calls.
+
+    The mutable state is that thread, started at the first call, and the tasks of futures.
+    """
+
+    def __init__(self, target: Target, policy: Policy, stats: Stats) -> None:
+        self.target, self._policy, self._stats = target, policy, stats
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._process = Process()
+        self._scatter: Scatter | None = None
+        self._tasks: weakref.WeakKeyDictionary[Future[Any], Task] = weakref.WeakKeyDictionary()
+        self._numbers = itertools.count()
+        self._arrived: deque[tuple[list[Task], int | None]] = deque()
+        self._told = False
+
+    def add(
+        self,
+        calls: "list[tuple[Future[Any], bytes]]",
+        shared: Shared,
+        size: int | None,
+        retries: int,
+    ) -> None:
+        """Have calls run."""
+        tasks = []
+        for future, data in calls:
+            task = Task(
+                data=data,
+                shared=shared,
+                begins=future.set_running_or_notify_cancel,
+                settle=partial(_settle, future),
+                retries_left=retries,
+            )
+            self._tasks[future] = task
+            tasks.append(task)
+        self._arrived.append((tasks, size))
+        loop = self._started()
+        if not self._told:  # one wake-up for all that come before it is answered
+            self._told = True
+            loop.call_soon_threadsafe(self._take)
+
+    def cancel(self, future: "Future[Any]") -> bool:
+        """Stop a call that runs alone in its request; whether it was told to."""
+        task = self._tasks.get(future)
+        if task is None or self._scatter is None or self._loop is None or future.done():
+            return False
+        told: Future[bool] = Future()
+
+        def stop(scatter: Scatter, task: Task) -> None:
+            told.set_result(scatter.cancel(task))
+
+        self._loop.call_soon_threadsafe(stop, self._scatter, task)
+        return told.result()
+
+    def cancel_all(self) -> None:
+        """Stop every call; returns when the function has been told."""
+        if self._loop is None or self._scatter is None:
+            return
+        ending = asyncio.run_coroutine_threadsafe(self._scatter.cancel_all(), self._loop)
+        ending.result()
+
+    def close(self) -> None:
+        """End the thread; nothing may be under way any more."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+        if loop is not None and thread is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(loop.stop)
+            if thread is not threading.current_thread():
+                thread.join()
+        self._process.close()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name="lambda-pool", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def _take(self) -> None:
+        """Runs on the loop: hand over what has arrived."""
+        self._told = False
+        if self._scatter is None:
+            session = self._process.session(self.target)
+            self._scatter = Scatter(
+                session,
+                self._policy,
+                name=f"pool-{os.getpid()}-{secrets.token_hex(4)}",
+                noun="call",
+                answered=self._stats.add,
+            )
+        while self._arrived:
+            tasks, size = self._arrived.popleft()
+            self._scatter.add(tasks, size)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """The thread's life: the loop, and what it leaves is closed at its end."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+
+
+class _Flow:
+    """The calls of one `map`: read and sent no faster than their results are taken."""
+
+    def __init__(
+        self,
+        arguments: Iterator[Sequence[Any]],
+        send: Callable[[list[tuple[Future[Any], bytes]]], None],
+        buffersize: int,
+        end: float | None,
+    ) -> None:
+        self._arguments, self._send, self._buffersize = arguments, send, buffersize
+        self.end = end
+        self.futures: deque[Future[Any]] = deque()
+        self._is_read = False
+
+    def fill(self) -> None:
+        """Send as many calls as there is room for; a quarter at least, so that they pack."""
+        room = self._buffersize - len(self.futures)
+        if self._is_read or room < max(1, self._buffersize // 4):
+            return
+        calls: list[tuple[Future[Any], bytes]] = []
+        for args in itertools.islice(self._arguments, room):
+            future: Future[Any] = Future()
+            self.futures.append(future)
+            try:
+                calls.append((future, _pickled(args, {})))
+            except Exception as error:
+                future.set_exception(error)
+        self._is_read = len(self.futures) < self._buffersize
+        if calls:
+            self._send(calls)
+
+    def left(self) -> float | None:
+        """Seconds that are left for all results."""
+        return None if self.end is None else self.end - time.monotonic()
+
+    def cancel(self) -> None:
+        """Nobody takes results any more."""
+        for future in self.futures:
+            future.cancel()
+
+
+def _in_order(flow: _Flow, return_exceptions: bool) -> Iterator[Any]:
+    try:
+        while flow.futures:
+            future = flow.futures.popleft()
+            value = _taken(future, flow.left(), return_exceptions)
+            del future  # the result is the caller's alone
+            flow.fill()
+            yield value
+            del value
+    finally:
+        flow.cancel()
+
+
+def _as_they_come(flow: _Flow, return_exceptions: bool) -> Iterator[Any]:
+    try:
+        while flow.futures:
+            done = wait(flow.futures, timeout=flow.left(), return_when=FIRST_COMPLETED).done
+            if not done:
+                raise FuturesTimeoutError
+            flow.futures = deque(future for future in flow.futures if future not in done)
+            flow.fill()
+            for future in done:
+                yield _taken(future, None, return_exceptions)
+    finally:
+        flow.cancel()
+
+
+def _taken(future: "Future[Any]", seconds: float | None, return_exceptions: bool) -> Any:
+    if not return_exceptions:
+        return future.result(seconds)
+    error = future.exception(seconds)
+    return future.result() if error is None else error
+
+
+def _wait_for(pending: "list[Future[Any]]") -> None:
+    wait(pending)
+
+
+def _finish(pool: "weakref.ref[LambdaPoolExecutor]") -> None:
+    made = pool()
+    if made is not None:
+        made.shutdown(wait=True)
+
+
+def _settle(future: "Future[Any]", ending: Ending) -> None:
+    """Give a future what became of its call."""
+    if future.cancelled():
+        return
+    if future.running() or future.set_running_or_notify_cancel():
+        try:
+            value = value_of(ending)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+
+def value_of(ending: Ending) -> Any:
+    """The value that a call returned.
+
+    Raises:
+        BaseException: what it raised, or why it has neither.
+    """
+    if ending.value is not None:
+        return pickle.loads(ending.value)
+    raise exception_of(ending)
+
+
+def exception_of(ending: Ending) -> BaseException:
+    """What a call raised, with the remote traceback as its cause; or why it has no ending."""
+    if ending.raised is None:
+        if isinstance(ending.error, CallCancelled):
+            return CancelledError(str(ending.error))
+        return ending.error or CallFailedError("The call has no ending.")
+    raised = ending.raised
+    error: BaseException
+    try:
+        if raised.exception is None:
+            raise ValueError("it cannot be pickled")
+        error = pickle.loads(wire.decode(raised.exception))
+        if not isinstance(error, BaseException):
+            raise TypeError(f"it is a {type(error).__name__}")
+    except Exception as reason:
+        error = CallFailedError(
+            f"{raised.type}: {raised.message}",
+            hint=f"(This stands for the exception itself, which could not be had: {reason}.)",
+            type=raised.type,
+            traceback=raised.traceback,
+        )
+    error.__cause__ = RemoteTraceback(raised.traceback)
+    return error
+
+
+def _pickled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+    if not kwargs and all(type(x) in _PLAIN for x in args):
+        return pickle.dumps((tuple(args), {}), protocol=4)
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps((tuple(args), dict(kwargs)))
+    return data
+
+
+def _refuse_coroutines(fn: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+        name = getattr(fn, "__qualname__", repr(fn))
+        raise TypeError(
+            f"{name} is an async function: what it returns cannot travel. Call it in a function "
+            "of its own, def run(*args): return asyncio.run(...), and submit that."
+        )
+
+
+def _target(
+    names: Mapping[str, str | None],
+    *,
+    samconfig: str | None,
+    config_env: str | None,
+    endpoint_url: str,
+) -> Target:
+    try:
+        settings = SettingsReader().resolve(
+            given(names, Origin.argument),
+            samconfig=samconfig,
+            config_env=config_env,
+            environ=os.environ,
+        )
+    except SettingsError as error:
+        raise ConfigurationError(str(error)) from None  # it says all there is
+    found = {name: getattr(settings, name) for name in names}
+    return Target(
+        Account(
+            region=settings.region.value,
+            profile=settings.profile.value,
+            credentials_file=settings.credentials_file.value,
+            endpoint_url=endpoint_url,
+        ),
+        function=settings.function_name.value,
+        bucket=settings.bucket,
+        origins={name: str(setting.origin) for name, setting in found.items()},
+        deploy_option=deploy_option(settings.function_name.origin.environment),
+    )

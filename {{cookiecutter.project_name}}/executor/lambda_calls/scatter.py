@@ -1,0 +1,460 @@
+"""Runs many calls, some of them packed into one request; for one event loop.
+
+    add(Task) ─► waiting, by what they share ─► Packed ─► Attempt ─► frames ─► Task.settle
+                     ▲      size: Pace                                 │
+                     └── not begun, or to be tried again ◄─────────────┘
+
+A call that fails does not hurt its neighbours. When the process of a request dies, the results of
+calls that had ended are kept; those that had begun failed; those that had not are sent again,
+since they certainly did not run.
+"""
+
+import asyncio
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from statistics import quantiles
+
+from . import messages, usage, wire
+from .attempt import Attempt, Limits
+from .call import Packed, Shared
+from .cancellation import Cancellation
+from .errors import (
+    CallCancelled,
+    CallRejectedError,
+    ConfigurationError,
+    LambdaCallError,
+    ResultUnreadError,
+)
+from .pace import Pace
+from .session import Session
+
+# Bytes of pickled arguments in one request; more would not fit into it beside the rest.
+_MOST_BYTES = 3 * 1024 * 1024
+_FINAL = (ConfigurationError, CallRejectedError, ResultUnreadError)
+_LONGEST_BACKOFF = 60.0  # seconds
+# A call is a straggler when half of all are done, and it takes so many times as long as three
+# quarters of them did.
+_STRAGGLES, _KNOWN = 3.0, 10
+_LOOKS_EVERY = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What became of a call: one of the first three.
+
+    Args:
+        value: its pickled return value.
+        raised: what it raised.
+        error: why it has neither.
+        stdout, stderr: what it wrote.
+    """
+
+    value: bytes | None = None
+    raised: wire.Raised | None = None
+    error: LambdaCallError | CallCancelled | None = None
+    stdout: str = ""
+    stderr: str = ""
+
+
+@dataclass(eq=False)
+class Task:
+    """One call on its way.
+
+    Args:
+        data: its pickled `(args, kwargs)`.
+        shared: what it has in common with others.
+        begins: called when it is sent for the first time; whether it still is wanted.
+        settle: called once, with what became of it.
+        retries_left: how often it may be tried again.
+    """
+
+    data: bytes
+    shared: Shared
+    begins: Callable[[], bool]
+    settle: Callable[[Ending], None]
+    retries_left: int = 0
+    tries: int = 0
+    settled: bool = False
+    sendings: "set[_Sending]" = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One request that was answered, for statistics.
+
+    Args:
+        sent, returned: seconds since 1970, here.
+        started, ended: seconds since 1970, in the function.
+        calls: how many ended in it.
+        failed: how many of those raised, or ended with its process.
+        environment: names the function's environment.
+        used: what it took.
+        tried_again: whether it was a copy of a straggler.
+    """
+
+    sent: float
+    started: float
+    ended: float
+    returned: float
+    calls: int
+    failed: int
+    environment: str
+    used: usage.Usage
+    tried_again: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How calls are packed and repeated.
+
+    Args:
+        parallel: requests under way at a time; None: as many as Lambda takes.
+        processes: calls of a request that run at a time.
+        limits: what a request may take.
+        backoff: seconds before the first repetition of a call; doubled each time.
+        again: whether a failed call is worth another try, where it has tries left.
+        speculate: whether stragglers are sent a second time.
+    """
+
+    parallel: int | None
+    processes: int
+    limits: Limits
+    backoff: float = 0.5
+    again: Callable[[Ending], bool] = lambda ending: True
+    speculate: bool = False
+
+
+# Requests at a time where nothing is said: what Lambda starts within ten seconds.
+_PARALLEL = 1000
+
+
+class Scatter:
+    """Sends calls, packed, and settles them.
+
+    The mutable state is what waits, what is under way, and how long calls took.
+
+    Args:
+        session: function and bucket.
+        policy: how calls are packed and repeated.
+        name: begins the names of its requests in S3.
+        noun: what a call is for its caller, for messages.
+        answered: told of each request that was answered.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        policy: Policy,
+        *,
+        name: str,
+        noun: str,
+        answered: Callable[[Invocation], None] = lambda invocation: None,
+    ) -> None:
+        self._session, self._policy = session, policy
+        self._name, self._noun, self._answered = name, noun, answered
+        self._waiting: dict[int, _Queue] = {}  # by the identity of what is shared
+        self._sendings: set[_Sending] = set()
+        self._later: set[asyncio.TimerHandle] = set()
+        self._durations: list[float] = []
+        self._cancelled = False
+        self._watching: asyncio.Task[None] | None = None
+
+    def add(self, tasks: Iterable[Task], size: int | None = None) -> None:
+        """Have calls run.
+
+        Args:
+            tasks: the calls.
+            size: how many go into one request; None: learnt from how long they take.
+        """
+        for task in tasks:
+            self._queue(task.shared, size).tasks.append(task)
+        self._pump()
+
+    def cancel(self, task: Task) -> bool:
+        """Stop a call that runs alone in its request; whether that could be done."""
+        alone = [x for x in task.sendings if len(x.tasks) == 1]
+        for sending in alone:
+            sending.cancellation.request()
+        return bool(alone)
+
+    async def cancel_all(self) -> None:
+        """Stop every call, also those that run; they are settled as cancelled."""
+        self._cancelled = True
+        for timer in self._later:
+            timer.cancel()
+        for queue in self._waiting.values():
+            while queue.tasks:
+                task = queue.tasks.popleft()
+                task.settled = True
+                task.settle(Ending(error=CallCancelled("cancelled before it was sent")))
+        for sending in self._sendings:
+            sending.cancellation.request()
+        while self._sendings:
+            await asyncio.wait({x.job for x in self._sendings if x.job})
+
+    def _queue(self, shared: Shared, size: int | None = None) -> "_Queue":
+        queue = self._waiting.get(id(shared))
+        if queue is None:
+            pace = Pace(size, self._policy.parallel or _PARALLEL)
+            queue = self._waiting[id(shared)] = _Queue(shared, pace)
+        return queue
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Send what may be sent now."""
+        if self._cancelled:
+            return
+        parallel = self._policy.parallel or _PARALLEL
+        for key, queue in list(self._waiting.items()):
+            while queue.tasks and len(self._sendings) < parallel:
+                tasks = self._next(queue)
+                if not tasks:
+                    break
+                self._begin(queue, tasks)
+            if not queue.tasks and not queue.under_way:
+                del self._waiting[key]
+
+    def _next(self, queue: "_Queue") -> list[Task]:
+        """The calls of the next request; none: it is too early, or nobody wants them."""
+        loop = asyncio.get_running_loop()
+        size = queue.pace.size(len(queue.tasks), loop.time())
+        if not size:
+            if not queue.waits:
+                queue.waits = True
+                loop.call_later(queue.pace.pause, self._go_on, queue)
+            return []
+        tasks: list[Task] = []
+        room = _MOST_BYTES
+        while queue.tasks and len(tasks) < size:
+            if tasks and len(queue.tasks[0].data) > room:
+                break
+            task = queue.tasks.popleft()
+            if task.tries or task.begins():
+                task.tries += 1
+                tasks.append(task)
+                room -= len(task.data)
+        return tasks
+
+    def _go_on(self, queue: "_Queue") -> None:
+        queue.waits = False
+        self._pump()
+
+    def _begin(self, queue: "_Queue", tasks: list[Task], *, copy: bool = False) -> None:
+        sending = _Sending(tasks, Cancellation(self._noun), is_copy=copy)
+        for task in tasks:
+            task.sendings.add(sending)
+        queue.under_way += 1
+        self._sendings.add(sending)
+        sending.job = asyncio.ensure_future(self._send(sending, queue))
+        if self._policy.speculate and self._watching is None:
+            self._watching = asyncio.ensure_future(self._watch_stragglers())
+
+    async def _send(self, sending: "_Sending", queue: "_Queue") -> None:
+        try:
+            await self._sent(sending, queue)
+        finally:
+            queue.under_way -= 1
+            self._sendings.discard(sending)
+            for task in sending.tasks:
+                task.sendings.discard(sending)
+            self._pump()
+
+    async def _sent(self, sending: "_Sending", queue: "_Queue") -> None:
+        frames = (wire.Frame(wire.ITEM, i, x.data) for i, x in enumerate(sending.tasks))
+        packed = Packed(
+            queue.shared,
+            wire.encode(b"".join(frame.to_bytes() for frame in frames)),
+            count=len(sending.tasks),
+            processes=self._policy.processes,
+            has_bucket=self._session.target.bucket is not None,
+        )
+        attempt = Attempt(
+            self._session,
+            packed,
+            self._policy.limits,
+            task_id=f"{self._name}-{secrets.token_hex(8)}",
+            noun=self._noun,
+        )
+        try:
+            response = await sending.cancellation.unless_requested(
+                attempt.run(), lambda: self._told(attempt)
+            )
+            endings, begun = await self._endings(attempt, response)
+        except (LambdaCallError, CallCancelled) as error:
+            for task in sending.tasks:
+                self._settle(sending, task, Ending(error=error))
+            return
+        finally:
+            await attempt.clean_up()
+        self._note(sending, queue, response, attempt.log_tail, endings)
+        self._settle_all(sending, response, endings, begun)
+
+    @staticmethod
+    async def _told(attempt: Attempt) -> bool:
+        if not attempt.sent:
+            return False
+        try:
+            await attempt.cancel()
+        except LambdaCallError:
+            return False
+        return True
+
+    # -- settling --------------------------------------------------------------------------------
+
+    async def _endings(
+        self, attempt: Attempt, response: wire.Response
+    ) -> tuple[dict[int, Ending], set[int]]:
+        """What became of each call that ended, and the numbers of those that had begun."""
+        result = response.result
+        if result is not None and not isinstance(result, str):
+            result = await attempt.fetch(result)
+        values: dict[int, dict[str, object]] = {}
+        begun: set[int] = set()
+        for frame in wire.read_frames(wire.decode(result or "")):
+            found = values.setdefault(frame.number, {})
+            if frame.kind == wire.BEGUN:
+                begun.add(frame.number)
+            elif frame.kind == wire.VALUE:
+                found["value"] = frame.data
+            elif frame.kind == wire.RAISED:
+                found["raised"] = wire.Raised.from_bytes(frame.data)
+            elif frame.kind in (wire.STDOUT, wire.STDERR):
+                name = "stdout" if frame.kind == wire.STDOUT else "stderr"
+                found[name] = frame.data.decode("utf-8", "replace")
+        ended = {n: x for n, x in values.items() if "value" in x or "raised" in x}
+        return {n: Ending(**x) for n, x in ended.items()}, begun  # type: ignore[arg-type]
+
+    def _settle_all(
+        self,
+        sending: "_Sending",
+        response: wire.Response,
+        endings: dict[int, Ending],
+        begun: set[int],
+    ) -> None:
+        failure = response.failure
+        failed: Ending | None = None
+        if failure and failure.kind == wire.CANCELLED:
+            failed = Ending(error=CallCancelled("cancelled while it ran"))
+        elif failure:
+            function, limits = self._session.target.function, self._policy.limits.by_name()
+            error = messages.of_failure(
+                failure, response.usage, call=self._noun, function=function, limits=limits
+            )
+            failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
+        died = failure is not None and failure.kind not in wire.DID_NOT_RUN
+        unbegun: list[Task] = []
+        for number, task in enumerate(sending.tasks):
+            if number in endings:
+                self._settle(sending, task, endings[number])
+            elif died and begun and number not in begun and not self._cancelled:
+                unbegun.append(task)  # its neighbour ended the process
+            else:
+                self._settle(sending, task, failed or self._missing())
+        if unbegun:
+            self._queue(unbegun[0].shared).tasks.extendleft(reversed(unbegun))
+
+    def _missing(self) -> Ending:
+        function, said = self._session.target.function, "a call of the batch has no ending"
+        return Ending(
+            error=messages.NOT_UNDERSTOOD(
+                call=self._noun, function=function, said=said, payload=b""
+            )
+        )
+
+    def _settle(self, sending: "_Sending", task: Task, ending: Ending) -> None:
+        """Settle a call, or have it tried again."""
+        elsewhere = [x for x in task.sendings if x is not sending]
+        if task.settled or (ending.error is not None and elsewhere):
+            return  # a copy of it was faster, or still runs
+        final = isinstance(ending.error, (*_FINAL, CallCancelled))
+        failed = ending.value is None and not final
+        if failed and task.retries_left and not self._cancelled and self._policy.again(ending):
+            task.retries_left -= 1
+            wait = min(_LONGEST_BACKOFF, self._policy.backoff * 2 ** (task.tries - 1))
+            self._add_later(task, wait * random.uniform(0.5, 1.0))
+            return
+        task.settled = True
+        task.settle(ending)
+        for copy in elsewhere:
+            if all(x.settled for x in copy.tasks):
+                copy.cancellation.request()
+
+    def _add_later(self, task: Task, seconds: float) -> None:
+        def go() -> None:
+            self._later.discard(timer)
+            self.add([task])
+
+        timer = asyncio.get_running_loop().call_later(seconds, go)
+        self._later.add(timer)
+
+    # -- what it learns --------------------------------------------------------------------------
+
+    def _note(
+        self,
+        sending: "_Sending",
+        queue: "_Queue",
+        response: wire.Response,
+        log_tail: str,
+        endings: dict[int, Ending],
+    ) -> None:
+        used = response.usage
+        queue.pace.measured(used.duration, len(endings))
+        if endings:
+            self._durations.append(time.time() - sending.sent)
+        returned = time.time()
+        started = used.started or returned - used.duration
+        failed = sum(x.value is None for x in endings.values())
+        self._answered(
+            Invocation(
+                sent=sending.sent,
+                started=started,
+                ended=started + used.duration,
+                returned=returned,
+                calls=len(endings),
+                failed=failed + (len(sending.tasks) - len(endings) if response.failure else 0),
+                environment=used.environment,
+                used=usage.of(used, log_tail),
+                tried_again=sending.is_copy,
+            )
+        )
+
+    async def _watch_stragglers(self) -> None:
+        """Send a second time what takes much longer than the others did."""
+        while self._sendings and not self._cancelled:
+            await asyncio.sleep(_LOOKS_EVERY)
+            done = len(self._durations)
+            if done < max(_KNOWN, len(self._sendings)) or any(
+                queue.tasks for queue in self._waiting.values()
+            ):
+                continue
+            limit = _STRAGGLES * quantiles(self._durations, n=4)[2]
+            for sending in list(self._sendings):
+                slow = time.time() - sending.sent > limit
+                if slow and not sending.is_copy and not sending.has_copy:
+                    sending.has_copy = True
+                    self._begin(self._queue(sending.tasks[0].shared), sending.tasks, copy=True)
+        self._watching = None
+
+
+class _Queue:
+    """Calls that wait, of one function with one set of shared arguments."""
+
+    def __init__(self, shared: Shared, pace: Pace) -> None:
+        self.shared, self.pace = shared, pace
+        self.tasks: deque[Task] = deque()
+        self.under_way = 0
+        self.waits = False  # for a timer
+
+
+class _Sending:
+    """One request on its way."""
+
+    def __init__(self, tasks: list[Task], cancellation: Cancellation, *, is_copy: bool) -> None:
+        self.tasks, self.cancellation, self.is_copy = tasks, cancellation, is_copy
+        self.sent, self.has_copy = time.time(), False
+        self.job: asyncio.Task[None] | None = None

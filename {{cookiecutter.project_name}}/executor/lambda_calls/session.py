@@ -1,0 +1,255 @@
+"""Who owns what lasts longer than a call.
+
+    Process ── clients, threads, work at exit, log            one for a program
+      └─ Session(target) ── connections, limiter, blobs,      one for each event loop, function
+                            what was learnt of the endpoint   and bucket
+
+Both are made to be thrown away: a test makes its own.
+"""
+
+import asyncio
+import base64
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from . import descriptors, messages
+from .aws import refusals
+from .aws.clients import Account, Clients, Signing
+from .aws.invoke import InvokeApi, NotMade
+from .aws.objects import Objects
+from .blobs import Blobs
+from .limiter import ConcurrencyLimiter
+from .shutdown import AtExit
+from .threads import Threads
+
+# How many large objects travel at a time (each in parallel parts), and how many short requests.
+_TRANSFERS = 6
+_REQUESTS = 24
+
+
+@dataclass(frozen=True)
+class Target:
+    """The function to run on.
+
+    Args:
+        account: whose credentials, and where.
+        function: its name or ARN.
+        bucket: for what is too large for an invocation; None: there is none.
+        origins: where names came from, by the name of the setting, for messages.
+        deploy_option: what `sam deploy` needs beside, to deploy this function (` --config-env x`).
+    """
+
+    account: Account
+    function: str
+    bucket: str | None
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    deploy_option: str = field(default="", compare=False)
+
+    def named(self, setting: str, value: str) -> str:
+        """`value` with where it was said."""
+        origin = self.origins.get(setting)
+        return f"{value} (from {origin})" if origin else value
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What Lambda returned for one invocation.
+
+    Args:
+        payload: the function's answer, JSON as bytes.
+        function_error: `Handled` or `Unhandled` if the function failed; else empty.
+        log_tail: the last 4 KB of the invocation's log; empty where there is none.
+    """
+
+    payload: bytes
+    function_error: str = ""
+    log_tail: str = ""
+
+
+class Process:
+    """What one program keeps for all its calls.
+
+    The mutable state is the clients and threads that it made, and its sessions by event loop.
+
+    Args:
+        log: where to say what is worth knowing while calls run.
+    """
+
+    def __init__(self, log: logging.Logger | None = None) -> None:
+        self.log = log or logging.getLogger(__package__)
+        self.clients = Clients()
+        self.transfers = Threads(_TRANSFERS, "lambda-transfer")
+        self.requests = Threads(_REQUESTS, "lambda-request")
+        self.at_exit = AtExit()
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Target, Session]]
+        self._sessions = WeakKeyDictionary()
+        self._limit_raised = False
+
+    def session(self, target: Target) -> "Session":
+        """The running event loop's session for `target`; made at the first use."""
+        if not self._limit_raised:
+            self._limit_raised = True
+            descriptors.raise_limit()
+        sessions = self._sessions.setdefault(asyncio.get_running_loop(), {})
+        if target not in sessions:
+            sessions[target] = Session(self, target)
+        return sessions[target]
+
+    def objects(self, target: Target) -> Objects:
+        """The objects of the target's bucket; its methods block."""
+        return Objects(self.clients, target.account, target.bucket or "", target.origins)
+
+    def close(self) -> None:
+        """Give back what it holds; sessions end with their loops."""
+        self.at_exit.close()
+        self.transfers.close()
+        self.requests.close()
+        self.clients.close()
+
+
+class Session:
+    """Invocations of one function and the objects of one bucket, on one event loop.
+
+    The mutable state is the connections, the limiter, the blobs, and what was learnt: whether the
+    endpoint sends the log's tail, and whether the function runs Covalent's stock image.
+
+    Args:
+        process: whose clients and threads it uses.
+        target: function and bucket.
+    """
+
+    def __init__(self, process: Process, target: Target) -> None:
+        self.process, self.target = process, target
+        self.objects = process.objects(target)
+        self.limiter = ConcurrencyLimiter(most=descriptors.left_for_connections)
+        self.blobs = Blobs(self.objects, process.transfers, process.at_exit)
+        self.is_stock_image = False
+        self._sends_log_tail = True
+        self._api: asyncio.Task[InvokeApi] | None = None
+        self._signing: Signing | None = None
+
+    @property
+    def is_aws(self) -> bool:
+        """Whether the endpoint that answered is AWS's own."""
+        return self._signing is not None and self._signing.is_aws
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the endpoint is on this machine."""
+        return self._signing is not None and self._signing.is_loopback
+
+    async def invoke(self, payload: bytes, *, call: str = "call") -> Invocation:
+        """Invoke the function synchronously, once; again only where nothing can have run: with
+        credentials that were renewed, or without asking for the log's tail.
+
+        Args:
+            payload: the event, JSON as bytes.
+            call: what a call is for its caller, for messages.
+
+        Raises:
+            Refused: it certainly did not run; ask again.
+            ConnectionLost: it may have run.
+            LambdaCallError: it may not be invoked, or not like this.
+        """
+        api = await self._opened()
+        try:
+            return await self._invoked(api, payload, call)
+        except refusals.CredentialsRefused as refusal:
+            if not await self._renewed(api):
+                raise messages.credentials(refusal, self.target.account.profile) from refusal
+        try:
+            return await self._invoked(await self._opened(), payload, call)
+        except refusals.CredentialsRefused as refusal:
+            raise messages.credentials(refusal, self.target.account.profile) from refusal
+
+    def invoke_event(self, payload: bytes) -> dict[str, Any]:
+        """Invoke the function asynchronously, once; boto3's answer. It blocks."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        account = self.target.account
+        try:
+            answer: dict[str, Any] = self.process.clients.client(account, "lambda").invoke(
+                FunctionName=self.target.function, Payload=payload, InvocationType="Event"
+            )
+        except ClientError as error:
+            raise self._refused(error, "call") from error
+        except (BotoCoreError, ValueError) as error:
+            raise messages.not_signed(error, account.profile) from error
+        return answer
+
+    async def _invoked(self, api: InvokeApi, payload: bytes, call: str) -> Invocation:
+        headers = {"X-Amz-Log-Type": "Tail"} if self._sends_log_tail else {}
+        with self._errors_translated():
+            response = await api.post(self.target.function, payload, headers)
+        if response.status < 300:
+            log = base64.b64decode(response.headers.get("x-amz-log-result", ""))
+            return Invocation(
+                payload=response.body,
+                function_error=response.headers.get("x-amz-function-error", ""),
+                log_tail=log.decode("utf-8", "replace"),
+            )
+        error = response.error()
+        if headers and _refuses_log_tail(error):
+            self._sends_log_tail = False
+            return await self._invoked(api, payload, call)
+        raise self._refused(error, call) from error
+
+    @contextlib.contextmanager
+    def _errors_translated(self) -> Iterator[None]:
+        """Translate what keeps a request from being signed and made."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise messages.not_signed(error, self.target.account.profile) from error
+        except (NotMade, ValueError) as error:
+            raise messages.not_made(error) from error
+
+    async def _opened(self) -> InvokeApi:
+        """The connections; made once, however many calls begin at a time."""
+        opening = self._api
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
+            opening = self._api = asyncio.ensure_future(self._open())
+        with self._errors_translated():
+            return await asyncio.shield(opening)
+
+    async def _open(self) -> InvokeApi:
+        clients, account = self.process.clients, self.target.account
+        self._signing = await self.process.requests.run(clients.signing, account)
+        api = InvokeApi(self._signing, self.process.requests)
+        await api.open()
+        return api
+
+    async def _renewed(self, refused: InvokeApi) -> bool:
+        """Read the credentials again; whether they are others than those of `refused`."""
+        clients, account = self.process.clients, self.target.account
+        with self._errors_translated():
+            renewed = await self.process.requests.run(
+                clients.renew, account, refused.signing.credentials
+            )
+        current = self._api
+        if renewed and current and current.done() and current.result() is refused:
+            self._api = None
+        return renewed
+
+    def _refused(self, error: Any, call: str) -> Exception:
+        target = self.target
+        region = self._signing.region if self._signing else target.account.region
+        return messages.of_refused_invocation(
+            error,
+            call=call,
+            function=target.named("function_name", target.function),
+            region=target.named("region", region),
+            option=target.deploy_option,
+        )
+
+
+def _refuses_log_tail(error: Any) -> bool:
+    """Whether an endpoint answers so to LogType=Tail (`sam local start-lambda` does)."""
+    said = refusals.message(error).lower()
+    return refusals.status(error) in (400, 501) and "log-type" in said

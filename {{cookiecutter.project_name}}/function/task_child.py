@@ -1,0 +1,497 @@
+"""What runs in a task's own process: unpickle, hooks, function, pickle.
+
+    channel ──► task ──► parts ──► hooks, function(*args, **kwargs), hooks ──► result file
+            ◄── "the answer lies there"                                        (without a name)
+
+It does what Covalent's `wrapper_fn` does to the same serialized parts, without importing
+Covalent, which costs seconds of CPU in a cold environment; the user's own pickles import it if
+they need it. The process was forked before there was a task, runs one, and ends: nothing that the
+user's code does to it reaches another task.
+"""
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import io
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+import types
+from types import FrameType
+from typing import (
+    Any,
+    BinaryIO,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Tuple,
+)
+
+import cloudpickle
+
+import task_channel as channels
+import task_modules
+import task_traceback
+import wire
+from task_streams import Clipped
+
+# Bound here, as the electron may replace what a module or the builtins hold under these names.
+_dump, _dumps, _loads = cloudpickle.dump, json.dumps, cloudpickle.loads
+_exit, _getpid, _open, _len = os._exit, os.getpid, open, len
+
+INTERRUPT, DUMP = signal.SIGUSR1, signal.SIGUSR2  # end the task; show where it stands
+STOPPED = "stopped"  # a kind of failure that only the parent knows the reason of
+PACKET, MEMORY = "packet", "memory"  # where a part's bytes are
+CLOSED = 71  # exit code: the task closed the descriptors by which its answer would go
+_SHOWN = 100_000  # characters of a value's text that are kept for Covalent's UI
+_SAID = 100_000  # bytes of an exception's message, and of its traceback
+_FILES = "files"  # Covalent's keyword for transferred files: always a list
+_OWN = (__file__, __file__.replace("task_child.py", "task_server.py"))
+
+
+def _nothing() -> None:
+    return None
+
+
+# A function as scripts have them: pickled by value.
+_REHEARSAL = cloudpickle.dumps(types.FunctionType(_nothing.__code__, {"__name__": "__main__"}))
+
+
+class Stopped(BaseException):
+    """Raised in the main thread to end the user's code."""
+
+
+class _Failed(Exception):
+    """Carries a failure from where it happened to the answer."""
+
+    def __init__(self, failure: wire.Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class _Through(io.BufferedWriter):
+    """Bytes to a descriptor at once: a process that is killed takes nothing of them along."""
+
+    def write(self, data: Any) -> int:
+        written = super().write(data)
+        self.flush()
+        return written
+
+
+def _writer(fd: int, name: str) -> io.TextIOWrapper:
+    raw = io.FileIO(fd, "w", closefd=False)
+    raw.name = name  # with `mode`, what cloudpickle knows the standard streams by
+    writer = io.TextIOWrapper(
+        _Through(raw), encoding="utf-8", errors="backslashreplace", write_through=True
+    )
+    writer.mode = "w"  # type: ignore[misc]
+    return writer
+
+
+def set_streams() -> None:
+    """Give this process the standard streams of a fresh interpreter, on descriptors 0 to 2."""
+    stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
+    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _writer(1, "<stdout>")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2, "<stderr>")  # type: ignore[misc]
+
+
+def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
+    """Wait for a task, run it, hand its answer over, and end this process.
+
+    Args:
+        fds: the channel, where streams 1 and 2 go, the file for the answer, that for stacks.
+        folder: the task's own; it is made when there is a task.
+        path: where modules of the image lie.
+        libc: the C library, whose streams are flushed in the end.
+    """
+    channel, stdout, stderr, answer, stacks = fds
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    set_streams()
+    channels.close_all_but({0, 1, 2, channel, answer, stacks})
+    faulthandler.enable(stacks)
+    faulthandler.register(DUMP, stacks)
+    _let_the_kernel_choose_this_one()
+    _draw_new_random_numbers()
+    os.environ.update(HOME=folder, TMPDIR=folder, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
+    gc.enable()
+    _rehearse()
+    known = frozenset(sys.modules)
+    try:
+        body = _Body.received(channels.at(os.dup(channel)))
+    except channels.Closed:
+        os._exit(0)  # it was not needed
+    _Task(body, folder, channel).run(answer, lambda: task_modules.new(known, path), libc)
+
+
+def _let_the_kernel_choose_this_one() -> None:
+    """When memory runs out, this process is killed, not those that can tell of it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def _draw_new_random_numbers() -> None:
+    """Python's own `random` does so after a fork; numpy's would be the same in each task."""
+    with contextlib.suppress(Exception):
+        sys.modules["numpy.random"].seed()
+
+
+def _rehearse() -> None:
+    """Do what a task does, so that the pages it writes to are this process's own by then.
+
+    After a fork they are the server's: the first write to each costs a copy, and a trivial task
+    more than half of its time.
+    """
+    order = {
+        "task_id": "",
+        "function": [PACKET, 0, len(_REHEARSAL)],
+        "args": [],
+        "kwargs": {},
+        "before": [],
+        "after": [],
+    }
+    packet = _REHEARSAL + json.dumps(order).encode()
+    part = [PACKET, len(_REHEARSAL), len(packet) - len(_REHEARSAL)]
+    here, there = channels.pair()
+    with here, there:
+        task = _Task(_Body(part, memoryview(packet), memoryview(b"")), "", os.dup(here.fileno()))
+        file = io.BytesIO()
+        told = _pickled(task.called(), file)
+        file.write(json.dumps(told._asdict()).encode())
+        channels.send(here, {"report": [0, 0]})
+        channels.receive(there)
+        task.close()
+    importlib.invalidate_caches()
+
+
+class _Output(NamedTuple):
+    """What is told of a return value beside its pickle."""
+
+    text: str
+    attrs: Dict[str, Optional[str]]
+
+
+class _Task:
+    """One task on its way from order to answer."""
+
+    def __init__(self, body: "_Body", folder: str, channel: int) -> None:
+        self._body, self._folder, self._channel = body, folder, channels.at(channel)
+        self._order: Dict[str, Any] = json.loads(body.order)
+        self._process = _getpid()
+        self._armed = True
+
+    def run(self, answer: int, modules: Any, libc: Any) -> NoReturn:
+        """Run the task and end the process."""
+        signal.signal(INTERRUPT, self._interrupt)
+        try:
+            with _open(answer, "wb", closefd=False) as file:
+                said = self._ran(file)
+                said["modules"] = modules()
+                size = file.tell()
+                file.write(_dumps(said).encode())
+                end = file.tell()
+            channels.send(self._channel, {"report": [size, end - size]})
+            _flush(libc)
+            channels.send(self._channel, {"peak": _peak(), "alone": _alone()})
+        except (OSError, channels.Closed):
+            _flush(libc)
+            _exit(CLOSED)
+        finally:
+            _exit(0)
+
+    def _interrupt(self, _signal: int, _frame: Optional[FrameType]) -> None:
+        if self._armed and _getpid() == self._process and self._told_to_stop():
+            raise Stopped
+
+    def _told_to_stop(self) -> bool:
+        try:
+            return bool(self._channel.recv(1024, socket.MSG_DONTWAIT))
+        except OSError:
+            return False  # the signal is somebody else's
+
+    def _ran(self, file: BinaryIO) -> Dict[str, Any]:
+        """Run the task and write its result; what is told of it."""
+        try:
+            try:
+                self._settle()
+                told = _pickled(self.called(), file)
+            finally:
+                self._armed = False
+        except _Failed as failed:
+            return {"failure": vars(failed.failure)}
+        except Stopped as stop:
+            place = _stood(traceback.walk_tb(stop.__traceback__))
+            return {"failure": vars(wire.Failure(kind=STOPPED, message="", traceback=place))}
+        size = file.tell()
+        text = told.text.encode()
+        file.write(text)
+        return {"result": size, "text": _len(text), "attrs": told.attrs}
+
+    def close(self) -> None:
+        """Let go of the channel."""
+        self._channel.close()
+
+    def _settle(self) -> None:
+        """Make the task's folder its home, and the place where pip installs."""
+        folder = self._folder
+        os.makedirs(folder, mode=0o700)
+        os.chdir(folder)
+        packages = self._order["packages"] or os.path.join(folder, "packages")
+        # What pip installs must land where one may write, and be importable.
+        os.environ.update(self._order["environment"], PIP_TARGET=packages)
+        os.makedirs(packages, exist_ok=True)  # Python remembers that a folder was missing
+        sys.path.insert(0, packages)
+        sys.dont_write_bytecode = self._order["installed"]  # others find the folder as it is
+        if "tempfile" in sys.modules:
+            vars(sys.modules["tempfile"])["tempdir"] = None
+
+    def called(self) -> Any:
+        """Run hooks, function and hooks; the return value is the function's."""
+        values: Dict[str, List[Any]] = {}
+        for function, args, kwargs, keyword in self._order["before"]:
+            value = self._call_hook(function, args, kwargs)
+            if keyword:
+                values.setdefault(keyword, []).append(value)
+        importlib.invalidate_caches()  # a hook may have installed packages
+        function = self._load(self._order["function"], "the electron's function")
+        args = [self._load(x, f"argument {i}") for i, x in enumerate(self._order["args"])]
+        kwargs = {k: self._load(x, f"argument {k!r}") for k, x in self._order["kwargs"].items()}
+        # A list only where several hooks fill the same keyword, and for files always.
+        kwargs.update({k: v if _len(v) > 1 or k == _FILES else v[0] for k, v in values.items()})
+        if not self._order["after"]:
+            self._body.close()  # the task may need the memory
+        self._tell_covalent()
+        output = self._called(function, args, kwargs)
+        for after, after_args, after_kwargs, _ in self._order["after"]:
+            self._call_hook(after, after_args, after_kwargs)
+        return output
+
+    def _call_hook(self, function: Any, args: Any, kwargs: Any) -> Any:
+        call = self._load(function, "a hook (DepsPip, DepsBash, DepsCall)")
+        call_args = self._load(args, "a hook's arguments")
+        call_kwargs = self._load(kwargs, "a hook's kwargs")
+        return self._called(call, call_args, call_kwargs)
+
+    def _called(self, function: Any, args: Any, kwargs: Any) -> Any:
+        with _failing_as(wire.EXCEPTION):
+            try:
+                return function(*args, **kwargs)
+            finally:
+                if _getpid() != self._process:
+                    _end_forked()
+
+    def _load(self, part: Any, what: str) -> Any:
+        """Unpickle a part, whose digest was checked or which came with the signed request."""
+        try:
+            with self._body.opened(part) as data:
+                return _loads(data)
+        except Stopped:
+            raise
+        except BaseException as error:
+            message = f"The function cannot unpickle {what}: {_exception_text(error)}"
+            raise _Failed(_failure(wire.CANNOT_LOAD, error, message)) from error
+
+    def _tell_covalent(self) -> None:
+        """Have `covalent.get_context()` know dispatch and node, where Covalent is imported."""
+        context = sys.modules.get("covalent.executor.utils.context")
+        dispatch, _, rest = str(self._order["task_id"]).rpartition("-")[0].rpartition("-")
+        if context is not None and dispatch and rest.isdigit():
+            with contextlib.suppress(Exception):  # another version of it
+                known = context.Context(dispatch_id=dispatch, task_id=int(rest))
+                vars(context)["current_context"] = known
+
+
+class _Body:
+    """Where the bytes of a task's parts are: in its packet, in a file in memory, in the cache.
+
+    A part is [where, offset, size], with `PACKET` or `MEMORY`, or the path of a file.
+    """
+
+    def __init__(self, order: Any, packet: Any, memory: Any) -> None:
+        self._where = {PACKET: packet, MEMORY: memory}
+        self.order = bytes(self._of(order))
+
+    @staticmethod
+    def received(channel: socket.socket) -> "_Body":
+        """The next task's."""
+        head, fds = channels.receive(channel)
+        memory = memoryview(b"")
+        if fds:
+            memory = memoryview(mmap.mmap(fds[0], 0, prot=mmap.PROT_READ))
+            os.close(fds[0])
+        if head["size"]:  # too large for a packet
+            packet = memory[head["base"] : head["base"] + head["size"]]
+        else:
+            packet = memoryview(channel.recv(head["packet"]))
+        return _Body(head["order"], packet, memory)
+
+    @contextlib.contextmanager
+    def opened(self, part: Any) -> Iterator[Any]:
+        """The bytes of a part while the body runs; they are not copied."""
+        if not isinstance(part, str):
+            with self._of(part) as data:
+                yield data
+            return
+        with _open(part, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            yield data
+
+    def close(self) -> None:
+        """Let go of all of it, as far as nothing that was unpickled holds on to it."""
+        self._where.clear()
+
+    def _of(self, part: Any) -> memoryview:
+        where, offset, size = part
+        return memoryview(self._where[where])[offset : offset + size]
+
+
+def _peak() -> int:
+    """MB that this process, or one that it waited for, had at most."""
+    whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    return max(resource.getrusage(x).ru_maxrss for x in whose) // 1024
+
+
+def _alone() -> bool:
+    """Whether this process has no children."""
+    try:
+        return os.waitpid(-1, os.WNOHANG) is None
+    except ChildProcessError:
+        return True
+
+
+def _end_forked() -> NoReturn:
+    """End a process that the task forked and that has come back here: it is not the task's."""
+    kind, error, _ = sys.exc_info()
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif kind is not None:
+        traceback.print_exc()
+        code = 1
+    _flush(None)
+    _exit(code & 0xFF)
+
+
+def _flush(libc: Any) -> None:
+    for file in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            if file is not None:
+                file.flush()
+        except Exception:
+            pass  # the task closed or replaced it
+    if libc is not None:
+        libc.fflush(None)
+
+
+def _pickled(output: Any, file: BinaryIO) -> _Output:
+    with _failing_as(wire.UNPICKLABLE):
+        _dump(output, file)
+        attrs = {"doc": getattr(output, "__doc__", ""), "name": getattr(output, "__name__", "")}
+        plain = {k: _clean(v) if isinstance(v, str) else None for k, v in attrs.items()}
+        return _Output(_clean(_text(output)), plain)
+
+
+def _text(output: Any) -> str:
+    """`str(output)`, as Covalent shows it. Sublattices travel as this text of a string, so that
+    is never cut; the text of other large values is not worth its own megabytes."""
+    try:
+        # Bytes take up to four characters each: 200 MB would take 800 only to be cut.
+        text = str(output[:_SHOWN] if isinstance(output, (bytes, bytearray)) else output)
+    except Exception:
+        text = object.__repr__(output)
+    if isinstance(output, str) or _len(text) <= _SHOWN:
+        return text
+    return f"{text[:_SHOWN]} [... the rest is cut ...]"
+
+
+@contextlib.contextmanager
+def _failing_as(kind: str) -> Iterator[None]:
+    """Turn what the body raises into a failure of `kind`."""
+    try:
+        yield
+    except (_Failed, Stopped):
+        raise
+    except SystemExit as error:
+        message = f"The electron called sys.exit({_exit_code(error)})."
+        raise _Failed(_failure(wire.EXIT, error, message)) from error
+    except BaseException as error:
+        _show_output_of_command(error)
+        raise _Failed(_failure(kind, error, _exception_text(error))) from error
+
+
+def _exit_code(error: SystemExit) -> str:
+    try:
+        return repr(error.code)
+    except Exception:
+        return object.__repr__(error.code)
+
+
+def _show_output_of_command(error: BaseException) -> None:
+    """Print what a failed command said: Covalent's DepsPip captures it and lets it go."""
+    subprocess = sys.modules.get("subprocess")
+    if subprocess is None or not isinstance(error, subprocess.CalledProcessError):
+        return
+    for output in (error.stdout, error.stderr):
+        if output:
+            text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+            print(text, file=sys.stderr)
+
+
+def _failure(kind: str, error: BaseException, message: str) -> wire.Failure:
+    return wire.Failure(
+        kind=kind,
+        type=_qualified(type(error)),
+        message=clipped(message),
+        traceback=_traceback(error),
+    )
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return clipped(task_traceback.of_error(error, own=_OWN))
+    except Exception:  # what is read of the error may be the electron's own code
+        frames = traceback.walk_tb(BaseException.__traceback__.__get__(error))  # type: ignore[attr-defined]
+        stood = task_traceback.of_frames(frames, own=_OWN)
+        said = f"{_qualified(type(error))}: {_exception_text(error)}"
+        return clipped(f"Traceback (most recent call last):\n{stood}{said}\n")
+
+
+def _stood(frames: Iterable[Tuple[FrameType, int]]) -> str:
+    return clipped(task_traceback.of_place(frames, own=_OWN))
+
+
+def _qualified(cls: type) -> str:
+    return (
+        cls.__qualname__
+        if cls.__module__ == "builtins"
+        else f"{cls.__module__}.{cls.__qualname__}"
+    )
+
+
+def _exception_text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its str() raised {type(broken).__name__}>"
+
+
+def clipped(text: str) -> str:
+    """`text` in a length that leaves room in the answer, its head and tail kept."""
+    kept = Clipped(_SAID // 2, _SAID // 2)
+    kept.add(_clean(text).encode())
+    return kept.text()
+
+
+def _clean(text: str) -> str:
+    """`text` without lone surrogates, which UTF-8 cannot carry."""
+    return text.encode("utf-8", "backslashreplace").decode()

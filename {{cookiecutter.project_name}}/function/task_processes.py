@@ -1,0 +1,462 @@
+"""The parent's hold on the processes of an environment: servers, the spare, the task's own.
+
+Processes ─┬─ root  (Server)  never imports anything
+           ├─ warm  (Server)  a branch of the root; imports what electrons need; replaced
+           │                  when it is lost, hangs, or an import left threads in it
+           └─ spare (Child)   forked ahead from the warm server
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
+
+import task_channel as channels
+import task_child
+import task_modules
+import task_server
+from task_streams import Stream
+
+_ANSWERS_WITHIN = 5.0  # seconds; an import may take as long as its task has
+_TIDIED_WITHIN = 30.0  # seconds; tasks may leave hundreds of thousands of files
+_STACKS = 100_000  # bytes
+_OWN = os.path.dirname(os.path.abspath(__file__))
+_PACKET = 96 * 1024  # bytes of a task that travel in one packet
+
+
+class EnvironmentFailed(Exception):
+    """This environment cannot run electrons; the message says what is wrong."""
+
+
+class ServerLost(Exception):
+    """A server has ended, or does not answer."""
+
+
+class Reply:
+    """A server's answer to an order, once it is there."""
+
+    message: Optional[Dict[str, Any]] = None
+
+
+class Server:
+    """The parent's end of one fork server's channel."""
+
+    def __init__(self, control: socket.socket, pid: int) -> None:
+        self.control, self.pid = control, pid
+        self.ended: Dict[int, Dict[str, Any]] = {}  # what was told of processes that ended
+        self.unfinished: Set[int] = set()  # processes of tasks that may have left something
+        self._awaited: Deque[Reply] = deque()
+
+    def order(self, message: Dict[str, Any], fds: Iterable[int] = ()) -> Reply:
+        """Send an order; its answer comes later.
+
+        Raises:
+            ServerLost: if the server has ended.
+        """
+        reply = Reply()
+        try:
+            channels.send(self.control, message, list(fds))
+        except channels.Closed as error:
+            raise ServerLost from error
+        self._awaited.append(reply)
+        return reply
+
+    def take(self) -> None:
+        """Read one message; it blocks when there is none.
+
+        Raises:
+            ServerLost: if the server has ended, or is silent for too long.
+        """
+        try:
+            message, _ = channels.receive(self.control)
+        except (channels.Closed, OSError) as error:
+            raise ServerLost from error
+        if "ended" in message:
+            self.ended[message["ended"]] = message
+        elif "tidied" in message:
+            self.unfinished.discard(message["tidied"])
+            self.ended.pop(message["tidied"], None)
+        else:
+            self._awaited.popleft().message = message
+
+    def answer(self, reply: Reply, seconds: float = _ANSWERS_WITHIN) -> Dict[str, Any]:
+        """Wait for an answer.
+
+        Raises:
+            ServerLost: if there is none within `seconds`.
+            EnvironmentFailed: if the server could not do it.
+        """
+        until = time.monotonic() + seconds
+        while reply.message is None:
+            self.control.settimeout(max(0.001, until - time.monotonic()))
+            self.take()
+        if "error" in reply.message:
+            raise EnvironmentFailed(f"no process can be started: {reply.message['error']}")
+        return reply.message
+
+    def finish(self, seconds: float) -> None:
+        """Wait until nothing is left of the tasks before.
+
+        Raises:
+            ServerLost: if that takes longer than `seconds`.
+        """
+        until = time.monotonic() + seconds
+        while self.unfinished:
+            self.control.settimeout(max(0.001, until - time.monotonic()))
+            self.take()
+
+    def wait_for_end_of(self, pid: int, seconds: float) -> None:
+        """Wait until nothing is left of a server that this one has forked.
+
+        Raises:
+            ServerLost: if that takes longer than `seconds`.
+        """
+        until = time.monotonic() + seconds
+        self.unfinished.add(pid)
+        while pid in self.unfinished:
+            self.control.settimeout(max(0.001, until - time.monotonic()))
+            self.take()
+
+    def end(self) -> None:
+        """Let go of the server: it ends, with all that it has forked."""
+        self.control.close()
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGCONT)  # an electron may have stopped it
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Child:
+    """A process for one task, and the parent's ends of all that connects them."""
+
+    def __init__(self, server: Server, number: int, folder: str) -> None:
+        self.server, self.folder = server, folder
+        self.stdout, self.stderr = Stream(), Stream()
+        self.answer, self.stacks = channels.memory_file(folder), channels.memory_file(folder)
+        self.channel, theirs = channels.pair()
+        writers = self.stdout.writer, self.stderr.writer
+        fds = theirs.fileno(), *writers, self.answer, self.stacks
+        try:
+            self._forked = server.order({"do": "fork", "number": number}, fds)
+        finally:
+            theirs.close()
+            for fd in writers:
+                os.close(fd)
+
+    @property
+    def pid(self) -> int:
+        """The process's id; it blocks until there is one.
+
+        Raises:
+            ServerLost, EnvironmentFailed: if there is none.
+        """
+        return int(self.server.answer(self._forked)["pid"])
+
+    @property
+    def end(self) -> Optional[Dict[str, Any]]:
+        """What the server told of its end; None while it runs."""
+        reply = self._forked.message
+        return self.server.ended.get(reply["pid"]) if reply and "pid" in reply else None
+
+    def send(self, body: "Body", order: bytes) -> None:
+        """Hand the task over.
+
+        Raises:
+            channels.Closed: if the process has ended before.
+        """
+        head, packet = body.closed(order)
+        self.server.unfinished.add(self.pid)
+        channels.send(self.channel, head, [body.memory] if body.memory is not None else [])
+        if packet:
+            try:
+                self.channel.sendall(packet)
+            except ConnectionError as error:
+                raise channels.Closed from error
+
+    def interrupt(self) -> None:
+        """Ask the process to end its task."""
+        with contextlib.suppress(channels.Closed, OSError):
+            # Said as well, so that a signal of the task's own ends nothing.
+            self.channel.setblocking(False)
+            channels.send(self.channel, {"stop": True})
+        self.signal(task_child.INTERRUPT)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process, if it has not ended."""
+        if self.end is None:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, number)
+
+    def said(self) -> Optional[Dict[str, Any]]:
+        """What the process says; empty if it says nothing, None if it never will."""
+        self.channel.setblocking(False)
+        try:
+            message, _ = channels.receive(self.channel)
+            return message if isinstance(message, dict) else {}
+        except BlockingIOError:
+            return {}
+        except (channels.Closed, OSError, ValueError):
+            return None
+
+    def stacks_text(self) -> str:
+        """What faulthandler wrote: where each thread was when the process crashed, or resisted."""
+        size = os.fstat(self.stacks).st_size
+        text = channels.read_at(self.stacks, min(size, _STACKS), 0).decode("utf-8", "replace")
+        lines, ours = [], False
+        for line in text.splitlines(keepends=True):
+            # The innermost frame comes first, so that this project's own are the last ones.
+            ours = line.startswith("  ") and (ours or f'File "{_OWN}/task_' in line)
+            lines += [] if ours else [line]
+        return "".join(lines)
+
+    def close(self) -> None:
+        """Close the parent's ends; a process that was not needed ends by that."""
+        self.channel.close()
+        for stream in (self.stdout, self.stderr):
+            stream.close()
+        for fd in (self.answer, self.stacks):
+            os.close(fd)
+
+
+class Body:
+    """The bytes of a task's parts on their way to its process."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._pieces: List[bytes] = []
+        self._size = 0
+        self.memory: Optional[int] = None
+
+    def add(self, data: bytes) -> List[Any]:
+        """Take `data` in; the part that it is from now on."""
+        self._pieces.append(data)
+        self._size += len(data)
+        return [task_child.PACKET, self._size - len(data), len(data)]
+
+    def in_memory(self) -> int:
+        """The descriptor of a file in memory, for what is too large for the cache."""
+        if self.memory is None:
+            self.memory = channels.memory_file(self._folder)
+        return self.memory
+
+    def closed(self, order: bytes) -> Any:
+        """The head and the packet with all that was added, and with the order."""
+        part = self.add(order)
+        packet = b"".join(self._pieces)
+        if self._size <= _PACKET:
+            return {"order": part, "packet": self._size, "size": 0}, packet
+        base = os.lseek(self.in_memory(), 0, os.SEEK_END)
+        channels.write_all(self.in_memory(), packet)
+        return {"order": part, "base": base, "size": self._size}, b""
+
+    def close(self) -> None:
+        """Close the file in memory."""
+        if self.memory is not None:
+            os.close(self.memory)
+
+
+class Processes:
+    """The servers and the spare of one environment. Not for use by several threads.
+
+    Args:
+        settings: of the environment.
+
+    Raises:
+        OSError: if there can be no process.
+    """
+
+    def __init__(self, settings: task_server.Settings) -> None:
+        self._settings = settings
+        self._root = _rooted(settings)
+        self._warm: Optional[Server] = None
+        self._spare: Optional[Child] = None
+        self._number = 0
+        self._image: Optional[FrozenSet[str]] = None
+        self._asked: Set[str] = set()  # names that were looked at
+        self._wanted: List[str] = []  # modules that a warm server holds
+        self._barred: Set[str] = set()  # modules that leave threads behind, or never end
+        self._learning: Optional[Reply] = None
+        self._lesson: List[str] = []  # what it is about
+        self.fork_ahead()
+
+    def take(self, names: Set[str], hidden: FrozenSet[str], seconds: float) -> Child:
+        """A process for a task that needs the modules `names`.
+
+        Args:
+            names: strings that may be modules of the image; others are left out.
+            hidden: top-level modules that the task has in another version than the image.
+            seconds: how long imports may take.
+
+        Raises:
+            EnvironmentFailed: if there can be no process any more.
+        """
+        try:
+            self._finish()
+            self._learned(seconds)
+            self._import(self._new(names, hidden), seconds)
+            if hidden & {name.partition(".")[0] for name in self._wanted}:
+                return self._forked(self._root)
+            if self._spare is None:
+                self.fork_ahead()
+            assert self._spare is not None
+            taken, self._spare = self._spare, None
+            try:
+                _ = taken.pid
+            except ServerLost:
+                taken.close()
+                self._replace()
+                taken = self._forked(self._warm_server())
+            return taken
+        except ServerLost as lost:
+            raise EnvironmentFailed("its fork server has ended") from lost
+
+    def bare(self) -> Child:
+        """A process that nothing was imported into.
+
+        Raises:
+            EnvironmentFailed: if there can be no process any more.
+        """
+        try:
+            self._finish()
+            return self._forked(self._root)
+        except ServerLost as lost:
+            raise EnvironmentFailed("its fork server has ended") from lost
+
+    def fork_ahead(self) -> None:
+        """Have a spare made, without waiting for it."""
+        if self._spare is None:
+            with contextlib.suppress(ServerLost):
+                self._spare = self._child(self._warm_server())
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Have modules that an electron imported warm for the next one, without waiting."""
+        fresh = [x for x in names if x not in self._asked and not self._is_barred(x)]
+        if fresh and self._warm is not None:
+            self._asked.update(fresh)
+            self._wanted += fresh
+            self._drop_spare()
+            with contextlib.suppress(ServerLost):
+                self._learning = self._warm.order({"do": "import", "names": fresh})
+                self._lesson = fresh
+            self.fork_ahead()
+
+    def lost(self, server: Server) -> None:
+        """A server does not answer: replace it.
+
+        Raises:
+            EnvironmentFailed: if it is the root, which nothing can replace.
+        """
+        if server is self._root:
+            raise EnvironmentFailed("an electron, or the system, has ended its fork server")
+        self._replace()
+
+    def _finish(self) -> None:
+        self._root.finish(_TIDIED_WITHIN)
+        if self._warm is not None:
+            try:
+                self._warm.finish(_TIDIED_WITHIN)
+            except ServerLost:
+                self._replace()
+
+    # -- imports ------------------------------------------------------------------------------
+
+    def _new(self, names: Set[str], hidden: FrozenSet[str]) -> List[str]:
+        if self._image is None:
+            self._image = task_modules.of_image(self._settings.path)
+        fresh = []
+        for name in sorted(names - self._asked):
+            top = name.partition(".")[0]
+            if top in self._image and top not in hidden and not self._is_barred(name):
+                fresh.append(name)
+        return fresh
+
+    def _is_barred(self, name: str) -> bool:
+        return any(name == x or name.startswith(f"{x}.") for x in self._barred)
+
+    def _import(self, names: List[str], seconds: float) -> None:
+        if not names:
+            return
+        self._drop_spare()
+        self._asked.update(names)
+        self._wanted += names
+        server = self._warm_server()
+        try:
+            self._settled(server.answer(server.order({"do": "import", "names": names}), seconds))
+        except ServerLost:
+            self._bar(names)
+
+    def _learned(self, seconds: float) -> None:
+        """Take the answer to what `learn` asked for."""
+        asked, self._learning = self._learning, None
+        if asked is None or self._warm is None:
+            return
+        try:
+            self._settled(self._warm.answer(asked, seconds))
+        except ServerLost:
+            self._bar(self._lesson)
+
+    def _settled(self, answer: Dict[str, Any]) -> None:
+        if answer["threads"]:
+            self._bar([answer["threads"]])
+
+    def _bar(self, names: List[str]) -> None:
+        """Leave modules to the children: a server that imports them cannot fork any more."""
+        self._barred.update(names)
+        self._replace()
+
+    def _replace(self) -> None:
+        """Have a new warm server, with the modules that do no harm."""
+        self._drop_spare()
+        if self._warm is not None:
+            self._warm.end()
+            self._root.wait_for_end_of(self._warm.pid, _TIDIED_WITHIN)
+            self._warm = None
+        self._wanted = [x for x in self._wanted if not self._is_barred(x)]
+        if self._wanted:
+            server = self._warm_server()
+            reply = server.order({"do": "import", "names": self._wanted})
+            with contextlib.suppress(ServerLost):
+                self._settled(server.answer(reply, 60))
+
+    # -- processes ----------------------------------------------------------------------------
+
+    def _warm_server(self) -> Server:
+        if self._warm is None:
+            ours, theirs = channels.pair()
+            answer = self._root.answer(self._root.order({"do": "branch"}, [theirs.fileno()]))
+            theirs.close()
+            self._warm = Server(ours, answer["pid"])
+        return self._warm
+
+    def _child(self, server: Server) -> Child:
+        self._number += 1
+        return Child(server, self._number, self._settings.folder)
+
+    def _forked(self, server: Server) -> Child:
+        made = self._child(server)
+        _ = made.pid
+        return made
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+
+def _rooted(settings: task_server.Settings) -> Server:
+    for name in ("home", "tasks", "blobs", "packages"):
+        os.makedirs(os.path.join(settings.folder, name), mode=0o700)
+    ours, theirs = channels.pair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            task_server.become_root(theirs, settings)
+        finally:
+            os._exit(1)
+    theirs.close()
+    return Server(ours, pid)
