@@ -39,6 +39,10 @@ _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 _OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
 # In the name of Covalent's function that DepsPip runs.
 _PIP = "apply_pip_deps"
+# The log's line that the template's metric FailedElectrons counts. A cancelled electron was wanted
+# so; one that did not run, for reasons of this environment's, is sent again.
+_FAILED_ELECTRON = "An electron failed"
+_NO_FAILED_ELECTRON = (wire.CANCELLED, wire.STORAGE_BUSY, wire.ENVIRONMENT)
 
 
 class _Failed(Exception):
@@ -164,6 +168,9 @@ class _Invocation:
                 self.child.close()
 
     def _answered(self, fields: Dict[str, Any]) -> Dict[str, Any]:
+        failure = fields.get("failure")
+        if failure is not None and failure.kind not in _NO_FAILED_ELECTRON:
+            guard.log(f"{_FAILED_ELECTRON}: {failure.kind}")
         if self.child is not None:
             fields.update(stdout=self.child.stdout.text, stderr=self.child.stderr.text)
         answer = _response(
