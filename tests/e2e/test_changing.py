@@ -332,11 +332,7 @@ def test_alarms_boundary_and_path(site: Site, deployed: dict[str, str]) -> None:
     (metric,) = site.client("logs").describe_metric_filters(logGroupName=f"/aws/lambda/{name}")[
         "metricFilters"
     ]
-    line = "[covalent] An electron failed: exception"
-    found = site.client("logs").test_metric_filter(
-        filterPattern=metric["filterPattern"], logEventMessages=[line, "An electron failed"]
-    )["matches"]
-    assert [each["eventMessage"] for each in found] == [line]
+    assert metric["filterPattern"] == '"[covalent] An electron failed"'
 
 
 def test_two_people(
