@@ -123,6 +123,17 @@ def test_exception_keeps_type_message_traceback_and_cause(function: Function) ->
     assert failure.traceback.count(f'File "{__file__}", line ') == 2
 
 
+def test_log_tells_of_a_failed_electron(function: Function) -> None:
+    """One line of the log says that an electron failed, for a metric to count; none of one that
+    did not."""
+    line = "[covalent] An electron failed: exception\n"
+    before = function.log.count(line)
+    function.call(lambda: None)
+    assert function.log.count(line) == before
+    function.call(lambda: 1 / 0)
+    assert function.log.count(line) == before + 1
+
+
 def test_traceback_of_a_group_names_the_files(function: Function) -> None:
     """What an exception group holds is told with files and lines, as the group itself."""
     group = getattr(builtins, "ExceptionGroup", None)

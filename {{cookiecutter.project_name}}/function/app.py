@@ -42,6 +42,10 @@ _OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
 _ENVIRONMENT = os.urandom(6).hex()  # names this environment in what is told of its use
 # In the name of Covalent's function that DepsPip runs.
 _PIP = "apply_pip_deps"
+# The log's line that the template's metric FailedElectrons counts. A cancelled electron was wanted
+# so; one that did not run, for reasons of this environment's, is sent again.
+_FAILED_ELECTRON = "An electron failed"
+_NO_FAILED_ELECTRON = (wire.CANCELLED, wire.STORAGE_BUSY, wire.ENVIRONMENT)
 
 
 class _Failed(Exception):
@@ -167,6 +171,9 @@ class _Invocation:
                 self.child.close()
 
     def _answered(self, fields: Dict[str, Any]) -> Dict[str, Any]:
+        failure = fields.get("failure")
+        if failure is not None and failure.kind not in _NO_FAILED_ELECTRON:
+            guard.log(f"{_FAILED_ELECTRON}: {failure.kind}")
         if self.child is not None and self.task.split is None:
             fields.update(stdout=self.child.stdout.text, stderr=self.child.stderr.text)
         answer = _response(
