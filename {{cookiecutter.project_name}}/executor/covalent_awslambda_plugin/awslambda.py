@@ -8,6 +8,7 @@ methods import it when they need it, which a script that only writes workflows n
 """
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from .running import Terms
 
 T = TypeVar("T")
+
+# Set by a sandbox, in which a package gets into the function in another way.
+_ADD_PACKAGE = "COVALENT_LAMBDA_ADD_PACKAGE"
 
 EXECUTOR_PLUGIN_NAME = "AWSLambdaExecutor"
 executor_plugin_name = EXECUTOR_PLUGIN_NAME  # the public plugin's spelling
@@ -413,6 +417,7 @@ class AWSLambdaExecutor(RemoteExecutor):
             function=self.function_name,
             bucket=self.data_bucket,
             origins={name: str(origin) for name, origin in origins.items()},
+            add_package=os.environ.get(_ADD_PACKAGE, ""),
             deploy_option=deploy_option(origins["function_name"].environment),
         )
 

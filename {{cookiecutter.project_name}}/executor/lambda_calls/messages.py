@@ -348,15 +348,17 @@ def of_failure(
     call: str,
     function: str,
     limits: Mapping[str, float],
+    add_package: str = "",
 ) -> LambdaCallError:
     """The error for a failure that the function itself reported.
 
     Args:
+        add_package: how a package gets into this function; empty: as into any project's.
         call: what a call is for its caller ("call", "electron").
         limits: the executor's own limits in seconds, by the name of their argument.
     """
     remote = {"type": failure.type, "traceback": failure.traceback}
-    remote["hint"] = hint(failure, usage)
+    remote["hint"] = hint(failure, usage, add_package)
     if failure.kind == wire.DEADLINE:
         return _stopped(usage, call, function, limits, remote)
     said = failure.message
@@ -517,10 +519,8 @@ _CARRY_FILE = (
     "(Neither helps with an import inside the electron's own body: move it to the top.)"
 )
 # What is installed here is a package; what is not may be anybody's file.
-_PACKAGE_FIRST = f"{_LACKS}Please {_ADD_PACKAGE}."
-_FILE_FIRST = (
-    f"{_LACKS}If it is a file of your own, {_CARRY_FILE} If it is a package, {_ADD_PACKAGE}."
-)
+_PACKAGE_FIRST = f"{_LACKS}Please {{add}}."
+_FILE_FIRST = f"{_LACKS}If it is a file of your own, {_CARRY_FILE} If it is a package, {{add}}."
 _OWN_IN_MAIN = (
     "{name!r} is defined in your script in a way that is pickled by its name only (a function "
     "wrapped by functools.lru_cache, a NewType, a class made by a call, or the like), and the "
@@ -540,12 +540,13 @@ _NAME_IN_MAIN = re.compile(r"Can't get attribute '([^']+)' on <module '__main__'
 _NO_MODULE = re.compile(r"No module named '([^']+)'")
 
 
-def hint(failure: wire.Failure, usage: wire.Usage) -> str:
+def hint(failure: wire.Failure, usage: wire.Usage, add_package: str = "") -> str:
     """The next step that fits a failure, if there is one."""
     missing = _NO_MODULE.search(failure.message)
     if missing and "ModuleNotFoundError" in (failure.type, failure.message.partition(":")[0]):
         name = missing[1].partition(".")[0]
-        return (_PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST).format(name=name)
+        text = _PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST
+        return text.format(name=name, add=add_package or _ADD_PACKAGE)
     by_name = _NAME_IN_MAIN.search(failure.message)
     if by_name:
         return _OWN_IN_MAIN.format(name=by_name[1])

@@ -198,6 +198,7 @@ class Run:
                 call=self._noun,
                 function=function,
                 limits=self._limits.by_name(),
+                add_package=self._session.target.add_package,
             )
         if response.spread is not None:
             return await self._spread(attempt, response, response.spread)
