@@ -31,6 +31,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import psutil
+
 from benchmarks.endpoint import INVOCATIONS, S3
 from benchmarks.endpoint import Endpoint as Objects
 from benchmarks.endpoint import Environment as Connection

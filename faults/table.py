@@ -438,7 +438,7 @@ _SKEWED = "Signature expired: 20261126T120000Z is now earlier than 20261126T1300
 _WHO: tuple[Fault, ...] = (
     Fault(
         "credentials have expired",
-        "CredentialsError",
+        ("ConfigurationError", "CredentialsError"),
         NEVER,
         "They are read again, once; then the error says which, and how to renew them.",
         _invoke(toxics.ANSWER, times=None, status=403, code="ExpiredTokenException"),
@@ -463,9 +463,7 @@ _WHO: tuple[Fault, ...] = (
         "ConfigurationError",
         NEVER,
         "The error says by how much.",
-        _s3(
-            toxics.ANSWER, "PUT", "/blobs/", times=None, status=403, code="RequestTimeTooSkewed"
-        ),
+        _s3(toxics.ANSWER, "PUT", "/blobs/", times=None, status=403, code="RequestTimeTooSkewed"),
         terms=_LARGE,
         by="clock is off",
     ),

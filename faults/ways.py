@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import cloudpickle
 from covalent._shared_files.exceptions import TaskCancelledError
+from covalent._shared_files.logger import app_log
 from covalent._workflow.transportable_object import TransportableObject
 from covalent.executor.utils.wrappers import wrapper_fn
 from covalent_awslambda_plugin.awslambda import AWSLambdaExecutor
@@ -105,23 +109,52 @@ class Terms:
             "function_name": FUNCTION,
             "s3_bucket_name": BUCKET,
             "region": "us-east-1",
-            "endpoint_url": self.url,
+            "profile": profile(self.url),
             "timeout": self.timeout,
             "retries": self.retries,
             **(self.arguments or {}),
         }
 
 
+_PROFILE = """
+[profile {name}]
+endpoint_url = {url}
+region = us-east-1
+aws_access_key_id = {key}
+aws_secret_access_key = test
+"""
+_writing = threading.Lock()
+
+
+def profile(url: str, key: str = "test") -> str:
+    """The AWS profile by which both services are reached at `url`, with the key `key`.
+
+    `endpoint_url=` of the executor is that of Lambda alone; rows that run side by side need doors
+    of their own for S3 too.
+    """
+    name = "door-" + url.rpartition(":")[2]
+    path = Path(os.environ["AWS_CONFIG_FILE"])
+    with _writing:
+        found = path.read_text() if path.exists() else ""
+        if f"[profile {name}]" not in found:
+            changed = path.with_suffix(".new")
+            changed.write_text(found + _PROFILE.format(name=name, url=url, key=key))
+            changed.replace(path)
+    return name
+
+
 @contextmanager
 def surroundings(home: str) -> Iterator[None]:
-    """Keys for the stand-in, no other setting of this machine's, and shorter waiting."""
+    """No setting of this machine's, shorter waiting, and a log of errors alone."""
     variables = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.path.join(home, "no-config"),
+        "AWS_CONFIG_FILE": os.path.join(home, "aws-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": os.path.join(home, "no-credentials"),
     }
+    level = app_log.level
     with contextlib.ExitStack() as stack:
+        stack.callback(app_log.setLevel, level)
+        app_log.setLevel(logging.ERROR)
         stack.enter_context(patch.dict(os.environ, variables))
         for name, seconds in _SHORTER.items():
             stack.enter_context(patch.object(attempts, name, seconds))

@@ -9,7 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 
-def worked(number: int, ledger: str, seconds: float = 0.0, data: bytes = b"", size: int = 0) -> object:
+def worked(
+    number: int, ledger: str, seconds: float = 0.0, data: bytes = b"", size: int = 0
+) -> object:
     """Note that call `number` runs, take some time, and return what only it returns."""
     import os
     import time

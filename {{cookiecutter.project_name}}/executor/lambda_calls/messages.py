@@ -4,7 +4,6 @@ Each says what happened to what, the likely cause, and what to do next. `ALL` is
 failures in docs/executor.md, which a test compares.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -320,12 +319,24 @@ ENVIRONMENT_ENDED = Message(
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
+STOCK_IMAGE = Message(
+    "calls of a pool or a fan-out, on Covalent's stock image",
+    CannotAnswerError,
+    "Function {function} runs Covalent's stock image, which knows single electrons only; nothing "
+    "ran. Build and deploy the function of this project (sam build && sam deploy).",
+)
 NOT_UNDERSTOOD = Message(
     "function or executor is older",
     CannotAnswerError,
     "Function {function} answered what the executor does not understand ({said}): {payload!r}. "
     "The {call} may have run. Is it built from this project, at the same version as the "
     "executor? (sam build && sam deploy; pip install ./executor)",
+)
+DEFECT = Message(
+    "a defect of the executor's",
+    OutcomeUnknownError,
+    "The executor met what it does not expect ({said}). The {call} {ran}. Please report this with "
+    "the traceback.",
 )
 NOT_OURS = Message(
     "an answer to another request",
@@ -503,6 +514,19 @@ def clock(error: Any) -> LambdaCallError:
     return CLOCK(seconds=f" by {abs(off):.0f} s, {way} of AWS's", said=said)
 
 
+def defect(error: Exception, *, call: str, sent: bool) -> LambdaCallError:
+    """The error for what nobody has foreseen, whether or not the call was sent by then."""
+    from traceback import format_exception
+
+    return DEFECT(
+        call=call,
+        ran="may have run" if sent else "did not run",
+        type=f"{type(error).__module__}.{type(error).__qualname__}",
+        said=f"{type(error).__name__}: {error}",
+        traceback="".join(format_exception(error)),
+    )
+
+
 # -- hints ---------------------------------------------------------------------------------------
 
 _LACKS = "The function's image lacks the module {name!r}. "
@@ -570,7 +594,7 @@ def _is_installed(module: str) -> bool:
 
 def _as_dict(payload: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(payload)
-    except ValueError:
+        answer = wire.loads(payload)
+    except wire.EnvelopeError:
         return {}
     return answer if isinstance(answer, dict) else {}

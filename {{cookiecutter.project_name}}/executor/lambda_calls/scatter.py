@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 
 from . import messages, usage, wire
-from .attempt import Attempt, Limits
+from .attempt import Attempt, Limits, StockImage
 from .call import Packed, Shared
 from .cancellation import Cancellation
 from .errors import (
@@ -257,6 +257,8 @@ class Scatter:
     async def _send(self, sending: "_Sending", queue: "_Queue") -> None:
         try:
             await self._sent(sending, queue)
+        except Exception as error:  # no defect of ours may leave a call without an ending
+            self._fail(sending, messages.defect(error, call=self._noun, sent=True))
         finally:
             queue.under_way -= 1
             self._sendings.discard(sending)
@@ -286,9 +288,11 @@ class Scatter:
             )
             endings, begun = await self._endings(attempt, response)
         except (LambdaCallError, CallCancelled) as error:
-            for task in sending.tasks:
-                self._settle(sending, task, Ending(error=error))
-            return
+            return self._fail(sending, error)
+        except wire.EnvelopeError as error:
+            return self._fail(sending, self._not_understood(error))
+        except StockImage:
+            return self._fail(sending, messages.STOCK_IMAGE(function=self._function))
         finally:
             await attempt.clean_up()
         self._note(sending, queue, response, attempt.log_tail, endings)
@@ -315,7 +319,7 @@ class Scatter:
             result = await attempt.fetch(result)
         values: dict[int, dict[str, object]] = {}
         begun: set[int] = set()
-        for frame in wire.read_frames(wire.decode(result or "")):
+        for frame in wire.frames_of(result or ""):
             found = values.setdefault(frame.number, {})
             if frame.kind == wire.BEGUN:
                 begun.add(frame.number)
@@ -359,12 +363,20 @@ class Scatter:
             self._queue(unbegun[0].shared).tasks.extendleft(reversed(unbegun))
 
     def _missing(self) -> Ending:
-        function, said = self._session.target.function, "a call of the batch has no ending"
-        return Ending(
-            error=messages.NOT_UNDERSTOOD(
-                call=self._noun, function=function, said=said, payload=b""
-            )
+        return Ending(error=self._not_understood("a call of the batch has no ending"))
+
+    def _not_understood(self, said: object) -> LambdaCallError:
+        return messages.NOT_UNDERSTOOD(
+            call=self._noun, function=self._function, said=said, payload=b""
         )
+
+    def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
+        for task in sending.tasks:
+            self._settle(sending, task, Ending(error=error))
+
+    @property
+    def _function(self) -> str:
+        return self._session.target.function
 
     def _settle(self, sending: "_Sending", task: Task, ending: Ending) -> None:
         """Settle a call, or have it tried again."""
