@@ -113,7 +113,7 @@ def _judged(
 
 
 def class_of(error: BaseException) -> str:
-    """The core's name of an error's class; of a fan-out's item, that which its text begins with."""
+    """The core's name of an error's class; a fan-out's item begins its text with it."""
     for kind in type(error).__mro__:
         if kind.__module__ == "lambda_calls.errors":
             return kind.__name__

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,9 @@ _TOGETHER: Mapping[str, int] = {"executor": 1000, "fan-out": 200, "pool": 1000, 
 _LARGE_EACH = 200  # one call of so many has an argument that travels through S3
 _LARGE = 5_000_000  # bytes
 _ENVIRONMENTS = 24
-_TIMEOUT = 30.0
+_TIMEOUT = 20.0  # seconds
+_AT_A_TIME = 6  # electrons and pools
+_judging = threading.Lock()
 
 _HTML = {"raw": "<html>Bad Gateway</html>"}
 # Faults of the way to Lambda and of Lambda itself; each is as likely as the others.
@@ -176,44 +179,41 @@ def run(
     lab.empty()
     made = broken(share, kills)
     function = [x for x in made if x.service == "s3"]
+    names = [way] if way else list(_SHARES)
+    storm.ways = {name: Way() for name in names}
+    before = held()
     with (
         lab.door(made, seed=seed, concurrency=_ENVIRONMENTS) as door,
         lab.function(function, seed=f"{seed} function"),
         _away_at_times(door),
+        ThreadPoolExecutor(_AT_A_TIME) as threads,
     ):
-        for name, part in _SHARES.items():
-            if way in ("", name):
-                count = calls if way else max(1, round(calls * part))
-                storm.ways[name] = _through(lab, name, door, count, storm)
+        jobs = [
+            threads.submit(_some, lab, name, door, numbers, data, storm)
+            for name in names
+            for numbers, data in _parted(name, calls if way else round(calls * _SHARES[name]))
+        ]
+        for job in jobs:
+            job.result()
         storm.state = door.state()
         storm.left = door.objects()
+    storm.leaks = left_since(before)
     return storm
 
 
-def _through(lab: Lab, name: str, door: Door, count: int, storm: Storm) -> Way:
-    found = Way()
-    began = time.monotonic()
-    for start in range(0, count, _TOGETHER[name]):
-        numbers = range(start, min(count, start + _TOGETHER[name]))
-        before = held()
-        for numbers, data in _parted(numbers):
-            if numbers:
-                _some(lab, name, door, numbers, data, storm, found)
-        storm.leaks += [f"{name}: {x}" for x in left_since(before)]
-    found.seconds = time.monotonic() - began
-    return found
+def _parted(name: str, count: int) -> Iterator[tuple[list[int], bytes]]:
+    """The calls of one way, in parts that share an electron or a pool; some with a large
+    argument."""
+    small = [n for n in range(count) if n % _LARGE_EACH]
+    for start in range(0, len(small), _TOGETHER[name]):
+        yield small[start : start + _TOGETHER[name]], b""
+    large = [n for n in range(count) if not n % _LARGE_EACH]
+    if large:
+        yield large, os.urandom(_LARGE)
 
 
-def _parted(numbers: range) -> Iterator[tuple[list[int], bytes]]:
-    """The calls with small arguments, and those with a large one."""
-    yield [n for n in numbers if n % _LARGE_EACH], b""
-    yield [n for n in numbers if not n % _LARGE_EACH], os.urandom(_LARGE)
-
-
-def _some(
-    lab: Lab, name: str, door: Door, numbers: list[int], data: bytes, storm: Storm, way: Way
-) -> None:
-    ledger = work.Ledger(lab.folder / f"storm-{time.monotonic_ns()}")
+def _some(lab: Lab, name: str, door: Door, numbers: list[int], data: bytes, storm: Storm) -> None:
+    ledger = work.Ledger(lab.folder / f"storm-{time.monotonic_ns()}-{numbers[0]}-{len(data)}")
     terms = Terms(
         door.url,
         ledger.path,
@@ -222,8 +222,12 @@ def _some(
         data=data,
         name=f"storm-{name}-{numbers[0]}",
     )
+    began = time.monotonic()
     settled = WAYS[name](terms, numbers)
-    _judge(way, numbers, settled, ledger.begun(), terms)
+    way = storm.ways[name]
+    with _judging:
+        way.seconds = max(way.seconds, time.monotonic() - began)
+        _judge(way, numbers, settled, ledger.begun(), terms)
 
 
 def _judge(

@@ -157,14 +157,6 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         "The second one is not taken: an answer names its request.",
         _invoke(toxics.DUPLICATED),
     ),
-    Fault(
-        "one byte of the answer is another one",
-        (RESULT, "CannotAnswerError", _UNKNOWN, "CallFailedError"),
-        ONCE,
-        "TLS notices it on AWS, and the connection breaks. Without TLS, as here, what no longer is "
-        "an envelope is refused; a changed result is not noticed.",
-        _invoke(toxics.CORRUPTED),
-    ),
 )
 
 _ENVIRONMENT_KILLED = "Lambda says that the environment was killed, so the call may have run."
@@ -398,7 +390,7 @@ _FUNCTIONS: tuple[Fault, ...] = (
     ),
     Fault(
         "S3 slows the function's reads down for longer than `timeout`",
-        "UnreachableError",
+        ("UnreachableError", "ResourceLimitError"),
         NEVER,
         "The error says what S3 said, and that the call did not run.",
         function=_s3(toxics.ANSWER, "GET", "/blobs/", times=None, **_S3_FAILS),

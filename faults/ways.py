@@ -151,10 +151,10 @@ def surroundings(home: str) -> Iterator[None]:
         "AWS_CONFIG_FILE": os.path.join(home, "aws-config"),
         "AWS_SHARED_CREDENTIALS_FILE": os.path.join(home, "no-credentials"),
     }
-    level = app_log.level
     with contextlib.ExitStack() as stack:
-        stack.callback(app_log.setLevel, level)
-        app_log.setLevel(logging.ERROR)
+        for log in (app_log, logging.getLogger("lambda_calls")):
+            stack.callback(log.setLevel, log.level)
+            log.setLevel(logging.ERROR)
         stack.enter_context(patch.dict(os.environ, variables))
         for name, seconds in _SHORTER.items():
             stack.enter_context(patch.object(attempts, name, seconds))

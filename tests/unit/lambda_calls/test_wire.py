@@ -149,5 +149,5 @@ def test_what_was_raised_is_data() -> None:
     raised = wire.Raised(type="ValueError", message="3 rows", traceback="…", exception=None)
     assert wire.Raised.from_bytes(raised.to_bytes()) == raised
     for data in (b"[]", b"{}", b"no json", b'{"surprise": 1}'):
-        with pytest.raises(wire.EnvelopeError, match="what a call raised|no JSON"):
+        with pytest.raises(wire.EnvelopeError, match=r"what a call raised|no JSON"):
             wire.Raised.from_bytes(data)

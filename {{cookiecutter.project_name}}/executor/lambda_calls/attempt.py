@@ -104,6 +104,7 @@ class Attempt:
         self._deadline = self._born + limits.timeout
         self._key = ""  # seals what the function leaves in S3; another one for each sending
         self.sent = False  # if True, the call may be running
+        self.waited = 0.0  # seconds before it was sent
         self.log_tail = ""  # the end of the invocation's log, as AWS wrote it
         self._ended = self._stopping = self._kept = False
         self._objects: set[str] = set()  # what of ours the bucket may hold
@@ -293,7 +294,7 @@ class Attempt:
             limit=limit,
             blobs=blobs,
         )
-        self.sent = True
+        self.sent, self.waited = True, time.monotonic() - self._born
         try:
             with self._session.process.at_exit.doing(self._mark_cancelled):
                 return await self._awaited(request.to_json().encode(), limit)

@@ -98,7 +98,7 @@ OWN_LIMIT = Message(
     "the executor's `timeout` or `time_limit`",
     ResourceLimitError,
     "The {call} was stopped after {seconds:.1f} s in function {function}: it reached the "
-    "executor's {name}={limit:g}. Raise that, or split the {call}.",
+    "executor's {name}={limit:g}{waited}. Raise that, or split the {call}.",
 )
 FUNCTION_TIMEOUT = Message(
     "the function's own Timeout",
@@ -359,17 +359,19 @@ def of_failure(
     call: str,
     function: str,
     limits: Mapping[str, float],
+    waited: float = 0.0,
 ) -> LambdaCallError:
     """The error for a failure that the function itself reported.
 
     Args:
         call: what a call is for its caller ("call", "electron").
         limits: the executor's own limits in seconds, by the name of their argument.
+        waited: seconds before it was sent, which count for `timeout`.
     """
     remote = {"type": failure.type, "traceback": failure.traceback}
     remote["hint"] = hint(failure, usage)
     if failure.kind == wire.DEADLINE:
-        return _stopped(usage, call, function, limits, remote)
+        return _stopped(usage, call, function, limits, waited, remote)
     said = failure.message
     if failure.kind in wire.DID_NOT_RUN:
         return REJECTED(said=said, **remote)
@@ -382,13 +384,20 @@ def of_failure(
 
 
 def _stopped(
-    usage: wire.Usage, call: str, function: str, limits: Mapping[str, float], remote: Any
+    usage: wire.Usage,
+    call: str,
+    function: str,
+    limits: Mapping[str, float],
+    waited: float,
+    remote: Any,
 ) -> LambdaCallError:
     """Name the limit that was reached: the executor's, or else the function's."""
-    name, limit = min(limits.items(), key=lambda item: item[1])
+    before = {"timeout": waited}
+    name, limit = min(limits.items(), key=lambda item: item[1] - before.get(item[0], 0.0))
     values = {"call": call, "function": function, "seconds": usage.duration, **remote}
-    if usage.duration >= limit - 0.5:
-        return OWN_LIMIT(name=name, limit=limit, **values)
+    if usage.duration >= limit - before.get(name, 0.0) - 0.5:
+        had = f", {waited:.1f} s of which it waited to be sent" if name in before else ""
+        return OWN_LIMIT(name=name, limit=limit, waited=had if waited >= 0.5 else "", **values)
     return FUNCTION_TIMEOUT(**values)
 
 

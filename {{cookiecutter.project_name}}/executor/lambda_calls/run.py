@@ -204,6 +204,7 @@ class Run:
                 call=self._noun,
                 function=function,
                 limits=self._limits.by_name(),
+                waited=attempt.waited,
             )
         if response.spread is not None:
             return await self._spread(attempt, response, response.spread)

@@ -296,7 +296,7 @@ class Scatter:
         finally:
             await attempt.clean_up()
         self._note(sending, queue, response, attempt.log_tail, endings)
-        self._settle_all(sending, response, endings, begun)
+        self._settle_all(sending, response, endings, begun, attempt.waited)
 
     @staticmethod
     async def _told(attempt: Attempt) -> bool:
@@ -339,6 +339,7 @@ class Scatter:
         response: wire.Response,
         endings: dict[int, Ending],
         begun: set[int],
+        waited: float,
     ) -> None:
         failure = response.failure
         failed: Ending | None = None
@@ -347,7 +348,12 @@ class Scatter:
         elif failure:
             function, limits = self._session.target.function, self._policy.limits.by_name()
             error = messages.of_failure(
-                failure, response.usage, call=self._noun, function=function, limits=limits
+                failure,
+                response.usage,
+                call=self._noun,
+                function=function,
+                limits=limits,
+                waited=waited,
             )
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
         died = failure is not None and failure.kind not in wire.DID_NOT_RUN

@@ -104,7 +104,8 @@ class Process:
         return Objects(self.clients, target.account, target.bucket or "", target.origins)
 
     def close(self) -> None:
-        """Give back what it holds; sessions end with their loops."""
+        """Give back what it holds, in the bucket too; sessions end with their loops."""
+        self.at_exit.run()
         self.at_exit.close()
         self.transfers.close()
         self.requests.close()
