@@ -53,6 +53,9 @@ def main() -> int:
 def _tell(found: Any) -> None:
     for name, way in found.ways.items():
         print(f"{name}: {way.calls} calls, {dict(way.ends)}, {way.seconds:.0f} s")
+        for kind, said in way.said.items():
+            for words, count in said.most_common(4):
+                print(f"    {count} {kind}: {words}")
     fired = sum(found.state["fired"]) + sum(found.state["function_fired"])
     print(
         f"retries={found.retries}: {fired} faults, {found.state['killed']} environments killed, "

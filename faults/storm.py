@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ _TOGETHER: Mapping[str, int] = {"executor": 1000, "fan-out": 200, "pool": 1000, 
 _LARGE_EACH = 200  # one call of so many has an argument that travels through S3
 _LARGE = 5_000_000  # bytes
 _ENVIRONMENTS = 24
-_TIMEOUT = 20.0  # seconds
+_TIMEOUT = 60.0  # seconds
 _AT_A_TIME = 6  # electrons and pools
 _judging = threading.Lock()
 
@@ -99,6 +100,7 @@ class Way:
         calls: how many there were.
         ends: how many ended how: with a result, or by class of error.
         lost, hung, twice, wrong, untyped: numbers of calls for which a promise was broken.
+        said: how often which sentence was said, by class.
         ran_twice: how many ran more than once where retries allow it.
         seconds: that all of it took.
     """
@@ -110,6 +112,7 @@ class Way:
     twice: list[int] = field(default_factory=list)
     wrong: list[int] = field(default_factory=list)
     untyped: list[str] = field(default_factory=list)
+    said: dict[str, Counter[str]] = field(default_factory=dict)
     ran_twice: int = 0
     seconds: float = 0.0
 
@@ -185,7 +188,6 @@ def run(
     with (
         lab.door(made, seed=seed, concurrency=_ENVIRONMENTS) as door,
         lab.function(function, seed=f"{seed} function"),
-        _away_at_times(door),
         ThreadPoolExecutor(_AT_A_TIME) as threads,
     ):
         jobs = [
@@ -241,7 +243,10 @@ def _judge(
     way.lost += sorted(set(numbers) - {x.number for x in settled if x.times == 1})
     limit = (terms.retries + 1) * (terms.timeout + SLACK)
     for one in settled:
-        way.ends[RESULT if one.error is None else class_of(one.error)] += 1
+        kind = RESULT if one.error is None else class_of(one.error)
+        way.ends[kind] += 1
+        if one.error is not None:
+            way.said.setdefault(kind, Counter())[_gist(one.error)] += 1
         if one.seconds > limit or isinstance(one.error, TimeoutError):
             way.hung.append(one.number)
         if one.error is None and one.value != work.expected(one.number, terms.data):
@@ -254,6 +259,12 @@ def _judge(
         way.twice += again
 
 
+def _gist(error: BaseException) -> str:
+    """The beginning of what an error says, without its names and numbers."""
+    words = re.sub(r"\d+", "n", str(error).partition("\n")[0])
+    return re.sub(r"(s3://|call |electron )\S+", r"\1…", words)[:160]
+
+
 def _is_typed(one: Settled) -> bool:
     """Whether a failure is explained; a fan-out's member is a RuntimeError that begins with the
     name of the class, since whoever opens it may lack the project's classes."""
@@ -261,25 +272,6 @@ def _is_typed(one: Settled) -> bool:
     return one.is_typed or (
         type(one.error) is RuntimeError and named != "RuntimeError" and len(str(one.error)) > 20
     )
-
-
-class _away_at_times:
-    """Has the door refuse connections for a moment, every few seconds, while the body runs."""
-
-    def __init__(self, door: Door) -> None:
-        self._door, self._ended = door, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(7.0):
-            self._door.away(0.3)
 
 
 def held() -> tuple[set[int | None], set[str]]:

@@ -24,7 +24,7 @@ from covalent._workflow.transportable_object import TransportableObject
 from covalent.executor.utils.wrappers import wrapper_fn
 from covalent_awslambda_plugin.awslambda import AWSLambdaExecutor
 from covalent_awslambda_plugin.server import server
-from lambda_calls import LambdaPoolExecutor, fan_out
+from lambda_calls import LambdaPoolExecutor, blobs, fan_out
 from lambda_calls import attempt as attempts
 from lambda_calls.errors import LambdaCallError
 
@@ -46,6 +46,7 @@ _SHORTER = {
     "_FETCHES_FOR": 8.0,
     "_GIVING_UP": 3.0,
 }
+_LINGER = 0.5  # seconds that a shared argument outlives its last call
 # Seconds that a call may take beyond its `timeout` until it is settled: the grace, one request
 # that is being made, and a busy machine.
 SLACK = 30.0
@@ -158,6 +159,7 @@ def surroundings(home: str) -> Iterator[None]:
         stack.enter_context(patch.dict(os.environ, variables))
         for name, seconds in _SHORTER.items():
             stack.enter_context(patch.object(attempts, name, seconds))
+        stack.enter_context(patch.object(blobs, "_LINGER", _LINGER))
         try:
             yield
         finally:
@@ -182,7 +184,10 @@ def executor(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
         return Settled(number, value, seconds=time.monotonic() - began)
 
     async def every() -> list[Settled]:
-        return list(await asyncio.gather(*map(one, numbers)))
+        settled = list(await asyncio.gather(*map(one, numbers)))
+        # A server's loop goes on, and deletes shared arguments once nobody has asked for them.
+        await asyncio.sleep(10 * _LINGER if terms.data else 0)
+        return settled
 
     return asyncio.run(every())
 
@@ -198,7 +203,10 @@ def fanned_out(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
         objects = [TransportableObject(x) for x in arguments]
         metadata = {"dispatch_id": terms.name, "node_id": 0}
         job = made.run(_electron(marked), objects, {}, metadata)
-        return await asyncio.wait_for(job, _deadline(terms))
+        try:
+            return await asyncio.wait_for(job, _deadline(terms))
+        finally:
+            await asyncio.sleep(10 * _LINGER if terms.data else 0)
 
     try:
         values = asyncio.run(run()).get_deserialized()
