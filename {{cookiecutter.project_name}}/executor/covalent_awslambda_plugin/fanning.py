@@ -208,6 +208,9 @@ def _member(ending: Ending) -> bytes:
     raised = ending.raised
     if raised is not None and raised.exception is not None:
         return wire.decode(raised.exception)
-    said = f"{raised.type}: {raised.message}\n{raised.traceback}" if raised else str(ending.error)
+    error = ending.error
+    said = f"{type(error).__name__}: {error}"
+    if raised is not None:
+        said = f"{raised.type}: {raised.message}\n{raised.traceback}"
     # A class that whoever opens the result has, whatever is installed there.
     return pickle.dumps(RuntimeError(said))

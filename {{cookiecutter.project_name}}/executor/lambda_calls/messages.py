@@ -4,7 +4,6 @@ Each says what happened to what, the likely cause, and what to do next. `ALL` is
 failures in docs/executor.md, which a test compares.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ OWN_LIMIT = Message(
     "the executor's `timeout` or `time_limit`",
     ResourceLimitError,
     "The {call} was stopped after {seconds:.1f} s in function {function}: it reached the "
-    "executor's {name}={limit:g}. Raise that, or split the {call}.",
+    "executor's {name}={limit:g}{waited}. Raise that, or split the {call}.",
 )
 FUNCTION_TIMEOUT = Message(
     "the function's own Timeout",
@@ -320,12 +319,24 @@ ENVIRONMENT_ENDED = Message(
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
+STOCK_IMAGE = Message(
+    "calls of a pool or a fan-out, on Covalent's stock image",
+    CannotAnswerError,
+    "Function {function} runs Covalent's stock image, which knows single electrons only; nothing "
+    "ran. Build and deploy the function of this project (sam build && sam deploy).",
+)
 NOT_UNDERSTOOD = Message(
     "function or executor is older",
     CannotAnswerError,
     "Function {function} answered what the executor does not understand ({said}): {payload!r}. "
     "The {call} may have run. Is it built from this project, at the same version as the "
     "executor? (sam build && sam deploy; pip install ./executor)",
+)
+DEFECT = Message(
+    "a defect of the executor's",
+    OutcomeUnknownError,
+    "The executor met what it does not expect ({said}). The {call} {ran}. Please report this with "
+    "the traceback.",
 )
 NOT_OURS = Message(
     "an answer to another request",
@@ -349,6 +360,7 @@ def of_failure(
     function: str,
     limits: Mapping[str, float],
     add_package: str = "",
+    waited: float = 0.0,
 ) -> LambdaCallError:
     """The error for a failure that the function itself reported.
 
@@ -356,11 +368,12 @@ def of_failure(
         add_package: how a package gets into this function; empty: as into any project's.
         call: what a call is for its caller ("call", "electron").
         limits: the executor's own limits in seconds, by the name of their argument.
+        waited: seconds before it was sent, which count for `timeout`.
     """
     remote = {"type": failure.type, "traceback": failure.traceback}
     remote["hint"] = hint(failure, usage, add_package)
     if failure.kind == wire.DEADLINE:
-        return _stopped(usage, call, function, limits, remote)
+        return _stopped(usage, call, function, limits, waited, remote)
     said = failure.message
     if failure.kind in wire.DID_NOT_RUN:
         return REJECTED(said=said, **remote)
@@ -373,13 +386,20 @@ def of_failure(
 
 
 def _stopped(
-    usage: wire.Usage, call: str, function: str, limits: Mapping[str, float], remote: Any
+    usage: wire.Usage,
+    call: str,
+    function: str,
+    limits: Mapping[str, float],
+    waited: float,
+    remote: Any,
 ) -> LambdaCallError:
     """Name the limit that was reached: the executor's, or else the function's."""
-    name, limit = min(limits.items(), key=lambda item: item[1])
+    before = {"timeout": waited}
+    name, limit = min(limits.items(), key=lambda item: item[1] - before.get(item[0], 0.0))
     values = {"call": call, "function": function, "seconds": usage.duration, **remote}
-    if usage.duration >= limit - 0.5:
-        return OWN_LIMIT(name=name, limit=limit, **values)
+    if usage.duration >= limit - before.get(name, 0.0) - 0.5:
+        had = f", {waited:.1f} s of which it waited to be sent" if name in before else ""
+        return OWN_LIMIT(name=name, limit=limit, waited=had if waited >= 0.5 else "", **values)
     return FUNCTION_TIMEOUT(**values)
 
 
@@ -505,6 +525,19 @@ def clock(error: Any) -> LambdaCallError:
     return CLOCK(seconds=f" by {abs(off):.0f} s, {way} of AWS's", said=said)
 
 
+def defect(error: Exception, *, call: str, sent: bool) -> LambdaCallError:
+    """The error for what nobody has foreseen, whether or not the call was sent by then."""
+    from traceback import format_exception
+
+    return DEFECT(
+        call=call,
+        ran="may have run" if sent else "did not run",
+        type=f"{type(error).__module__}.{type(error).__qualname__}",
+        said=f"{type(error).__name__}: {error}",
+        traceback="".join(format_exception(error)),
+    )
+
+
 # -- hints ---------------------------------------------------------------------------------------
 
 _LACKS = "The function's image lacks the module {name!r}. "
@@ -571,7 +604,7 @@ def _is_installed(module: str) -> bool:
 
 def _as_dict(payload: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(payload)
-    except ValueError:
+        answer = wire.loads(payload)
+    except wire.EnvelopeError:
         return {}
     return answer if isinstance(answer, dict) else {}

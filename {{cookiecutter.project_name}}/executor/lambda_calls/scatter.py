@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from statistics import quantiles
 
 from . import messages, usage, wire
-from .attempt import Attempt, Limits
+from .attempt import Attempt, Limits, StockImage
 from .call import Packed, Shared
 from .cancellation import Cancellation
 from .errors import (
@@ -257,6 +257,8 @@ class Scatter:
     async def _send(self, sending: "_Sending", queue: "_Queue") -> None:
         try:
             await self._sent(sending, queue)
+        except Exception as error:  # no defect of ours may leave a call without an ending
+            self._fail(sending, messages.defect(error, call=self._noun, sent=True))
         finally:
             queue.under_way -= 1
             self._sendings.discard(sending)
@@ -286,13 +288,15 @@ class Scatter:
             )
             endings, begun = await self._endings(attempt, response)
         except (LambdaCallError, CallCancelled) as error:
-            for task in sending.tasks:
-                self._settle(sending, task, Ending(error=error))
-            return
+            return self._fail(sending, error)
+        except wire.EnvelopeError as error:
+            return self._fail(sending, self._not_understood(error))
+        except StockImage:
+            return self._fail(sending, messages.STOCK_IMAGE(function=self._function))
         finally:
             await attempt.clean_up()
         self._note(sending, queue, response, attempt.log_tail, endings)
-        self._settle_all(sending, response, endings, begun)
+        self._settle_all(sending, response, endings, begun, attempt.waited)
 
     @staticmethod
     async def _told(attempt: Attempt) -> bool:
@@ -315,7 +319,7 @@ class Scatter:
             result = await attempt.fetch(result)
         values: dict[int, dict[str, object]] = {}
         begun: set[int] = set()
-        for frame in wire.read_frames(wire.decode(result or "")):
+        for frame in wire.frames_of(result or ""):
             found = values.setdefault(frame.number, {})
             if frame.kind == wire.BEGUN:
                 begun.add(frame.number)
@@ -335,6 +339,7 @@ class Scatter:
         response: wire.Response,
         endings: dict[int, Ending],
         begun: set[int],
+        waited: float,
     ) -> None:
         failure = response.failure
         failed: Ending | None = None
@@ -343,7 +348,12 @@ class Scatter:
         elif failure:
             function, limits = self._session.target.function, self._policy.limits.by_name()
             error = messages.of_failure(
-                failure, response.usage, call=self._noun, function=function, limits=limits
+                failure,
+                response.usage,
+                call=self._noun,
+                function=function,
+                limits=limits,
+                waited=waited,
             )
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
         died = failure is not None and failure.kind not in wire.DID_NOT_RUN
@@ -359,12 +369,20 @@ class Scatter:
             self._queue(unbegun[0].shared).tasks.extendleft(reversed(unbegun))
 
     def _missing(self) -> Ending:
-        function, said = self._session.target.function, "a call of the batch has no ending"
-        return Ending(
-            error=messages.NOT_UNDERSTOOD(
-                call=self._noun, function=function, said=said, payload=b""
-            )
+        return Ending(error=self._not_understood("a call of the batch has no ending"))
+
+    def _not_understood(self, said: object) -> LambdaCallError:
+        return messages.NOT_UNDERSTOOD(
+            call=self._noun, function=self._function, said=said, payload=b""
         )
+
+    def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
+        for task in sending.tasks:
+            self._settle(sending, task, Ending(error=error))
+
+    @property
+    def _function(self) -> str:
+        return self._session.target.function
 
     def _settle(self, sending: "_Sending", task: Task, ending: Ending) -> None:
         """Settle a call, or have it tried again."""
