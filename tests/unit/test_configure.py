@@ -205,5 +205,5 @@ def test_a_covalent_conf_that_cannot_be_used(project: Path, broken: str) -> None
         covalent_conf().write_text(broken)
     done = run("configure", cwd=project)
     assert done.returncode == 1
-    assert "covalent.conf could not be written" in done.stderr
+    assert "covalent.conf could not be used" in done.stderr
     assert done.stderr.count("\n") == 1

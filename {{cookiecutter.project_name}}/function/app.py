@@ -546,7 +546,7 @@ def _packages() -> Dict[str, str]:
     """The versions of all packages in the image, by their names as they spell them."""
     from importlib.metadata import distributions
 
-    found = {}
+    found: Dict[str, str] = {}
     for package in distributions():
         found.setdefault(package.metadata["Name"], package.version)  # the first one is imported
     return found
