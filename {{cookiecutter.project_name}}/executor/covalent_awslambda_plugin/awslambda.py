@@ -188,6 +188,21 @@ class AWSLambdaExecutor(RemoteExecutor):
         shown = ("function_name", "s3_bucket_name", "region", "profile")
         return f"AWSLambdaExecutor({', '.join(f'{x}={getattr(self, x)!r}' for x in shown)})"
 
+    def _repr_html_(self) -> str:
+        from lambda_calls import html
+        from lambda_calls.settings import Origin
+
+        named = [
+            (name, getattr(self, name) or "–", Origin.from_dict(self.origins[name]))
+            for name in _NAMES
+        ]
+        options = [
+            (name, getattr(self, name), "") for name in ("timeout", "time_limit", "retries")
+        ]
+        carried = "modules beside the script" if self.carry is None else ", ".join(self.carry)
+        rows = [*named, *options, ("carry", carried or "nothing", "")]
+        return html.table("AWSLambdaExecutor", ("setting", "value", "from"), rows)
+
     @property
     def data_bucket(self) -> str | None:
         """The bucket for arguments and results; None if nobody named one.

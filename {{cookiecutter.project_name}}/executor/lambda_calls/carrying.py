@@ -41,12 +41,17 @@ def carry(modules: Iterable[str | ModuleType] | None) -> list[str]:
 def beside_the_script() -> list[ModuleType]:
     """The imported modules and packages in the folder where Python looks for a script's own."""
     folder = _folder_of_script()
-    found = [
+    found = modules_in(folder)
+    return found if found and not _is_installed(folder) else []
+
+
+def modules_in(folder: str) -> list[ModuleType]:
+    """The imported modules and packages that a folder holds."""
+    return [
         module
         for name, module in list(sys.modules.items())
         if "." not in name and name not in _NEVER and _lies_in(module, folder)
     ]
-    return found if found and not _is_installed(folder) else []
 
 
 def _folder_of_script() -> str:
@@ -56,7 +61,7 @@ def _folder_of_script() -> str:
     try:
         if file is None:
             return os.getcwd()
-        folder = os.path.dirname(os.path.abspath(file))
+        folder = os.path.dirname(os.path.abspath(str(file)))
     except OSError:  # the working directory is gone
         return ""
     spec = getattr(main, "__spec__", None)  # there is one after `python -m package.module`

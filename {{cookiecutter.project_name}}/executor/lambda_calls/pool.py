@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from . import carrying, wire
+from . import carrying, html, wire
 from .attempt import Limits
 from .aws.clients import Account
 from .call import Shared
@@ -291,6 +291,10 @@ class LambdaPoolExecutor(Executor):
 
     def __repr__(self) -> str:
         return f"LambdaPoolExecutor({self._engine.target.function!r}, {self._stats.summary})"
+
+    def _repr_html_(self) -> str:
+        shown = html.of_target("LambdaPoolExecutor", self._engine.target)
+        return shown + self._stats._repr_html_()
 
     # -- calls on their way ----------------------------------------------------------------------
 

@@ -160,8 +160,7 @@ def _object(s3: Any, bucket: str, found: Any) -> Leftover:
 def _images(settings: Settings, options: argparse.Namespace) -> Iterator[Leftover]:
     """Images that the function does not run, less the newest ones."""
     account, function = names.account(settings), settings.function_name.value
-    with aws.refusals_worded(f"function {function}", "lambda:GetFunction"):
-        code = aws.client(account, "lambda").get_function(FunctionName=function)["Code"]
+    code = _code(aws.client(account, "lambda"), function)
     uri = re.fullmatch(r"[^/]+/(?P<repository>.+?)(?::[^@/]+)?(?:@.+)?", code.get("ImageUri", ""))
     if uri is None:  # no image: `sam local`'s or the sandbox's worker
         return
@@ -169,6 +168,16 @@ def _images(settings: Settings, options: argparse.Namespace) -> Iterator[Leftove
     ecr, repository = aws.client(account, "ecr"), uri["repository"]
     for image in _unused(_described(ecr, repository), used)[_KEPT_IMAGES:]:
         yield _image(ecr, repository, image)
+
+
+def _code(client: Any, function: str) -> dict[str, str]:
+    """Where the function's code is; empty if there is no function."""
+    with aws.refusals_worded(f"function {function}", "lambda:GetFunction"):
+        try:
+            found: dict[str, str] = client.get_function(FunctionName=function)["Code"]
+            return found
+        except client.exceptions.ResourceNotFoundException:
+            return {}
 
 
 def _described(ecr: Any, repository: str) -> list[Any]:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lambda_calls import wire
+from lambda_calls import carrying, wire
 
 from .errors import CommandError
 from .output import Output
@@ -74,17 +74,16 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
 def _imported(path: Path) -> Any:
     """The script as a module, whose functions travel with the event."""
-    import cloudpickle
-
     if not path.is_file():
         raise CommandError(f"There is no script {path}.")
     name = path.stem
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise CommandError(f"{path} is no Python script: its name does not end in .py.")
     module = importlib.util.module_from_spec(spec)
     # What stands beside a script is found there when it runs, and so it is here.
-    sys.path.insert(0, str(path.resolve().parent))
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -92,7 +91,7 @@ def _imported(path: Path) -> Any:
         raise CommandError(
             f"{path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    cloudpickle.register_pickle_by_value(module)
+    carrying.carry(carrying.modules_in(folder))  # itself among them
     return module
 
 

@@ -209,7 +209,8 @@ def _chosen(dispatch: Dispatch, electron: str | None) -> dict[int, str]:
         if electron is None or electron in (str(node.number), node.name)
     }
     if not found and electron is not None:
-        there = ", ".join(sorted({node.name for node in dispatch.electrons()}))
+        own = {node.name for node in dispatch.electrons() if not node.name.startswith(":")}
+        there = ", ".join(sorted(own))
         raise CommandError(f"Dispatch {dispatch.id} has no electron {electron!r}; it has {there}.")
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import toml
 
-EXECUTOR = Path(__file__).parents[2] / "{{cookiecutter.project_name}}" / "executor"
+EXECUTOR = Path(__file__).parents[4] / "{{cookiecutter.project_name}}" / "executor"
 SAMCONFIG = """\
 version = 0.1
 [default.global.parameters]
