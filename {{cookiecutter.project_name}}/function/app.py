@@ -94,7 +94,7 @@ class Environment:
         cold, self._cold = self._cold, False
         started = time.monotonic()
         if wire.is_envelope(event) and event.get("ping"):
-            return _ping(context)
+            return _ping(event, context)
         try:
             request = _request_of(event)
         except (ValueError, TypeError, AttributeError) as error:
@@ -103,6 +103,8 @@ class Environment:
             named = event.get("task_id") if isinstance(event, dict) else ""
             task_id = named if isinstance(named, str) else ""
             return _response(context, started, cold, task_id, 0, failure=failure).to_json()
+        # By this line a call's output is found in the log while it runs.
+        guard.log(f"{wire.RUNS}{request.task_id}")
         return _Invocation(self, request, context, started, cold).answer()
 
     def running(self) -> Processes:
@@ -536,8 +538,8 @@ def _decoded(part: str) -> bytes:
         raise _Failed(wire.PROTOCOL_DIFFERS, message) from error
 
 
-def _ping(context: Any) -> Dict[str, Any]:
-    return {
+def _ping(event: Mapping[str, Any], context: Any) -> Dict[str, Any]:
+    answer = {
         wire.MARK: wire.PROTOCOL,
         "status": "ok",
         "python": platform.python_version(),
@@ -547,6 +549,19 @@ def _ping(context: Any) -> Dict[str, Any]:
         "architecture": platform.machine(),
         "memory_mb": int(context.memory_limit_in_mb),
     }
+    if event.get("packages"):
+        answer["packages"] = _packages()
+    return answer
+
+
+def _packages() -> Dict[str, str]:
+    """The versions of all packages in the image, by their names as they spell them."""
+    from importlib.metadata import distributions
+
+    found: Dict[str, str] = {}
+    for package in distributions():
+        found.setdefault(package.metadata["Name"], package.version)  # the first one is imported
+    return found
 
 
 def _version(package: str) -> Optional[str]:

@@ -237,6 +237,18 @@ BUCKET_NEEDED = Message(
     "The {call} needs a bucket: an argument of {size} bytes does not fit into an invocation. "
     "Name one with s3_bucket_name=, or run where the project's samconfig.toml is found.",
 )
+NOT_CARRIED_UNKNOWN = Message(
+    "a module to be carried cannot be imported",
+    ConfigurationError,
+    "carry= names the module {name!r}, which cannot be imported here ({said}). Correct the name, "
+    "or make the executor where the module is found.",
+)
+NOT_CARRIED_COMPILED = Message(
+    "a module to be carried is compiled",
+    ConfigurationError,
+    "carry= names the module {name!r}, which is compiled: its code cannot travel. Add the package "
+    "that provides it to function/requirements.txt and run `sam build && sam deploy`.",
+)
 REFUSED = Message(
     "any other refusal of AWS's",
     LambdaCallError,
@@ -547,9 +559,9 @@ _ADD_PACKAGE = (
     "function"
 )
 _CARRY_FILE = (
-    "import it at the top of your script and let it travel with the electron: deps_module={name} "
-    "in ct.electron(...), or cloudpickle.register_pickle_by_value({name}) before you dispatch. "
-    "(Neither helps with an import inside the electron's own body: move it to the top.)"
+    "import it at the top of your script, not inside the electron: modules beside the script "
+    "travel with the calls then, and carry=[{name!r}] of the executor names one from elsewhere. "
+    '(Nothing travels where the executor is named by a text only, as in executor="awslambda".)'
 )
 # What is installed here is a package; what is not may be anybody's file.
 _PACKAGE_FIRST = f"{_LACKS}Please {{add}}."

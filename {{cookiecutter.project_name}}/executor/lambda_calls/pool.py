@@ -21,9 +21,10 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
-from . import wire
+from . import carrying, html, wire
 from .attempt import Limits
 from .aws.clients import Account
 from .call import Shared
@@ -75,6 +76,7 @@ class LambdaPoolExecutor(Executor):
         speculate: whether a straggler is sent a second time; its calls may run twice.
         progress: whether to show a bar (needs the package tqdm).
         prices: US dollars, where they differ from `lambda_calls.usage.PRICES`.
+        carry: modules that travel with the calls; None: those beside the script (see `carrying`).
 
     Raises:
         ConfigurationError: if samconfig.toml cannot be used.
@@ -104,6 +106,7 @@ class LambdaPoolExecutor(Executor):
         speculate: bool = False,
         progress: bool = False,
         prices: Mapping[str, float] | None = None,
+        carry: "Iterable[str | ModuleType] | None" = None,
     ) -> None:
         for name, value in (("max_workers", max_workers), ("per_invocation", per_invocation)):
             if value is not None and value <= 0:
@@ -128,6 +131,7 @@ class LambdaPoolExecutor(Executor):
             config_env=config_env,
             endpoint_url=endpoint_url or "",
         )
+        carrying.carry(carry)
         # Dask asks for this.
         self._max_workers = max_workers or 1000
         self._setup = None if initializer is None else (initializer, tuple(initargs))
@@ -287,6 +291,10 @@ class LambdaPoolExecutor(Executor):
 
     def __repr__(self) -> str:
         return f"LambdaPoolExecutor({self._engine.target.function!r}, {self._stats.summary})"
+
+    def _repr_html_(self) -> str:
+        shown = html.of_target("LambdaPoolExecutor", self._engine.target)
+        return shown + self._stats._repr_html_()
 
     # -- calls on their way ----------------------------------------------------------------------
 

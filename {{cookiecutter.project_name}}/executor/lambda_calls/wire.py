@@ -55,6 +55,9 @@ RUNNING, OUTCOME, RESULT, RESULT_TEXT = "running", "outcome", "result", "result-
 # that the executor knows that the call runs, and in the end its answer as OUTCOME.
 CANCEL, REPORT = "cancel", "report"
 
+# Begins the line that the function writes to its log before a call, followed by the `task_id`.
+RUNS = "runs "
+
 # A task that ran this many seconds leaves its answer in S3 as well: an idle connection may have
 # been dropped by then (NAT gateways do so after 350 s), and the work must not be lost.
 LEAVE_OUTCOME_AFTER = 20.0
