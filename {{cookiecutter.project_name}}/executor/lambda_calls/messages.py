@@ -320,6 +320,12 @@ ENVIRONMENT_ENDED = Message(
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
+STOCK_IMAGE = Message(
+    "a {call} of a pool on Covalent's stock image",
+    ConfigurationError,
+    "Function {function} runs Covalent's stock image, which takes one electron at a time through "
+    "S3. A pool needs a function of this project: sam build && sam deploy.",
+)
 NOT_UNDERSTOOD = Message(
     "function or executor is older",
     CannotAnswerError,
