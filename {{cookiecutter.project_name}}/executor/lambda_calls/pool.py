@@ -601,16 +601,19 @@ class _InOrder(_Flow):
     def values(self) -> Iterator[Any]:
         try:
             while self._futures:
-                value = self._value(self._futures[0], self._left())
-                self._futures.popleft()  # the result is the caller's alone
-                self._under_way -= 1
                 self._fill()
-                yield value
-                del value
+                yield self._next()  # no name here: the result is the caller's alone
             self._raise_if_failed()
         finally:
             for future in self._futures:
                 future.cancel()
+
+    def _next(self) -> Any:
+        try:
+            return self._value(self._futures[0], self._left())
+        finally:
+            self._futures.popleft()
+            self._under_way -= 1
 
 
 class _AsTheyCome(_Flow):
@@ -628,22 +631,22 @@ class _AsTheyCome(_Flow):
     def values(self) -> Iterator[Any]:
         try:
             while self._futures:
-                left = self._left()
-                try:
-                    future = self._done.get(timeout=None if left is None else max(0.0, left))
-                except Empty:
-                    raise FuturesTimeoutError from None
-                self._futures.discard(future)
-                self._under_way -= 1
                 self._fill()
-                value = self._value(future, None)
-                del future
-                yield value
-                del value
+                yield self._next()  # no name here: the result is the caller's alone
             self._raise_if_failed()
         finally:
             for future in self._futures:
                 future.cancel()
+
+    def _next(self) -> Any:
+        left = self._left()
+        try:
+            future = self._done.get(timeout=None if left is None else max(0.0, left))
+        except Empty:
+            raise FuturesTimeoutError from None
+        self._futures.discard(future)
+        self._under_way -= 1
+        return self._value(future, None)
 
 
 def _finish(pool: "weakref.ref[LambdaPoolExecutor]") -> None:

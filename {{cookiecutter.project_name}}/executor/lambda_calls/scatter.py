@@ -85,6 +85,20 @@ class Task:
     settled: bool = False
     sendings: "set[_Sending]" = field(default_factory=set)
 
+    def end(self, ending: Ending) -> None:
+        """Settle it, and let go of whoever waited: its request may be told of later."""
+        settle, self.settled = self.settle, True
+        self.settle, self.begins = _nobody_waits, _is_unwanted
+        settle(ending)
+
+
+def _nobody_waits(ending: Ending) -> None:
+    pass
+
+
+def _is_unwanted() -> bool:
+    return False
+
 
 @dataclass(frozen=True)
 class Invocation:
@@ -208,8 +222,7 @@ class Scatter:
         if timer is not None:
             timer.cancel()
         if not task.settled:
-            task.settled = True
-            task.settle(Ending(error=CallCancelled("cancelled before it was sent")))
+            task.end(Ending(error=CallCancelled("cancelled before it was sent")))
 
     def _queue(self, task: Task) -> "_Queue":
         queue = self._waiting.get(id(task.shared))
@@ -411,8 +424,7 @@ class Scatter:
             wait = min(_LONGEST_BACKOFF, self._policy.backoff * 2 ** (task.tries - 1))
             self._add_later(task, wait * random.uniform(0.5, 1.0))
             return
-        task.settled = True
-        task.settle(ending)
+        task.end(ending)
         for copy in elsewhere:
             if all(x.settled for x in copy.tasks):
                 copy.cancellation.request()
