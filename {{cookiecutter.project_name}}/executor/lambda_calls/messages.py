@@ -18,6 +18,7 @@ from .errors import (
     CannotAnswerError,
     ConfigurationError,
     CredentialsError,
+    InitializerFailedError,
     LambdaCallError,
     OutcomeUnknownError,
     ResourceLimitError,
@@ -320,6 +321,7 @@ ENVIRONMENT_ENDED = Message(
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
+SETUP_FAILED = Message("the initializer of a pool fails", InitializerFailedError, "{said}")
 STOCK_IMAGE = Message(
     "a {call} of a pool on Covalent's stock image",
     ConfigurationError,
@@ -366,6 +368,8 @@ def of_failure(
     if failure.kind == wire.DEADLINE:
         return _stopped(usage, call, function, limits, remote)
     said = failure.message
+    if failure.kind == wire.SETUP_FAILED:
+        return SETUP_FAILED(said=said, **remote)
     if failure.kind in wire.DID_NOT_RUN:
         return REJECTED(said=said, **remote)
     if failure.kind == wire.EXCEPTION:

@@ -31,7 +31,7 @@ from . import wire
 from .attempt import Limits
 from .aws.clients import Account
 from .call import Shared
-from .errors import CallCancelled, CallFailedError, ConfigurationError
+from .errors import CallCancelled, CallFailedError, ConfigurationError, LambdaCallError
 from .progress import Bar
 from .scatter import Ending, Policy, Scatter, Task
 from .session import Process, Target
@@ -66,7 +66,8 @@ class LambdaPoolExecutor(Executor):
     Args:
         max_workers: requests under way at a time; None: as many as Lambda takes.
         initializer: called once in each environment before its first call; what it leaves in its
-            process (a loaded model) is there for each call.
+            process (a loaded model) is there for each call. One that leaves threads or processes
+            behind is called before each request instead. If it fails, the pool is broken.
         initargs: its arguments.
         function_name, s3_bucket_name, credentials_file, profile, region, samconfig, config_env,
             endpoint_url: as those of `AWSLambdaExecutor`.
@@ -322,6 +323,9 @@ class LambdaPoolExecutor(Executor):
                 f"This pool was made in process {self._made_in}, of which this one is a fork: its "
                 "connections are not shared. Make a LambdaPoolExecutor in this process."
             )
+        broken = self._engine.broken
+        if broken is not None:
+            raise broken
         if self._shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
@@ -384,6 +388,11 @@ class _Engine:
         if not self._told:  # one wake-up for all that come before it is answered
             self._told = True
             loop.call_soon_threadsafe(self._take)
+
+    @property
+    def broken(self) -> LambdaCallError | None:
+        """Why no call can run any more; None if calls can."""
+        return None if self._scatter is None else self._scatter.broken
 
     def pending(self) -> "list[Future[Any]]":
         """The calls that are not settled yet."""

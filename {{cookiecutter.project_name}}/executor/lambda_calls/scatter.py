@@ -179,12 +179,15 @@ class Scatter:
         self._later: dict[Task, asyncio.TimerHandle] = {}  # until they are tried again
         self._durations: list[float] = []
         self._cancelled = False
+        self.broken: LambdaCallError | None = None  # why no call can run
         self._watching: asyncio.Task[None] | None = None
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Have calls run."""
         for task in tasks:
             self._queue(task).tasks.append(task)
+        if self.broken is not None:
+            self._break(self.broken)
         self._pump()
 
     def cancel(self, task: Task) -> bool:
@@ -215,6 +218,15 @@ class Scatter:
         """Wait until no request is under way."""
         while self._sendings:
             await asyncio.wait({x.job for x in self._sendings if x.job})
+
+    def _break(self, error: LambdaCallError) -> None:
+        """What waits would fail as well, one environment after the other."""
+        self.broken = self.broken or error
+        for queue in self._waiting.values():
+            while queue.tasks:
+                task = queue.tasks.popleft()
+                if not task.settled and (task.tries or task.begins()):
+                    task.end(Ending(error=error))
 
     def _drop(self, task: Task) -> None:
         """Settle a call that is not under way as cancelled."""
@@ -317,6 +329,8 @@ class Scatter:
             endings, begun = await self._endings(attempt, response)
         finally:
             await attempt.clean_up()
+        if response.failure and response.failure.kind == wire.SETUP_FAILED:
+            self._break(self._error_of(response))
         self._note(sending, queue, response, attempt.log_tail, endings)
         self._settle_all(sending, response, endings, begun)
 
@@ -385,10 +399,7 @@ class Scatter:
         if failure and failure.kind == wire.CANCELLED:
             failed = Ending(error=CallCancelled("cancelled while it ran"))
         elif failure:
-            function, limits = self._session.target.function, self._policy.limits.by_name()
-            error = messages.of_failure(
-                failure, response.usage, call=self._noun, function=function, limits=limits
-            )
+            error = self._error_of(response)
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
         unfit = failure is not None and failure.kind == wire.ENVIRONMENT
         unbegun: list[Task] = []
@@ -403,6 +414,16 @@ class Scatter:
                 self._settle(sending, task, failed or self._missing())
         if unbegun:
             self._queue(unbegun[0]).tasks.extendleft(reversed(unbegun))
+
+    def _error_of(self, response: wire.Response) -> LambdaCallError:
+        assert response.failure is not None
+        return messages.of_failure(
+            response.failure,
+            response.usage,
+            call=self._noun,
+            function=self._session.target.function,
+            limits=self._policy.limits.by_name(),
+        )
 
     def _missing(self) -> Ending:
         function, said = self._session.target.function, "a call of the batch has no ending"
