@@ -33,7 +33,7 @@ from .aws.clients import Account
 from .call import Shared
 from .errors import CallCancelled, CallFailedError, ConfigurationError, LambdaCallError
 from .progress import Bar
-from .scatter import Ending, Policy, Scatter, Task
+from .scatter import PARALLEL, Ending, Policy, Scatter, Task
 from .session import Process, Target
 from .settings import Origin, SettingsError, SettingsReader, deploy_option, given
 from .stats import Stats
@@ -133,8 +133,7 @@ class LambdaPoolExecutor(Executor):
             config_env=config_env,
             endpoint_url=endpoint_url or "",
         )
-        # Dask asks for this.
-        self._max_workers = max_workers or 1000
+        self._max_workers = max_workers or PARALLEL  # Dask asks for it by this name
         self._setup = None if initializer is None else (initializer, tuple(initargs))
         self._retries = retries
         self._stats = Stats(prices or {})
@@ -282,6 +281,11 @@ class LambdaPoolExecutor(Executor):
             future.cancel()
         self._engine.cancel_all()
         self._engine.close()
+
+    @property
+    def max_workers(self) -> int:
+        """Requests under way at a time, at the most."""
+        return self._max_workers
 
     def stats(self) -> Stats:
         """What the calls took so far."""

@@ -147,7 +147,7 @@ class Policy:
 
 
 # Requests at a time where nothing is said: what Lambda starts within ten seconds.
-_PARALLEL = 1000
+PARALLEL = 1000
 
 
 class Scatter:
@@ -239,7 +239,7 @@ class Scatter:
     def _queue(self, task: Task) -> "_Queue":
         queue = self._waiting.get(id(task.shared))
         if queue is None:
-            pace = Pace(task.size, self._policy.parallel or _PARALLEL)
+            pace = Pace(task.size, self._policy.parallel or PARALLEL)
             queue = self._waiting[id(task.shared)] = _Queue(task.shared, pace)
         return queue
 
@@ -249,7 +249,7 @@ class Scatter:
         """Send what may be sent now."""
         if self._cancelled:
             return
-        parallel = self._policy.parallel or _PARALLEL
+        parallel = self._policy.parallel or PARALLEL
         for key, queue in list(self._waiting.items()):
             while queue.tasks and len(self._sendings) < parallel:
                 tasks = self._next(queue)
