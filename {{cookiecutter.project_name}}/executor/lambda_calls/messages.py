@@ -17,6 +17,7 @@ from .errors import (
     CannotAnswerError,
     ConfigurationError,
     CredentialsError,
+    InitializerFailedError,
     LambdaCallError,
     OutcomeUnknownError,
     ResourceLimitError,
@@ -331,11 +332,12 @@ ENVIRONMENT_ENDED = Message(
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
+SETUP_FAILED = Message("the initializer of a pool fails", InitializerFailedError, "{said}")
 STOCK_IMAGE = Message(
-    "calls of a pool or a fan-out, on Covalent's stock image",
-    CannotAnswerError,
-    "Function {function} runs Covalent's stock image, which knows single electrons only; nothing "
-    "ran. Build and deploy the function of this project (sam build && sam deploy).",
+    "a {call} of a pool on Covalent's stock image",
+    ConfigurationError,
+    "Function {function} runs Covalent's stock image, which takes one electron at a time through "
+    "S3. A pool needs a function of this project: sam build && sam deploy.",
 )
 NOT_UNDERSTOOD = Message(
     "function or executor is older",
@@ -387,6 +389,8 @@ def of_failure(
     if failure.kind == wire.DEADLINE:
         return _stopped(usage, call, function, limits, waited, remote)
     said = failure.message
+    if failure.kind == wire.SETUP_FAILED:
+        return SETUP_FAILED(said=said, **remote)
     if failure.kind in wire.DID_NOT_RUN:
         return REJECTED(said=said, **remote)
     if failure.kind == wire.EXCEPTION:

@@ -268,7 +268,7 @@ class Batch:
         setup: a pickled `(function, args)`, called once in each environment before the first call;
             what it leaves in its process is there for each of them.
         before: hooks to run before the calls.
-        processes: how many calls run at a time.
+        processes: how many calls run at a time, each in a process that runs many.
     """
 
     task_id: str
@@ -443,6 +443,7 @@ STORAGE = "storage"  # S3 refused the function something
 STORAGE_BUSY = "storage-busy"  # S3 was slow or failed for now: the call may be sent again
 ENVIRONMENT = "environment"  # the function's environment is unfit (no process, no room in /tmp)
 CANNOT_LOAD = "cannot-load"  # the pickles ask for what the image lacks
+SETUP_FAILED = "setup-failed"  # what was to prepare the environment for a batch
 DID_NOT_RUN = frozenset(
     [
         PROTOCOL_DIFFERS,
@@ -453,6 +454,7 @@ DID_NOT_RUN = frozenset(
         STORAGE_BUSY,
         ENVIRONMENT,
         CANNOT_LOAD,
+        SETUP_FAILED,
     ]
 )
 # The electron ran, at least in part:
