@@ -33,8 +33,9 @@ def run() -> Benchmark:
         setup=(
             f"Trivial calls by `map`, {WORKERS} environments and as many workers, this machine's "
             f"cores shared with the endpoint and the handlers; {REPEATS} times after a short "
-            f"`map`; {ABREAST} where each call is a request. Packed: {COUNT:,} calls, of our pool with automatic chunks, of the local "
-            f"pools in chunks of 100. A request each: {SINGLE:,} calls of ours, {LITHOPS_SINGLE} "
+            f"`map`; {ABREAST} where each call is a request. Packed: {COUNT:,} calls, of our pool "
+            "with automatic chunks, of the local pools in chunks of 100."
+            f" A request each: {SINGLE:,} calls of ours, {LITHOPS_SINGLE} "
             "of `lithops.concurrent.futures` (one `map`, and the handler that was made lighter). "
             f"{AT_ONCE:,} calls at once: the endpoint gives, after the second, the answer that "
             "the handler once gave, so that the client is what is measured; ours and bare boto3 "

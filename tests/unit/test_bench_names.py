@@ -14,7 +14,8 @@ from template_paths import REPOSITORY
 from benchmarks import names
 
 LISTED = (
-    "latency, fanout, shared, payload, coldstart, warm, workflow, pool, study, import, scaffold"
+    "latency, fanout, shared, payload, coldstart, warm, crash, workflow, pool, study, import, "
+    "scaffold"
 )
 
 
