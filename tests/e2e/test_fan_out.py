@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -68,3 +69,12 @@ def test_cancelling_ends_node_and_items(answers: dict[str, Any]) -> None:
     outcome = ended(answers, "sleeps")
     assert outcome.only("sleeps").status == "CANCELLED", outcome
     assert answers["cancelled_after"] < SOON
+
+
+def test_the_example_with_a_server(workbench: Workbench, tmp_path: Path) -> None:
+    """examples/parameter_sweep.py says what it found, and leaves its picture."""
+    picture = tmp_path / "sweep.png"
+    command = workbench.run(harness.EXAMPLES / "parameter_sweep.py", str(picture))
+    assert command.code == 0, str(command)
+    assert "300 values of r," in command.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
