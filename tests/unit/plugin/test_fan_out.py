@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import fleet as fleets
 import pytest
 from aws_server import AWS
@@ -17,6 +19,9 @@ from fleet import Fleet
 from lambda_calls import fan_out
 
 import wire
+
+# As what a script defines: the image has no such module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture
