@@ -21,7 +21,8 @@ from .errors import CommandError
 from .names import without_covalent
 
 _SECONDS = 30.0
-_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "POSTPROCESSING_FAILED")
+#: The statuses of a dispatch of which nothing will change any more.
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "POSTPROCESSING_FAILED")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Dispatch:
     @property
     def has_ended(self) -> bool:
         """Whether nothing of it will change any more."""
-        return self.status in _ENDED
+        return self.status in ENDED
 
     def electrons(self) -> list[Node]:
         """Its nodes less those that are only values."""
@@ -140,9 +141,7 @@ class Dispatches:
         if not found:
             raise self._unknown(dispatch_id)
         about = self.get(f"/api/v1/dispatches/{dispatch_id}")
-        graph = self.get(f"/api/v1/dispatches/{dispatch_id}/graph")["graph"]
         started = _time(about["started_at"])
-        nodes = [_node(said) for said in graph["nodes"]]
         return Dispatch(
             id=dispatch_id,
             name=str(found[0]["name"]),
@@ -150,8 +149,14 @@ class Dispatches:
             started=started or 0.0,
             seconds=_between(started, _time(about["ended_at"])) or 0.0,
             folder=str(about["directory"]),
-            nodes=sorted(nodes, key=lambda node: node.number),
+            nodes=self.nodes(dispatch_id),
         )
+
+    def nodes(self, dispatch_id: str) -> list[Node]:
+        """Its nodes alone, in order."""
+        graph = self.get(f"/api/v1/dispatches/{quote(dispatch_id)}/graph")["graph"]
+        nodes = [_node(said) for said in graph["nodes"]]
+        return sorted(nodes, key=lambda node: node.number)
 
     def entries(self, dispatch: Dispatch) -> list[record.Entry]:
         """What each of its invocations took, as the executor noted it beside its files."""

@@ -21,7 +21,7 @@ from lambda_calls import wire
 from lambda_calls.aws.clients import Account
 
 from . import aws, names
-from .dispatches import Dispatch, Dispatches
+from .dispatches import ENDED, Dispatch, Dispatches
 from .errors import CommandError
 from .output import Output
 
@@ -198,7 +198,7 @@ def _lines(
 
 
 def _has_ended(dispatches: Dispatches, dispatch: Dispatch) -> bool:
-    return dispatches.status(dispatch.id) in ("COMPLETED", "FAILED", "CANCELLED")
+    return dispatches.status(dispatch.id) in ENDED
 
 
 def _chosen(dispatch: Dispatch, electron: str | None) -> dict[int, str]:

@@ -101,7 +101,7 @@ def packages(situation: Situation) -> Iterator[Remark]:
     )
     yield partial(
         "or leave those steps to the function",
-        '@ct.lattice(executor="awslambda", workflow_executor="awslambda")',
+        '@ct.lattice(executor="awslambda"), or workflow_executor="awslambda" beside another one',
     )
 
 
