@@ -120,7 +120,16 @@ class Dispatches:
         found = self.get("/api/v2/dispatches?count=1")["dispatches"]
         if not found:
             raise CommandError(f"Covalent's server at {self.url} knows no dispatch yet.")
-        return str(found[0]["dispatch_id"])
+        # Sublattices are dispatches, too.
+        return str(found[0].get("root_dispatch_id") or found[0]["dispatch_id"])
+
+    def family(self, dispatch: Dispatch, path: str = "") -> Iterator[tuple[str, Dispatch]]:
+        """It and the sublattices below it, each with the numbers of the nodes that lead there."""
+        yield path, dispatch
+        for node in dispatch.nodes:
+            if node.sublattice:
+                inner = self.dispatch(node.sublattice)
+                yield from self.family(inner, f"{path}{node.number}/")
 
     def status(self, dispatch_id: str) -> str:
         """Its status alone, which costs the server next to nothing."""
