@@ -59,7 +59,7 @@ _EXECUTOR_PLUGIN_DEFAULTS = {
 _NAMES = ("function_name", "s3_bucket_name", "credentials_file", "profile", "region")
 
 # What gives `executor="awslambda"` its names in a server that runs outside of the project.
-CONFIGURE = "python -m covalent_awslambda_plugin configure"
+CONFIGURE = "covalent-lambda configure"
 
 
 class AWSLambdaExecutor(RemoteExecutor):

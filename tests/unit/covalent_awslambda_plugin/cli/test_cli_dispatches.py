@@ -145,7 +145,7 @@ def test_the_log_of_an_electron(cloud: Cloud, command: Command, folder: Path) ->
     assert sorted(shown.stdout.splitlines()) == ["begin[0] begins with 4", "fail[2] got 8"]
     shown = cli(command, folder, "logs", dispatch_id, "--electron", "fail", "--json")
     assert [json.loads(x) for x in shown.stdout.splitlines()] == [
-        {"node": 2, "name": "fail", "line": "got 8"}
+        {"node": "2", "name": "fail", "line": "got 8"}
     ]
     wrong = cli(command, folder, "logs", dispatch_id, "--electron", "fial")
     assert (wrong.returncode, wrong.stdout) == (1, "")
@@ -166,9 +166,8 @@ def test_what_is_written_now_is_followed(cloud: Cloud, project: Path) -> None:
 
     The embedded AWS writes a function's own lines at its end only; here the test writes them.
     """
-    from covalent_awslambda_plugin.cli import aws, logs
+    from covalent_awslambda_plugin.cli import logs
     from covalent_awslambda_plugin.cli.dispatches import Dispatch, Node
-    from lambda_calls.aws.clients import Account
 
     node = Node(3, "work", "RUNNING", "awslambda", 1.0, "", False)
     dispatch = Dispatch("d", "flow", "RUNNING", time.time(), 1.0, "", [node])
@@ -180,20 +179,24 @@ def test_what_is_written_now_is_followed(cloud: Cloud, project: Path) -> None:
         def status(self, dispatch_id: str) -> str:
             return status
 
+        def dispatch(self, dispatch_id: str) -> Dispatch:
+            return dispatch
+
+        def family(self, dispatch: Dispatch) -> list[tuple[str, Dispatch]]:
+            return [("", dispatch)]
+
+        def executors(self, dispatch_id: str) -> dict[int, dict[str, str]]:
+            names = {"profile": "", "credentials_file": "", "function_name": "fn"}
+            return {3: {"region": "us-east-1", **names}}
+
     log = Log(cloud)
     log.write("s", "START RequestId: r", "[covalent] runs d-3-aa")
-    group = logs._Group(aws.client(Account(region="us-east-1"), "logs"), log.group)
+    followed = logs._Followed(Running(), dispatch, None)  # type: ignore[arg-type]
     found: dict[str, float] = {}
 
     def follow() -> None:
-        for number, line in logs._lines(
-            Running(),  # type: ignore[arg-type]
-            dispatch,
-            [logs._Log(group, since=time.time() - 60)],
-            {3: "work"},
-            follow=True,
-        ):
-            assert number == 3
+        for number, name, line in logs._lines(followed, follow=True):
+            assert (number, name) == ("3", "work")
             found[line] = time.monotonic()
 
     thread = threading.Thread(target=follow)

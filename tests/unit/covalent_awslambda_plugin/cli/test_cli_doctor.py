@@ -191,6 +191,15 @@ def test_no_credentials(
         assert texts(checks[title], "partial")[0].startswith("not checked"), checks[title]
 
 
+def test_a_server_that_does_not_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address is named, and what starts it."""
+    nobodys = covalent.Dispatches("http://127.0.0.1:1")
+    monkeypatch.setattr(covalent.Dispatches, "configured", lambda: nobodys)
+    (remark,) = covalent.server(situation(project))
+    assert remark.status is Status.MISSING and remark.remedy == "covalent start"
+    assert "http://127.0.0.1:1" in remark.text
+
+
 def test_no_project(clean_surroundings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Outside of a project nobody names the function; the remedy is `configure`."""
     _, checks = checked(capsys)

@@ -46,17 +46,15 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
 
 def _with_sublattices(
-    dispatches: Dispatches, dispatch: Dispatch, path: str = ""
+    dispatches: Dispatches, dispatch: Dispatch
 ) -> Iterable[tuple[Mapping[str, Any], list[Entry]]]:
     """Each node that ran on Lambda, those of sublattices as well."""
-    entries = dispatches.entries(dispatch)
-    for node in dispatch.nodes:
-        own = [entry for entry in entries if entry.node == node.number]
-        if own:
-            yield _named(node, path), own
-        if node.sublattice:
-            inner = dispatches.dispatch(node.sublattice)
-            yield from _with_sublattices(dispatches, inner, f"{path}{node.number}/")
+    for path, member in dispatches.family(dispatch):
+        entries = dispatches.entries(member)
+        for node in member.nodes:
+            own = [entry for entry in entries if entry.node == node.number]
+            if own:
+                yield _named(node, path), own
 
 
 def _named(node: Node, path: str) -> Mapping[str, Any]:

@@ -21,7 +21,8 @@ from .errors import CommandError
 from .names import without_covalent
 
 _SECONDS = 30.0
-_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "POSTPROCESSING_FAILED")
+#: The statuses of a dispatch of which nothing will change any more.
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "POSTPROCESSING_FAILED")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Dispatch:
     @property
     def has_ended(self) -> bool:
         """Whether nothing of it will change any more."""
-        return self.status in _ENDED
+        return self.status in ENDED
 
     def electrons(self) -> list[Node]:
         """Its nodes less those that are only values."""
@@ -119,7 +120,16 @@ class Dispatches:
         found = self.get("/api/v2/dispatches?count=1")["dispatches"]
         if not found:
             raise CommandError(f"Covalent's server at {self.url} knows no dispatch yet.")
-        return str(found[0]["dispatch_id"])
+        # Sublattices are dispatches, too.
+        return str(found[0].get("root_dispatch_id") or found[0]["dispatch_id"])
+
+    def family(self, dispatch: Dispatch, path: str = "") -> Iterator[tuple[str, Dispatch]]:
+        """It and the sublattices below it, each with the numbers of the nodes that lead there."""
+        yield path, dispatch
+        for node in dispatch.nodes:
+            if node.sublattice:
+                inner = self.dispatch(node.sublattice)
+                yield from self.family(inner, f"{path}{node.number}/")
 
     def status(self, dispatch_id: str) -> str:
         """Its status alone, which costs the server next to nothing."""
@@ -140,9 +150,7 @@ class Dispatches:
         if not found:
             raise self._unknown(dispatch_id)
         about = self.get(f"/api/v1/dispatches/{dispatch_id}")
-        graph = self.get(f"/api/v1/dispatches/{dispatch_id}/graph")["graph"]
         started = _time(about["started_at"])
-        nodes = [_node(said) for said in graph["nodes"]]
         return Dispatch(
             id=dispatch_id,
             name=str(found[0]["name"]),
@@ -150,8 +158,14 @@ class Dispatches:
             started=started or 0.0,
             seconds=_between(started, _time(about["ended_at"])) or 0.0,
             folder=str(about["directory"]),
-            nodes=sorted(nodes, key=lambda node: node.number),
+            nodes=self.nodes(dispatch_id),
         )
+
+    def nodes(self, dispatch_id: str) -> list[Node]:
+        """Its nodes alone, in order."""
+        graph = self.get(f"/api/v1/dispatches/{quote(dispatch_id)}/graph")["graph"]
+        nodes = [_node(said) for said in graph["nodes"]]
+        return sorted(nodes, key=lambda node: node.number)
 
     def entries(self, dispatch: Dispatch) -> list[record.Entry]:
         """What each of its invocations took, as the executor noted it beside its files."""

@@ -11,6 +11,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs.html
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from lambda_calls import wire
 from lambda_calls.aws.clients import Account
 
 from . import aws, names
-from .dispatches import Dispatch, Dispatches
+from .dispatches import ENDED, Dispatch, Dispatches
 from .errors import CommandError
 from .output import Output
 
@@ -36,6 +37,9 @@ logs:GetLogEvents on the function's log group.
 _PAUSE = 1.5  # seconds between two looks while following
 _AFTER_END = 5.0  # seconds that the last lines may take to get there
 _EARLIER = 60.0  # seconds that clocks may differ
+_LOOKS_PER_SEARCH = 5  # for sublattices that have begun meanwhile
+
+Chosen = Mapping[int, tuple[str, str]]  # by node: its number as it is shown, and its name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +67,11 @@ def run(options: argparse.Namespace, output: Output) -> int:
         return _show_request(options, output)
     dispatches = Dispatches.configured()
     dispatch = dispatches.dispatch(dispatches.chosen(options.dispatch))
-    chosen = _chosen(dispatch, options.electron)
-    logs = _logs_of(dispatches, dispatch, chosen)
+    followed = _Followed(dispatches, dispatch, options.electron)
     shown = 0
-    for number, message in _lines(dispatches, dispatch, logs, chosen, follow=options.follow):
+    for number, name, message in _lines(followed, follow=options.follow):
         shown += 1
-        _write(number, chosen.get(number, ""), message, output)
+        _write(number, name, message, output)
     if not shown and not output.as_json:
         output.line(
             "The log has no line of it (yet): CloudWatch takes some seconds, and the group keeps "
@@ -89,7 +92,8 @@ class _Tail:
     stream: str
     since: int
     first: str  # the message from which on lines are its
-    number: int
+    number: str
+    name: str
     token: str = ""
     has_begun: bool = False
     has_ended: bool = False
@@ -158,75 +162,106 @@ class _Log:
     tails: dict[tuple[str, str], _Tail] = field(default_factory=dict)
     since: float = 0.0
 
-    def look(self, dispatch_id: str, chosen: Mapping[int, str]) -> Iterator[tuple[int, str]]:
-        """The lines that have come since the last look, with their electrons' numbers."""
+    def look(self, dispatch_id: str, chosen: Chosen) -> Iterator[tuple[str, str, str]]:
+        """The lines that have come since the last look, with their electrons."""
         begins = f"{wire.RUNS}{dispatch_id}-"
         for event in self.group.found(begins, self.since):
             number = _number(event["message"], begins)
             key = (event["logStreamName"], event["message"])
             if number in chosen and key not in self.tails:
+                shown, name = chosen[number]
                 self.tails[key] = _Tail(
                     self.group,
                     stream=event["logStreamName"],
                     since=int(event["timestamp"]),
                     first=str(event["message"]).strip(),
-                    number=number,
+                    number=shown,
+                    name=name,
                 )
             self.since = max(self.since, int(event["timestamp"]) / 1000 - _EARLIER)
         for tail in self.tails.values():
             for line in tail.read():
-                yield tail.number, line
+                yield tail.number, tail.name, line
 
 
-def _lines(
-    dispatches: Dispatches,
-    dispatch: Dispatch,
-    logs: list[_Log],
-    chosen: Mapping[int, str],
-    *,
-    follow: bool,
-) -> Iterator[tuple[int, str]]:
+class _Followed:
+    """A dispatch and the sublattices below it, which appear as it goes on.
+
+    The mutable state is what was found of them, and how far their logs were read.
+
+    Args:
+        dispatches: of the server.
+        dispatch: what was asked for.
+        electron: the number or name of the only electron to show; None: all.
+
+    Raises:
+        CommandError: if there is no such electron, or none on Lambda.
+    """
+
+    def __init__(self, dispatches: Dispatches, dispatch: Dispatch, electron: str | None) -> None:
+        self.dispatches, self.dispatch, self._electron = dispatches, dispatch, electron
+        self._members: dict[str, tuple[Chosen, list[_Log]]] = {}
+        self._names: set[str] = set()
+        self.find_members(dispatch)
+        if not any(chosen for chosen, _ in self._members.values()):
+            there = ", ".join(sorted(self._names)) or "none"
+            raise CommandError(
+                f"Dispatch {dispatch.id} has no electron {electron or 'at all'!r}; it has {there}."
+            )
+        if dispatch.has_ended and not any(logs for _, logs in self._members.values()):
+            raise CommandError(
+                f"Dispatch {dispatch.id} has no electron on the executor awslambda, of which the "
+                "function's log would tell."
+            )
+
+    def find_members(self, dispatch: Dispatch) -> None:
+        """Take in the sublattices that have come since the last time."""
+        for path, member in self.dispatches.family(dispatch):
+            if member.id not in self._members:
+                chosen = _chosen(member, path, self._electron)
+                logs = _logs_of(self.dispatches, member, chosen) if chosen else []
+                self._members[member.id] = chosen, logs
+                own = (node.name for node in member.electrons())
+                self._names |= {name for name in own if not name.startswith(":")}
+
+    def look(self) -> Iterator[tuple[str, str, str]]:
+        """The lines that have come since the last look, with their electrons."""
+        for dispatch_id, (chosen, logs) in list(self._members.items()):
+            for log in logs:
+                yield from log.look(dispatch_id, chosen)
+
+
+def _lines(followed: _Followed, *, follow: bool) -> Iterator[tuple[str, str, str]]:
+    dispatches, dispatch = followed.dispatches, followed.dispatch
     end = None if follow and not dispatch.has_ended else time.monotonic()
-    while True:
-        for log in logs:
-            yield from log.look(dispatch.id, chosen)
-        if end is None and _has_ended(dispatches, dispatch):
+    for look in itertools.count(1):
+        yield from followed.look()
+        if end is None and dispatches.status(dispatch.id) in ENDED:
             end = time.monotonic() + _AFTER_END
+            followed.find_members(dispatches.dispatch(dispatch.id))
+        elif end is None and look % _LOOKS_PER_SEARCH == 0:
+            followed.find_members(dispatches.dispatch(dispatch.id))
         if end is not None and time.monotonic() >= end:
             return
         time.sleep(_PAUSE)
 
 
-def _has_ended(dispatches: Dispatches, dispatch: Dispatch) -> bool:
-    return dispatches.status(dispatch.id) in ("COMPLETED", "FAILED", "CANCELLED")
-
-
-def _chosen(dispatch: Dispatch, electron: str | None) -> dict[int, str]:
-    """The names of the electrons that were asked for, by number."""
-    found = {
-        node.number: node.name
+def _chosen(dispatch: Dispatch, path: str, electron: str | None) -> Chosen:
+    """The electrons that were asked for, by number, with the number that is shown, and name."""
+    return {
+        node.number: (f"{path}{node.number}", node.name)
         for node in dispatch.electrons()
-        if electron is None or electron in (str(node.number), node.name)
+        if electron is None or electron in (f"{path}{node.number}", node.name)
     }
-    if not found and electron is not None:
-        own = {node.name for node in dispatch.electrons() if not node.name.startswith(":")}
-        there = ", ".join(sorted(own))
-        raise CommandError(f"Dispatch {dispatch.id} has no electron {electron!r}; it has {there}.")
-    return found
 
 
-def _logs_of(dispatches: Dispatches, dispatch: Dispatch, chosen: Mapping[int, str]) -> list[_Log]:
+def _logs_of(dispatches: Dispatches, dispatch: Dispatch, chosen: Chosen) -> list[_Log]:
     """The logs of the functions that its electrons were sent to."""
     targets = {
         (Account(said["region"], said["profile"], said["credentials_file"]), said["function_name"])
         for number, said in dispatches.executors(dispatch.id).items()
         if number in chosen and said.get("function_name")
     }
-    if not targets:
-        raise CommandError(
-            f"Dispatch {dispatch.id} has no electron on the executor awslambda, of which the "
-            "function's log would tell."
-        )
     since = dispatch.started - _EARLIER
     return [_Log(_group(account, name), since=since) for account, name in targets]
 
@@ -252,12 +287,12 @@ def _show_request(options: argparse.Namespace, output: Output) -> int:
             "(--config-env), or older than LogRetentionDays?"
         )
     event = found[0]
-    tail = _Tail(group, event["logStreamName"], int(event["timestamp"]), start, number=-1)
-    for message in tail.read():
-        _write(None, "", message, output)
+    stream, since = event["logStreamName"], int(event["timestamp"])
+    for message in _Tail(group, stream, since, start, number="", name="").read():
+        _write("", "", message, output)
     return 0
 
 
-def _write(number: int | None, name: str, message: str, output: Output) -> None:
-    output.record({"node": number, "name": name or None, "line": message})
-    output.line((f"{name}[{number}] " if number is not None else "", "quiet"), message)
+def _write(number: str, name: str, message: str, output: Output) -> None:
+    output.record({"node": number or None, "name": name or None, "line": message})
+    output.line((f"{name}[{number}] " if number else "", "quiet"), message)

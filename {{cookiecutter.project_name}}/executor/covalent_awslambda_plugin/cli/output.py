@@ -65,7 +65,10 @@ class Output:
         if self.is_terminal:
             table = Table(box=None, padding=(0, 2, 0, 0), header_style=STYLES["quiet"])
             for name, side in zip(columns, sides, strict=True):
-                table.add_column(name, justify="right" if side == "r" else "left")
+                if side == "r":
+                    table.add_column(name, justify="right", no_wrap=True)
+                else:
+                    table.add_column(name, overflow="fold")
             for row in rows:
                 table.add_row(*(Text(cell) for cell in row))
             self.console.print(table)

@@ -6,12 +6,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..record import Entry
-from .dispatches import Dispatch, Dispatches, Node
+from .dispatches import ENDED, Dispatch, Dispatches, Node
 from .output import Output, dollars, seconds
 
 HELP = "tell how a dispatch goes, and why what failed of it did"
@@ -22,7 +23,7 @@ and cost. Exit status 1 if it ended otherwise than COMPLETED.
 """
 
 # Looking at a dispatch takes the server's time, which its electrons need: no more than this share.
-_SHARE = 0.02
+_SHARE = 0.05
 _SHORTEST, _LONGEST = 1.0, 15.0  # seconds between two looks
 _LINE_EVERY = 10.0  # seconds between two lines where no terminal is
 
@@ -104,14 +105,13 @@ def _until_ended(
     looked = time.monotonic()
     while True:
         time.sleep(_SHORTEST)
-        ended = dispatches.status(dispatch.id) in ("COMPLETED", "FAILED", "CANCELLED")
-        if not ended and time.monotonic() - looked < pause:
+        if dispatches.status(dispatch.id) in ENDED:
+            return dispatches.dispatch(dispatch.id)
+        if time.monotonic() - looked < pause:
             continue
         began = time.monotonic()
-        dispatch = dispatches.dispatch(dispatch.id)
+        dispatch = replace(dispatch, nodes=dispatches.nodes(dispatch.id))
         looked = time.monotonic()
-        if dispatch.has_ended:
-            return dispatch
         note(dispatch)
         pause = min(_LONGEST, max(_SHORTEST, (looked - began) / _SHARE))
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from lambda_calls import wire
 
 from ..dispatches import Dispatches
+from ..errors import CommandError
 from .finding import Remark, missing, ok, partial
 from .packages import normal
 from .situation import Situation, Unknown
@@ -50,7 +51,12 @@ def client(situation: object) -> Iterator[Remark]:
 def server(situation: object) -> Iterator[Remark]:
     """Whether it answers, and what is installed for its Python."""
     dispatches = Dispatches.configured()
-    dispatches.get("/api/v2/dispatches?count=1")
+    try:
+        dispatches.get("/api/v2/dispatches?count=1")
+    except CommandError as error:
+        said = error.__cause__ or error
+        yield missing(f"it does not answer at {dispatches.url}: {said}", "covalent start")
+        return
     yield ok(f"answers at {dispatches.url}")
     found = _server(dispatches.url)
     if found is None:
@@ -101,7 +107,7 @@ def packages(situation: Situation) -> Iterator[Remark]:
     )
     yield partial(
         "or leave those steps to the function",
-        '@ct.lattice(executor="awslambda", workflow_executor="awslambda")',
+        '@ct.lattice(executor="awslambda"), or workflow_executor="awslambda" beside another one',
     )
 
 
