@@ -90,7 +90,7 @@ clean: ## Remove everything that was made here, images and kept dispatches too
 
 locks: ## Renew requirements/*.txt from requirements/*.in
 	@$(CHECK_PYTHON)
-	@$(INSTALL) lock uv build sandbox sam checkov test bench bench-public
+	@$(INSTALL) lock uv build sandbox sam checkov docs test bench bench-public
 
 # A misspelt setting is refused before anything is installed.
 check-demo check-up:
