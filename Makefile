@@ -13,6 +13,7 @@ AWS_PORT ?=
 VENV := build/venv
 SAM_VENV := build/venv-sam
 CHECKOV_VENV := build/venv-checkov
+DOCS_VENV := build/venv-docs
 BENCH_VENV := build/venv-bench
 EXECUTOR := {{cookiecutter.project_name}}/executor
 FUNCTION := {{cookiecutter.project_name}}/function
@@ -28,8 +29,8 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit isolation template e2e bench docs clean locks \
-	venvs test-venvs bench-venv check-demo check-up
+.PHONY: help demo up down status logs test lint types unit isolation template site e2e bench docs clean locks \
+	venvs test-venvs docs-venv bench-venv check-demo check-up
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -52,7 +53,7 @@ status: ## What of `make up` runs, and where
 logs: ## The last lines of its logs, the function's too
 	@$(call ANY_UP,logs)
 
-test: lint types unit isolation template e2e ## Every check
+test: lint types unit isolation template site e2e ## Every check
 
 lint: test-venvs ## ruff: rules and format
 	@$(VENV)/bin/ruff check .
@@ -62,7 +63,7 @@ types: test-venvs ## mypy, strict
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p lambda_calls -p covalent_awslambda_plugin
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)/lambda_calls' $(VENV)/bin/mypy --strict '$(FUNCTION)'
 	@$(VENV)/bin/mypy --strict -p sandbox
-	@$(VENV)/bin/mypy --strict requirements/install.py
+	@$(VENV)/bin/mypy --strict requirements/install.py docs/generate.py docs/picture.py
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 
 unit: test-venvs ## Unit tests
@@ -73,6 +74,11 @@ isolation: test-venvs ## What an electron leaves behind does not reach the next 
 
 template: test-venvs ## Tests of the template and of what it generates
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/template
+
+# Its banner is about a version that is not installed here.
+site: docs-venv ## The website of docs/, in build/site; broken links are refused
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet
+	@echo "built: build/site/index.html"
 
 e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2E=1 forbids skips
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/e2e -rs
@@ -90,7 +96,7 @@ clean: ## Remove everything that was made here, images and kept dispatches too
 
 locks: ## Renew requirements/*.txt from requirements/*.in
 	@$(CHECK_PYTHON)
-	@$(INSTALL) lock uv build sandbox sam checkov test bench bench-public
+	@$(INSTALL) lock uv build sandbox sam checkov docs test bench bench-public
 
 # A misspelt setting is refused before anything is installed.
 check-demo check-up:
@@ -120,6 +126,10 @@ test-venvs:
 	@$(INSTALL) venv $(VENV) requirements/test.txt build/executor
 	@$(INSTALL) venv $(SAM_VENV) requirements/sam.txt
 	@$(INSTALL) venv $(CHECKOV_VENV) requirements/checkov.txt
+
+docs-venv:
+	@$(CHECK_PYTHON)
+	@$(INSTALL) venv $(DOCS_VENV) requirements/docs.txt
 
 OURS := build/bench/ours
 PUBLIC := build/bench/public

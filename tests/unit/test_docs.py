@@ -1,0 +1,55 @@
+"""The pages: generated parts are up to date, links lead somewhere, code can be compiled."""
+
+import importlib.util
+import re
+import urllib.parse
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from template_paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+
+
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PAGES = [
+    *sorted(DOCS.rglob("*.md")),
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+]
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("name", generate().PARTS)
+def test_parts_are_generated(name: str) -> None:
+    """A page holds exactly what the code says; `make docs` writes it."""
+    assert generate().written(name) == (DOCS / name).read_text("utf-8"), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link, read from where the page lies, names a file."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.S | re.M)
+    # Only security.md is a link itself: it is a page of every project, too.
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:|#", target):
+            continue
+        path = page.parent / urllib.parse.unquote(target.partition("#")[0])
+        assert path.exists(), f"{named(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_compiles(page: Path) -> None:
+    """All Python on a page, its blocks one after the other, is Python."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)
+    compile("\n".join(blocks), named(page), "exec")
