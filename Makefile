@@ -28,7 +28,7 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit isolation template e2e bench docs clean locks \
+.PHONY: help demo up down status logs test lint types unit isolation template faults faults-seed e2e bench docs clean locks \
 	venvs test-venvs bench-venv check-demo check-up
 
 help: ## Show this list
@@ -52,7 +52,7 @@ status: ## What of `make up` runs, and where
 logs: ## The last lines of its logs, the function's too
 	@$(call ANY_UP,logs)
 
-test: lint types unit isolation template e2e ## Every check
+test: lint types unit isolation template faults-seed e2e ## Every check
 
 lint: test-venvs ## ruff: rules and format
 	@$(VENV)/bin/ruff check .
@@ -64,6 +64,7 @@ types: test-venvs ## mypy, strict
 	@$(VENV)/bin/mypy --strict -p sandbox
 	@$(VENV)/bin/mypy --strict requirements/install.py
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p faults
 
 unit: test-venvs ## Unit tests
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit
@@ -76,6 +77,16 @@ template: test-venvs ## Tests of the template and of what it generates
 
 e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2E=1 forbids skips
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/e2e -rs
+
+# Which requests are broken; anew each time when empty.
+SEED ?=
+FAULTS := $(VENV)/bin/python -m faults $(if $(SEED),--seed='$(SEED)')
+faults: test-venvs ## Break everything around the executor for minutes; SEED=… repeats a run; renews docs/reliability.md
+	@$(IN_VENV) $(FAULTS) --calls 2000 --keep
+	@$(VENV)/bin/python docs/generate.py
+
+faults-seed: test-venvs ## A minute of it
+	@$(IN_VENV) $(FAULTS) --small
 
 bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops; renews docs/performance.md
 	@exec $(BENCH_VENV)/bin/python -m benchmarks $(if $(ONLY),--only='$(ONLY)')

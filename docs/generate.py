@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS.parent / "{{cookiecutter.project_name}}" / "executor")]
+sys.path[:0] = [
+    str(DOCS.parent / "{{cookiecutter.project_name}}" / "executor"),
+    str(DOCS.parent),
+]
 
 
 def failures() -> str:
@@ -23,7 +26,24 @@ def failures() -> str:
     return "\n".join(rows)
 
 
-PARTS = {"executor.md": {"failures": failures}}
+def faults() -> str:
+    """The table of faults, with what the latest `make faults` has left out."""
+    from faults import report
+
+    return report.faults()
+
+
+def figures() -> str:
+    """What the latest `make faults` has shown."""
+    from faults import report
+
+    return report.figures()
+
+
+PARTS = {
+    "executor.md": {"failures": failures},
+    "reliability.md": {"faults": faults, "figures": figures},
+}
 
 
 def written(page: Path) -> str:

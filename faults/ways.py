@@ -186,7 +186,7 @@ def executor(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
     async def every() -> list[Settled]:
         settled = list(await asyncio.gather(*map(one, numbers)))
         # A server's loop goes on, and deletes shared arguments once nobody has asked for them.
-        await asyncio.sleep(10 * _LINGER if terms.data else 0)
+        await asyncio.sleep(16 * _LINGER if terms.data else 0)
         return settled
 
     return asyncio.run(every())
@@ -206,7 +206,7 @@ def fanned_out(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
         try:
             return await asyncio.wait_for(job, _deadline(terms))
         finally:
-            await asyncio.sleep(10 * _LINGER if terms.data else 0)
+            await asyncio.sleep(16 * _LINGER if terms.data else 0)
 
     try:
         values = asyncio.run(run()).get_deserialized()

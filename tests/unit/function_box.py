@@ -81,7 +81,9 @@ class Function:
     def __init__(self, folder: Path, python: str = sys.executable, **environment: str) -> None:
         self.folder, self._python = folder, python
         self._environment = environment
-        self.log_file = Path(tempfile.mkstemp(suffix=".log", dir=folder.parent)[1])
+        opened, path = tempfile.mkstemp(suffix=".log", dir=folder.parent)
+        os.close(opened)
+        self.log_file = Path(path)
 
     def __enter__(self) -> "Function":
         self.folder.mkdir(exist_ok=True)
