@@ -1,4 +1,4 @@
-"""Whoever can write to the bucket, or choose a name or a log line, runs no code and forges nothing."""
+"""Whoever can write to the bucket, or choose a name or a log line, runs and forges nothing."""
 
 import json
 import os
