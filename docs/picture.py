@@ -24,10 +24,17 @@ WINDOW = (2150, 900)
 CLIP = {"x": 690, "y": 0, "width": 1260, "height": 680, "scale": 1}
 BELOW = {"x": 1290, "y": 320}
 DRAWN = 4  # seconds until the graph stands still
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --hide-scrollbars"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--hide-scrollbars",
+]
 
 
 async def photograph(address: str, port_file: Path) -> bytes:
