@@ -28,7 +28,7 @@ import wire
         (
             bad(
                 wire.EXCEPTION,
-                "No module named 'scipy.linalg'; 'scipy' is not a package",
+                "No module named 'nowhere.linalg'; 'nowhere' is not a package",
                 type="ModuleNotFoundError",
             ),
             TaskFailedError,
