@@ -637,6 +637,14 @@ def own_folder_removed() -> None:
 
 
 @way()
+def folder_of_all_tasks_removed() -> None:
+    import os
+    import shutil
+
+    shutil.rmtree(os.path.dirname(os.environ["HOME"]))
+
+
+@way()
 def packages_installed() -> None:
     import os
     import pathlib

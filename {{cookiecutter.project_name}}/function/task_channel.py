@@ -13,6 +13,9 @@ from typing import Any, Collection, List, Sequence, Tuple
 
 _dumps = json.dumps  # bound here, as an electron may replace it
 LARGEST = 128 * 1024  # bytes of a packet; Linux takes some 200 KB
+# Bytes of a message without a list of modules. For a buffer of a packet's full size malloc would
+# tidy its free chunks, and in a forked process each page that this writes is a copy.
+_SHORT = 4096
 _MOST = 64  # descriptors of a packet; Linux takes 253
 
 
@@ -43,15 +46,15 @@ def send(channel: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
         raise Closed from error
 
 
-def receive(channel: socket.socket) -> Tuple[Any, List[int]]:
-    """The next message and its descriptors, which are the caller's to close.
+def receive(channel: socket.socket, most: int = _SHORT) -> Tuple[Any, List[int]]:
+    """The next message, of at most `most` bytes, and its descriptors, the caller's to close.
 
     Raises:
         Closed: if the other side is gone.
     """
     room = socket.CMSG_SPACE(_MOST * array.array("i").itemsize)
     try:
-        data, rights, _, _ = channel.recvmsg(LARGEST, room, socket.MSG_CMSG_CLOEXEC)
+        data, rights, _, _ = channel.recvmsg(most, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError as error:
         raise Closed from error
     fds = array.array("i")
@@ -83,6 +86,19 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         pieces.append(piece)
         size, offset = size - len(piece), offset + len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def read_file(path: str) -> bytes:
+    """A file of /proc; Python's own `open` makes three objects for it.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(fd, _SHORT), b""))
+    finally:
+        os.close(fd)
 
 
 def write_all(fd: int, data: Any) -> None:

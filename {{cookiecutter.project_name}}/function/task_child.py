@@ -135,7 +135,8 @@ def serve(
         known: the modules that there are already.
         libc: the C library, whose streams are flushed in the end.
     """
-    channel, stdout, stderr, answer, stacks = fds
+    number, stdout, stderr, answer, stacks = fds
+    channel = channels.at(number)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     os.close(stdout)
@@ -148,7 +149,7 @@ def serve(
     gc.enable()
     _rehearse()
     try:
-        body = _Body.received(channels.at(os.dup(channel)))
+        body = _Body.received(channel)
     except channels.Closed:
         os._exit(0)  # it was not needed
     _Task(body, folder, channel).run(answer, lambda: task_modules.new(known, path), libc)
@@ -202,13 +203,12 @@ def _rehearse() -> None:
     part = [PACKET, len(_REHEARSAL), len(packet) - len(_REHEARSAL)]
     here, there = channels.pair()
     with here, there:
-        task = _Task(_Body(part, memoryview(packet), memoryview(b"")), "", os.dup(here.fileno()))
+        task = _Task(_Body(part, memoryview(packet), memoryview(b"")), "", here)
         file = io.BytesIO()
         told = _pickled(task.called(), file)
         file.write(json.dumps(told._asdict()).encode())
         channels.send(here, {"report": [0, 0]})
         channels.receive(there)
-        task.close()
 
 
 class _Spread(NamedTuple):
@@ -227,8 +227,8 @@ class _Output(NamedTuple):
 class _Task:
     """One task on its way from order to answer."""
 
-    def __init__(self, body: "_Body", folder: str, channel: int) -> None:
-        self._body, self._folder, self._channel = body, folder, channels.at(channel)
+    def __init__(self, body: "_Body", folder: str, channel: socket.socket) -> None:
+        self._body, self._folder, self._channel = body, folder, channel
         self._order: Dict[str, Any] = json.loads(body.order)
         self._process = _getpid()
         self._armed = True
@@ -291,19 +291,20 @@ class _Task:
         file.write(text)
         return {"result": size, "text": _len(text), "attrs": told.attrs}
 
-    def close(self) -> None:
-        """Let go of the channel."""
-        self._channel.close()
-
     def _settle(self) -> None:
         """Make the task's folder its home, and the place where pip installs."""
         folder = self._folder
-        os.makedirs(folder, mode=0o700)
+        try:
+            os.mkdir(folder, 0o700)
+        except FileNotFoundError:  # a task has removed the folder that all of them lie in
+            os.makedirs(folder, mode=0o700)
         os.chdir(folder)
-        packages = self._order["packages"] or os.path.join(folder, "packages")
+        packages = self._order["packages"]
+        if not packages:
+            packages = os.path.join(folder, "packages")
+            os.mkdir(packages)  # Python remembers that a folder was missing
         # What pip installs must land where one may write, and be importable.
         os.environ.update(self._order["environment"], PIP_TARGET=packages)
-        os.makedirs(packages, exist_ok=True)  # Python remembers that a folder was missing
         sys.path.insert(0, packages)
         if self._order["installed"]:
             sys.dont_write_bytecode = True  # the next one must find the folder as it is

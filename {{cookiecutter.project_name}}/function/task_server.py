@@ -143,7 +143,7 @@ class _Server:
                         os.read(self._woken, 4096)
                         self._take_ended()
                     else:
-                        self._follow(*channels.receive(self._control))
+                        self._follow(*channels.receive(self._control, channels.LARGEST))
         except channels.Closed:
             self._end()
         except BaseException:
@@ -320,8 +320,8 @@ class _Server:
 def children() -> List[int]:
     """The process ids of this process's children."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            return [int(x) for x in file.read().split()]
+        listed = channels.read_file(f"/proc/self/task/{os.getpid()}/children")
+        return [int(x) for x in listed.split()]
     except OSError:  # a kernel built without it
         return [pid for pid, parent in _parents() if parent == os.getpid()]
 
