@@ -1,10 +1,10 @@
 """Makes docs/ui.png: the tutorial's sweep in Covalent's UI, as headless Chromium shows it.
 
     make up PACKAGES="numpy matplotlib" && . build/demo.env
-    (run docs/tutorial, which prints the dispatch's id)
+    (run the tutorial's script, which prints the dispatch's id)
     python docs/picture.py DISPATCH
 
-Needs Debian's package `chromium`.
+Needs Debian's package `chromium`. Zoom and frame are for this graph.
 """
 
 import asyncio
@@ -24,10 +24,17 @@ WINDOW = (2150, 900)
 CLIP = {"x": 690, "y": 0, "width": 1260, "height": 680, "scale": 1}
 BELOW = {"x": 1290, "y": 320}
 DRAWN = 4  # seconds until the graph stands still
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --hide-scrollbars"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--hide-scrollbars",
+    "--no-first-run",
+]
 
 
 async def photograph(address: str, port_file: Path) -> bytes:
