@@ -17,6 +17,8 @@ NAMES = (
     "warm",
     "crash",
     "workflow",
+    "pool",
+    "study",
     "imports",
     "scaffold",
 )

@@ -10,7 +10,8 @@ AWS_ENDPOINT_URL says: its HTTP session sends them to the endpoint. Its runtime 
 there: the function exists, and its metadata are stored as a deployment stores them.
 
 Usage: python -m benchmarks.clients.lithops_client [--function NAME]
-           latency REPEATS | fanout COUNT SECONDS REPEATS | shared COUNT BYTES
+           latency REPEATS | fanout COUNT SECONDS REPEATS | shared COUNT BYTES |
+           futures COUNT REPEATS
 """
 
 from __future__ import annotations
@@ -160,6 +161,20 @@ def fanout(client: Lithops, count: int, seconds: float, repeats: int) -> dict[st
     }
 
 
+def futures(client: Lithops, count: int, repeats: int) -> dict[str, Any]:
+    """Trivial calls a second, through `lithops.concurrent.futures`, by one `map`."""
+    from lithops.concurrent.futures import FunctionExecutor
+
+    pool = FunctionExecutor(executor=client.executor)
+    list(pool.map(tasks.nothing, range(WARM_UPS)))
+    rates = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        _check(list(pool.map(tasks.nothing, range(count))), list(range(count)))
+        rates.append(count / (time.perf_counter() - started))
+    return {"rates": rates}
+
+
 def shared(client: Lithops, count: int, size: int) -> dict[str, Any]:
     """`count` calls with the same array, as a variable that the function reads.
 
@@ -205,6 +220,7 @@ def _said() -> argparse.Namespace:
     words: dict[Callable[..., Any], dict[str, type]] = {
         latency: {"repeats": int},
         fanout: {"count": int, "seconds": float, "repeats": int},
+        futures: {"count": int, "repeats": int},
         shared: {"count": int, "size": int},
     }
     for measure, arguments in words.items():

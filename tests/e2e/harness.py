@@ -35,6 +35,7 @@ from sandbox.engine import Engine
 from sandbox.server import Server
 
 WORKFLOWS = Path(__file__).with_name("workflows")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # Not the default answer: a sandbox of `make up`, with that name, may be running.
 PROJECT = "covalent-lambda-e2e"

@@ -139,7 +139,7 @@ def test_module_missing_from_the_image(
 
 
 def test_module_that_travels(endings: Mapping[str, Outcome]) -> None:
-    """A file of one's own, registered with cloudpickle as the message says, needs no image."""
+    """A file of one's own, imported at the top of the script beside it, needs no image."""
     outcome = endings["calls_what_it_carries"]
     assert outcome.status == "COMPLETED", outcome
     assert outcome.result == "42"

@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import aws_server
+import leaks
 from aws_server import AWS
 from template_paths import EXECUTOR, FUNCTION, LAMBDA_CALLS
 
@@ -52,6 +53,17 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No test leaves a thread, a task, a descriptor or a process behind."""
+    import covalent_awslambda_plugin.awslambda  # noqa: F401  what Covalent opens for itself stays
+
+    before = leaks.held()
+    yield
+    left = leaks.left_since(before)
+    assert not left, f"left behind: {', '.join(left)}"
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
     """A stand-in for AWS, which this process's executors reach with keys of its own."""
@@ -78,7 +90,9 @@ def process(aws: AWS) -> Iterator[Process]:
 
 
 @pytest.fixture(autouse=True)
-def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def clean_surroundings(
+    nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """Give each test a home and a working directory of its own; no instance metadata either."""
     from covalent_awslambda_plugin.awslambda import settings_reader
 

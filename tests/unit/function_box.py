@@ -79,7 +79,8 @@ class Function:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder, self._environment = folder, environment
-        self.log_file = Path(tempfile.mkstemp(suffix=".log", dir=folder.parent)[1])
+        with tempfile.NamedTemporaryFile(suffix=".log", dir=folder.parent, delete=False) as log:
+            self.log_file = Path(log.name)
 
     def __enter__(self) -> "Function":
         self.folder.mkdir(exist_ok=True)

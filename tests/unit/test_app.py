@@ -317,6 +317,21 @@ def test_ping(function: Function) -> None:
     assert answer["architecture"] == platform.machine()
 
 
+def test_a_ping_tells_packages_if_it_asks(function: Function) -> None:
+    """It lists what the image holds, by name and version; a plain ping does without."""
+    ping = {"covalent_lambda": 1, "ping": True}
+    assert "packages" not in function.handle(ping, 9)
+    answer = function.handle({**ping, "packages": True}, 9)
+    assert answer["packages"]["cloudpickle"] == answer["cloudpickle"]
+
+
+def test_the_log_names_a_call_before_it_runs(fresh: Function) -> None:
+    """By this line its output is found, while it runs too."""
+    fresh.call(lambda: print("its output"), task_id="dispatch-7-attempt")
+    log = fresh.log
+    assert log.index("[covalent] runs dispatch-7-attempt\n") < log.index("its output")
+
+
 def test_covalent_is_not_imported(fresh: Function) -> None:
     """A trivial electron's process has neither Covalent nor boto3 in it."""
 

@@ -39,8 +39,8 @@ from typing import (
 )
 
 import cloudpickle
-import task_calls
 
+import task_calls
 import task_channel as channels
 import task_modules
 import task_traceback
@@ -152,6 +152,22 @@ def serve(
     except channels.Closed:
         os._exit(0)  # it was not needed
     _Task(body, folder, channel).run(answer, lambda: task_modules.new(known, path), libc)
+
+
+def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
+    """Run the initializer that comes over a channel, in this process.
+
+    Returns:
+        Why it failed, as `failure`; else nothing.
+    """
+    task = _Task(_Body.received(channel), folder, os.dup(channel.fileno()))
+    try:
+        task.set_up()
+    except _Failed as failed:
+        return {"failure": vars(failed.failure)}
+    finally:
+        task.close()
+    return {}
 
 
 def _let_the_kernel_choose_this_one() -> None:
@@ -302,16 +318,30 @@ class _Task:
         if self._order["shared"] is not None:
             shared = self._load(self._order["shared"], "the shared arguments")
         if self._order["setup"] is not None:
-            prepare, given = self._load(self._order["setup"], "the initializer")
-            with _failing_as(wire.EXCEPTION):
-                prepare(*given)
+            self.set_up()
         with self._body.opened(self._order["calls"]) as data:
             frames = bytes(data)
+        turns = self._body.turns
         self._body.close()
         mark = self._order["mark"]
         calls = task_calls.Calls(function, shared, mark, (Stopped,), _described)
         try:
-            calls.run(frames, file.fileno())
+            calls.run(frames, file.fileno(), turns)
+        finally:
+            if _getpid() != self._process:
+                _end_forked()
+
+    def set_up(self) -> None:
+        """Call the initializer."""
+        try:
+            initializer, given = self._load(self._order["setup"], "the initializer")
+            with _failing_as(wire.EXCEPTION):
+                initializer(*given)
+        except _Failed as failed:
+            said = failed.failure
+            message = f"The initializer failed, so no call ran: {said.type}: {said.message}"
+            failure = wire.Failure(wire.SETUP_FAILED, message, said.type, said.traceback)
+            raise _Failed(failure) from failed
         finally:
             if _getpid() != self._process:
                 _end_forked()
@@ -388,7 +418,8 @@ class _Body:
     A part is [where, offset, size], with `PACKET` or `MEMORY`, or the path of a file.
     """
 
-    def __init__(self, order: Any, packet: Any, memory: Any) -> None:
+    def __init__(self, order: Any, packet: Any, memory: Any, turns: Optional[int] = None) -> None:
+        self.turns = turns  # the descriptor of a file of numbers; None: every turn is this task's
         self._where = {PACKET: packet, MEMORY: memory}
         self.order = bytes(self._of(order))
 
@@ -397,14 +428,15 @@ class _Body:
         """The next task's."""
         head, fds = channels.receive(channel)
         memory = memoryview(b"")
-        if fds:
+        turns = fds.pop() if head["turns"] else None
+        if head["memory"]:
             memory = memoryview(mmap.mmap(fds[0], 0, prot=mmap.PROT_READ))
             os.close(fds[0])
         if head["size"]:  # too large for a packet
             packet = memory[head["base"] : head["base"] + head["size"]]
         else:
             packet = memoryview(channel.recv(head["packet"]))
-        return _Body(head["order"], packet, memory)
+        return _Body(head["order"], packet, memory, turns)
 
     @contextlib.contextmanager
     def opened(self, part: Any) -> Iterator[Any]:

@@ -16,6 +16,8 @@ Orders come over a channel, each is answered by one message, in turn:
     {"do": "fork", "number": n} + 5 descriptors   {"pid": p}     a process for one task
     {"do": "branch"} + 1 descriptor               {"pid": p}     another server, like this one
     {"do": "import", "names": [...]}              {"threads": …} see task_modules.bring
+    {"do": "prepare", "number": n} + 1 descriptor {"alone": …}   runs an initializer, which comes
+                                                                 over that descriptor
 
 Told without being asked, when a process that it forked has ended and every process that came of
 it, and when no file of it is left either:
@@ -155,6 +157,9 @@ class _Server:
         self._libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
+        self._listen_for_ends()
+
+    def _listen_for_ends(self) -> None:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
@@ -165,6 +170,8 @@ class _Server:
                 answer = {"pid": self._fork(order["number"], fds)}
             elif order["do"] == "branch":
                 answer = {"pid": self._branch(fds)}
+            elif order["do"] == "prepare":
+                answer = self._prepare(order["number"], fds)
             else:
                 answer = task_modules.bring(order["names"])
                 self._known = frozenset(sys.modules)
@@ -216,6 +223,22 @@ class _Server:
                 os._exit(1)
         self._branches.add(pid)
         return pid
+
+    def _prepare(self, number: int, fds: List[int]) -> Dict[str, Any]:
+        """Run an initializer here, for all processes that are forked from here."""
+        folder = os.path.join(self._settings.tasks(), str(number))
+        os.makedirs(folder, mode=0o700)
+        os.chdir(folder)
+        os.environ.update(HOME=folder, TMPDIR=folder)
+        gc.enable()
+        with channels.at(os.dup(fds[0])) as channel:
+            answer = task_child.prepare(channel, folder)
+        gc.disable()
+        gc.collect()
+        gc.freeze()
+        self._listen_for_ends()  # it may have changed that
+        self._found |= _found(self._settings)  # what it left is there for each call
+        return dict(answer, alone=task_modules.alone() and not children())
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -274,7 +297,8 @@ class _Server:
     def _tidy(self, folders: List[str]) -> None:
         for folder in folders:
             remove(folder)
-        for place in _OPEN_TO_ALL if self._settings.alone else ():
+        alone = self._settings.alone and not self._tasks  # else it may be another one's
+        for place in _OPEN_TO_ALL if alone else ():
             with contextlib.suppress(OSError):
                 for entry in list(os.scandir(place)):
                     if entry.path not in self._found:

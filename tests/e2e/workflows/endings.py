@@ -12,16 +12,12 @@ import time
 from typing import Any
 
 import carried
-import cloudpickle
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
-from only_here import double
 from report import report_electrons
 
 TIMEOUT = 8  # seconds
 LARGE = 8  # MiB: more than a request or a response of Lambda may be
-
-cloudpickle.register_pickle_by_value(carried)
 
 deployed = AWSLambdaExecutor()
 short = AWSLambdaExecutor(timeout=TIMEOUT)
@@ -60,6 +56,8 @@ def imports_what_is_missing() -> None:
 
 @ct.electron(executor=deployed)
 def calls_what_is_only_here(number: int) -> int:
+    from only_here import double  # in the function, which has no such file
+
     return double(number)
 
 

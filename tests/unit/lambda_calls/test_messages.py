@@ -30,16 +30,16 @@ def test_missing_package_is_told_from_missing_file() -> None:
     """What is installed here is a package; what is not may be a file of one's own: the remedy
     that fits comes first."""
     package = hint(type="ModuleNotFoundError", message="No module named 'pytest.x'")
-    assert "deps_module" not in package and "function/requirements.txt" in package
+    assert "carry=" not in package and "function/requirements.txt" in package
     file = hint(type="ModuleNotFoundError", message="No module named 'my_helpers'")
-    assert file.index("deps_module=my_helpers") < file.index("function/requirements.txt")
-    assert "inside the electron's own body" in file
+    assert file.index("carry=['my_helpers']") < file.index("function/requirements.txt")
+    assert "not inside the electron" in file
 
 
 def test_missing_module_while_unpickling() -> None:
     """The function says so in its own words there."""
     said = "The function cannot unpickle argument 0: No module named 'my_helpers'"
-    assert "deps_module" in hint(kind=wire.CANNOT_LOAD, type="ModuleNotFoundError", message=said)
+    assert "carry=" in hint(kind=wire.CANNOT_LOAD, type="ModuleNotFoundError", message=said)
 
 
 def test_what_is_pickled_by_its_name() -> None:

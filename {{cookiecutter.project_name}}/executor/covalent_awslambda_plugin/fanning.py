@@ -114,11 +114,12 @@ class FanOut:
                 shared=shared,
                 begins=self._begins,
                 settle=partial(self._settle, number),
+                size=self._spread.options.get("batch"),
                 retries_left=self._limits.retries,
             )
             for number, item in enumerate(self._spread.items)
         ]
-        scatter.add(tasks, self._spread.options.get("batch"))
+        scatter.add(tasks)
         told = time.monotonic()
         while self._done < len(tasks) and self._first_failure is None:
             self._changed.clear()
@@ -208,6 +209,9 @@ def _member(ending: Ending) -> bytes:
     raised = ending.raised
     if raised is not None and raised.exception is not None:
         return wire.decode(raised.exception)
-    said = f"{raised.type}: {raised.message}\n{raised.traceback}" if raised else str(ending.error)
+    error = ending.error
+    said = f"{type(error).__name__}: {error}"
+    if raised is not None:
+        said = f"{raised.type}: {raised.message}\n{raised.traceback}"
     # A class that whoever opens the result has, whatever is installed there.
     return pickle.dumps(RuntimeError(said))

@@ -13,7 +13,6 @@ executor count the same time.
 
 import asyncio
 import contextlib
-import json
 import random
 import secrets
 import time
@@ -47,6 +46,8 @@ _GRACE = 60.0
 _CONNECT_WITHIN = 60.0
 _CONNECT_WITHIN_LOOPBACK = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds between looks
+# How often a result is looked for that is not there, or is damaged: on its way, or for good.
+_LOOKS = 4
 # Seconds for which a result is fetched at least, however little of `timeout` is left.
 _FETCHES_FOR = 60.0
 _GIVING_UP = 10.0  # seconds that the mark for a call that is given up may take
@@ -96,6 +97,7 @@ class Attempt:
         self._deadline = self._born + limits.timeout
         self._key = ""  # seals what the function leaves in S3; another one for each sending
         self.sent = False  # if True, the call may be running
+        self.waited = 0.0  # seconds before it was sent
         self.log_tail = ""  # the end of the invocation's log, as AWS wrote it
         self._ended = self._stopping = self._kept = False
         self._mailbox = Mailbox(session, task_id)
@@ -108,6 +110,14 @@ class Attempt:
             StockImage: if the function does not speak this protocol, before anything ran.
             CallCancelled: if it was cancelled before it could be sent.
         """
+        try:
+            return await self._run()
+        except (LambdaCallError, StockImage, CallCancelled):
+            raise
+        except Exception as error:  # no defect of ours may leave a call without a typed ending
+            raise messages.defect(error, call=self._noun, sent=self.sent) from error
+
+    async def _run(self) -> wire.Response:
         again = False
         while True:
             async with self._stored(again) as blobs:
@@ -146,21 +156,26 @@ class Attempt:
         """
         end = max(self._deadline, time.monotonic() + _FETCHES_FOR)
         objects, pause = self._session.objects, _FIRST_PAUSE
+        looks_left = _LOOKS
         while True:
             try:
                 return await self._session.process.transfers.run(objects.fetch, blob)
-            except wire.DigestMismatch as error:
-                raise messages.RESULT_TAMPERED(call=self._noun, said=error) from error
-            except LambdaCallError as error:
+            except (wire.DigestMismatch, LambdaCallError) as error:
                 passing = isinstance(error, (UnreachableError, CredentialsError))
-                if not passing or time.monotonic() > end:
-                    self._kept = True
-                    raise messages.RESULT_UNREAD(
-                        call=self._noun, bucket=objects.bucket, key=blob.key, said=error
-                    ) from error
+                looks_left -= not passing
+                if time.monotonic() > end or not looks_left or _is_final(error):
+                    raise self._unread(blob, error) from error
                 self._say(f"cannot fetch its result yet, trying again: {error}")
             await self._session.limiter.pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _unread(self, blob: wire.Blob, error: Exception) -> LambdaCallError:
+        if isinstance(error, wire.DigestMismatch):
+            return messages.RESULT_TAMPERED(call=self._noun, said=error)
+        self._kept = True
+        return messages.RESULT_UNREAD(
+            call=self._noun, bucket=self._session.objects.bucket, key=blob.key, said=error
+        )
 
     async def clean_up(self) -> None:
         """Delete what this attempt left in the bucket, unless its call may still be running or
@@ -174,7 +189,8 @@ class Attempt:
         for name, parts in ((wire.RESULT, large), (wire.RESULT_TEXT, (response.text,))):
             if any(isinstance(part, wire.Blob) for part in parts):
                 self._mailbox.note(name)
-        if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER:
+        # A moment may pass between the time that it tells and the one by which it decides.
+        if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER - 1:
             self._mailbox.note(wire.OUTCOME)
 
     # -- sending it ------------------------------------------------------------------------------
@@ -268,7 +284,7 @@ class Attempt:
             limit=limit,
             blobs=blobs,
         )
-        self.sent = True
+        self.sent, self.waited = True, time.monotonic() - self._born
         try:
             with self._session.process.at_exit.doing(self._mailbox.order_to_stop):
                 return await self._awaited(request.to_json().encode(), limit)
@@ -330,8 +346,8 @@ class Attempt:
     def _read(self, payload: bytes) -> wire.Response:
         function = self._session.target.function
         try:
-            response = wire.Response.from_json(json.loads(payload))
-        except ValueError as error:
+            response = wire.Response.from_json(wire.loads(payload))
+        except wire.EnvelopeError as error:
             raise messages.NOT_UNDERSTOOD(
                 call=self._noun, function=function, said=error, payload=payload[:200]
             ) from error
@@ -412,6 +428,13 @@ class Attempt:
 
     def _say(self, text: str) -> None:
         self._session.process.log.warning(f"{self._noun} {self.task_id}: {text}")
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether to fetch a result again cannot help."""
+    passing = (wire.DigestMismatch, UnreachableError, CredentialsError)
+    is_missing = type(error) is messages.NO_OBJECT.error
+    return not (isinstance(error, passing) or is_missing)
 
 
 def _is_stock(invocation: Invocation) -> bool:

@@ -41,6 +41,8 @@ class Mailbox:
             LambdaCallError: if it cannot be stored.
         """
         self._held.add(wire.ORDER)
+        if order != wire.CANCEL:  # it may answer in the moment in which its answer comes
+            self._held.update((wire.RUNNING, wire.OUTCOME))
         await self._threads.run(self._objects.put, self._key(wire.ORDER), order.encode())
 
     def order_to_stop(self) -> None:

@@ -4,7 +4,6 @@ Each says what happened to what, the likely cause, and what to do next. `ALL` is
 failures in docs/executor.md, which a test compares.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from .errors import (
     CannotAnswerError,
     ConfigurationError,
     CredentialsError,
+    InitializerFailedError,
     LambdaCallError,
     OutcomeUnknownError,
     ResourceLimitError,
@@ -99,7 +99,7 @@ OWN_LIMIT = Message(
     "the executor's `timeout` or `time_limit`",
     ResourceLimitError,
     "The {call} was stopped after {seconds:.1f} s in function {function}: it reached the "
-    "executor's {name}={limit:g}. Raise that, or split the {call}.",
+    "executor's {name}={limit:g}{waited}. Raise that, or split the {call}.",
 )
 FUNCTION_TIMEOUT = Message(
     "the function's own Timeout",
@@ -238,6 +238,18 @@ BUCKET_NEEDED = Message(
     "The {call} needs a bucket: an argument of {size} bytes does not fit into an invocation. "
     "Name one with s3_bucket_name=, or run where the project's samconfig.toml is found.",
 )
+NOT_CARRIED_UNKNOWN = Message(
+    "a module to be carried cannot be imported",
+    ConfigurationError,
+    "carry= names the module {name!r}, which cannot be imported here ({said}). Correct the name, "
+    "or make the executor where the module is found.",
+)
+NOT_CARRIED_COMPILED = Message(
+    "a module to be carried is compiled",
+    ConfigurationError,
+    "carry= names the module {name!r}, which is compiled: its code cannot travel. Add the package "
+    "that provides it to function/requirements.txt and run `sam build && sam deploy`.",
+)
 REFUSED = Message(
     "any other refusal of AWS's",
     LambdaCallError,
@@ -320,12 +332,25 @@ ENVIRONMENT_ENDED = Message(
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
+SETUP_FAILED = Message("the initializer of a pool fails", InitializerFailedError, "{said}")
+STOCK_IMAGE = Message(
+    "a {call} of a pool on Covalent's stock image",
+    ConfigurationError,
+    "Function {function} runs Covalent's stock image, which takes one electron at a time through "
+    "S3. A pool needs a function of this project: sam build && sam deploy.",
+)
 NOT_UNDERSTOOD = Message(
     "function or executor is older",
     CannotAnswerError,
     "Function {function} answered what the executor does not understand ({said}): {payload!r}. "
     "The {call} may have run. Is it built from this project, at the same version as the "
     "executor? (sam build && sam deploy; pip install ./executor)",
+)
+DEFECT = Message(
+    "a defect of the executor's",
+    OutcomeUnknownError,
+    "The executor met what it does not expect ({said}). The {call} {ran}. Please report this with "
+    "the traceback.",
 )
 NOT_OURS = Message(
     "an answer to another request",
@@ -349,6 +374,7 @@ def of_failure(
     function: str,
     limits: Mapping[str, float],
     add_package: str = "",
+    waited: float = 0.0,
 ) -> LambdaCallError:
     """The error for a failure that the function itself reported.
 
@@ -356,12 +382,15 @@ def of_failure(
         add_package: how a package gets into this function; empty: as into any project's.
         call: what a call is for its caller ("call", "electron").
         limits: the executor's own limits in seconds, by the name of their argument.
+        waited: seconds before it was sent, which count for `timeout`.
     """
     remote = {"type": failure.type, "traceback": failure.traceback}
     remote["hint"] = hint(failure, usage, add_package)
     if failure.kind == wire.DEADLINE:
-        return _stopped(usage, call, function, limits, remote)
+        return _stopped(usage, call, function, limits, waited, remote)
     said = failure.message
+    if failure.kind == wire.SETUP_FAILED:
+        return SETUP_FAILED(said=said, **remote)
     if failure.kind in wire.DID_NOT_RUN:
         return REJECTED(said=said, **remote)
     if failure.kind == wire.EXCEPTION:
@@ -373,13 +402,20 @@ def of_failure(
 
 
 def _stopped(
-    usage: wire.Usage, call: str, function: str, limits: Mapping[str, float], remote: Any
+    usage: wire.Usage,
+    call: str,
+    function: str,
+    limits: Mapping[str, float],
+    waited: float,
+    remote: Any,
 ) -> LambdaCallError:
     """Name the limit that was reached: the executor's, or else the function's."""
-    name, limit = min(limits.items(), key=lambda item: item[1])
+    before = {"timeout": waited}
+    name, limit = min(limits.items(), key=lambda item: item[1] - before.get(item[0], 0.0))
     values = {"call": call, "function": function, "seconds": usage.duration, **remote}
-    if usage.duration >= limit - 0.5:
-        return OWN_LIMIT(name=name, limit=limit, **values)
+    if usage.duration >= limit - before.get(name, 0.0) - 0.5:
+        had = f", {waited:.1f} s of which it waited to be sent" if name in before else ""
+        return OWN_LIMIT(name=name, limit=limit, waited=had if waited >= 0.5 else "", **values)
     return FUNCTION_TIMEOUT(**values)
 
 
@@ -505,6 +541,19 @@ def clock(error: Any) -> LambdaCallError:
     return CLOCK(seconds=f" by {abs(off):.0f} s, {way} of AWS's", said=said)
 
 
+def defect(error: Exception, *, call: str, sent: bool) -> LambdaCallError:
+    """The error for what nobody has foreseen, whether or not the call was sent by then."""
+    from traceback import format_exception
+
+    return DEFECT(
+        call=call,
+        ran="may have run" if sent else "did not run",
+        type=f"{type(error).__module__}.{type(error).__qualname__}",
+        said=f"{type(error).__name__}: {error}",
+        traceback="".join(format_exception(error)),
+    )
+
+
 # -- hints ---------------------------------------------------------------------------------------
 
 _LACKS = "The function's image lacks the module {name!r}. "
@@ -514,9 +563,9 @@ _ADD_PACKAGE = (
     "function"
 )
 _CARRY_FILE = (
-    "import it at the top of your script and let it travel with the electron: deps_module={name} "
-    "in ct.electron(...), or cloudpickle.register_pickle_by_value({name}) before you dispatch. "
-    "(Neither helps with an import inside the electron's own body: move it to the top.)"
+    "import it at the top of your script, not inside the electron: modules beside the script "
+    "travel with the calls then, and carry=[{name!r}] of the executor names one from elsewhere. "
+    '(Nothing travels where the executor is named by a text only, as in executor="awslambda".)'
 )
 # What is installed here is a package; what is not may be anybody's file.
 _PACKAGE_FIRST = f"{_LACKS}Please {{add}}."
@@ -571,7 +620,7 @@ def _is_installed(module: str) -> bool:
 
 def _as_dict(payload: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(payload)
-    except ValueError:
+        answer = wire.loads(payload)
+    except wire.EnvelopeError:
         return {}
     return answer if isinstance(answer, dict) else {}

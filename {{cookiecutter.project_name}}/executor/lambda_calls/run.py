@@ -5,7 +5,6 @@ Run.result ─► Attempt ─► Session ─► Lambda
 Cancellation     └ response ─► Result
 """
 
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,19 +73,26 @@ class Spread:
             wire.EnvelopeError: if it is something else.
         """
         found: dict[int, list[bytes]] = {}
-        for frame in wire.read_frames(wire.decode(frames)):
+        for frame in wire.frames_of(frames):
             found.setdefault(frame.kind, []).append(frame.data)
         try:
             return Spread(
                 items=found.get(wire.ITEM, []),
                 function=wire.encode(found[wire.FUNCTION][0]),
                 keywords=wire.encode(found[wire.SHARED][0]),
-                options=json.loads(found[wire.OPTIONS][0]),
+                options=_options(found[wire.OPTIONS][0]),
                 python=response.python,
                 cloudpickle=response.cloudpickle,
             )
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
             raise wire.EnvelopeError(f"a spread lacks a frame: {error}") from error
+
+
+def _options(data: bytes) -> Mapping[str, Any]:
+    said = wire.loads(data)
+    if not isinstance(said, dict):
+        raise wire.EnvelopeError("the options of a spread are no dictionary")
+    return said
 
 
 class Observer(Protocol):
@@ -199,6 +205,7 @@ class Run:
                 function=function,
                 limits=self._limits.by_name(),
                 add_package=self._session.target.add_package,
+                waited=attempt.waited,
             )
         if response.spread is not None:
             return await self._spread(attempt, response, response.spread)
@@ -211,7 +218,7 @@ class Run:
         if not isinstance(pickled, str):
             pickled = await attempt.fetch(pickled)
         if not isinstance(text, str):
-            text = wire.decode(await attempt.fetch(text)).decode()
+            text = wire.decode(await attempt.fetch(text)).decode("utf-8", "replace")
         return Result(pickled, text, response.attrs, response.python, response.cloudpickle)
 
     async def _spread(self, attempt: Attempt, response: wire.Response, part: wire.Part) -> Spread:

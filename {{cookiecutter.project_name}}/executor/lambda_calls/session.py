@@ -106,7 +106,8 @@ class Process:
         return Objects(self.clients, target.account, target.bucket or "", target.origins)
 
     def close(self) -> None:
-        """Give back what it holds; sessions end with their loops."""
+        """Give back what it holds, in the bucket too; sessions end with their loops."""
+        self.at_exit.run()
         self.at_exit.close()
         self.transfers.close()
         self.requests.close()
@@ -188,11 +189,10 @@ class Session:
         with self._errors_translated():
             response = await api.post(self.target.function, payload, headers)
         if response.status < 300:
-            log = base64.b64decode(response.headers.get("x-amz-log-result", ""))
             return Invocation(
                 payload=response.body,
                 function_error=response.headers.get("x-amz-function-error", ""),
-                log_tail=log.decode("utf-8", "replace"),
+                log_tail=_decoded(response.headers.get("x-amz-log-result", "")),
             )
         error = response.error()
         if headers and _refuses_log_tail(error):
@@ -249,6 +249,14 @@ class Session:
             region=target.named("region", region),
             option=target.deploy_option,
         )
+
+
+def _decoded(log: str) -> str:
+    """The text of the log's tail; none where a proxy has damaged the header."""
+    try:
+        return base64.b64decode(log).decode("utf-8", "replace")
+    except ValueError:
+        return ""
 
 
 def _refuses_log_tail(error: Any) -> bool:

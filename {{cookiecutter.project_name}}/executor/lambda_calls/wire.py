@@ -17,8 +17,22 @@ import hashlib
 import hmac
 import json
 import struct
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import lru_cache
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 PROTOCOL = 2
 MARK = "covalent_lambda"  # the key that every envelope carries, with the protocol's number
@@ -40,6 +54,9 @@ RUNNING, OUTCOME, RESULT, RESULT_TEXT = "running", "outcome", "result", "result-
 # connection is lost. The function then stores `seal(order, key)` as RUNNING within two seconds, so
 # that the executor knows that the call runs, and in the end its answer as OUTCOME.
 CANCEL, REPORT = "cancel", "report"
+
+# Begins the line that the function writes to its log before a call, followed by the `task_id`.
+RUNS = "runs "
 
 # A task that ran this many seconds leaves its answer in S3 as well: an idle connection may have
 # been dropped by then (NAT gateways do so after 350 s), and the work must not be lost.
@@ -227,15 +244,11 @@ class Request:
         """Read an event.
 
         Raises:
-            EnvelopeError: if it is of another protocol, or a field is missing or unknown.
+            EnvelopeError: if it is of another protocol, or a field is missing, unknown or
+                malformed.
         """
-        values = _checked(event, Request)
-        for name in ("before", "after"):
-            values[name] = [tuple(_part(x) for x in hook) for hook in values.get(name, [])]
-        values["function"] = _part(values["function"])
-        values["args"] = [_part(x) for x in values.get("args", [])]
-        values["kwargs"] = {k: _part(x) for k, x in values.get("kwargs", {}).items()}
-        return Request(**values)
+        request: Request = _read(_unmarked(event), Request, "the envelope")
+        return request
 
 
 @dataclass(frozen=True)
@@ -255,7 +268,7 @@ class Batch:
         setup: a pickled `(function, args)`, called once in each environment before the first call;
             what it leaves in its process is there for each of them.
         before: hooks to run before the calls.
-        processes: how many calls run at a time.
+        processes: how many calls run at a time, each in a process that runs many.
     """
 
     task_id: str
@@ -281,16 +294,14 @@ class Batch:
         """Read an event.
 
         Raises:
-            EnvelopeError: if it is of another protocol, or a field is missing or unknown.
+            EnvelopeError: if it is of another protocol, or a field is missing, unknown or
+                malformed.
         """
-        values = _checked(event, Batch)
-        values["before"] = [tuple(_part(x) for x in hook) for hook in values.get("before", [])]
-        for name in ("function", "calls", "shared", "setup"):
-            values[name] = _part(values.get(name))
+        batch: Batch = _read(_unmarked(event), Batch, "the envelope")
         for name in ("count", "processes"):
-            if name in values and (not isinstance(values[name], int) or values[name] < 1):
-                raise EnvelopeError(f"{name} is {values[name]!r}, expected a number from 1 on")
-        return Batch(**values)
+            if getattr(batch, name) < 1:
+                raise EnvelopeError(f"{name} is {getattr(batch, name)!r}, expected 1 or more")
+        return batch
 
 
 def is_batch(event: Mapping[str, Any]) -> bool:
@@ -351,6 +362,19 @@ def read_frames(data: bytes) -> Iterator[Frame]:
         yield Frame(kind, number, data[start:position])
 
 
+def frames_of(part: str) -> Iterator[Frame]:
+    """The frames that an inline part is made of.
+
+    Raises:
+        EnvelopeError: if it is no base64, or ends in the middle of a frame.
+    """
+    try:
+        data = decode(part)
+    except ValueError as error:
+        raise EnvelopeError(f"a part is no base64: {error}") from error
+    return read_frames(data)
+
+
 def whole_frames(data: bytes) -> int:
     """How many bytes of `data` are whole frames: whoever wrote them may have been interrupted."""
     size = 0
@@ -389,10 +413,8 @@ class Raised:
         Raises:
             EnvelopeError: if it is something else.
         """
-        try:
-            return Raised(**json.loads(data))
-        except (ValueError, TypeError) as error:
-            raise EnvelopeError(f"what a call raised is malformed: {error}") from error
+        raised: Raised = _read(loads(data), Raised, "what a call raised")
+        return raised
 
 
 @dataclass(frozen=True)
@@ -421,6 +443,7 @@ STORAGE = "storage"  # S3 refused the function something
 STORAGE_BUSY = "storage-busy"  # S3 was slow or failed for now: the call may be sent again
 ENVIRONMENT = "environment"  # the function's environment is unfit (no process, no room in /tmp)
 CANNOT_LOAD = "cannot-load"  # the pickles ask for what the image lacks
+SETUP_FAILED = "setup-failed"  # what was to prepare the environment for a batch
 DID_NOT_RUN = frozenset(
     [
         PROTOCOL_DIFFERS,
@@ -431,6 +454,7 @@ DID_NOT_RUN = frozenset(
         STORAGE_BUSY,
         ENVIRONMENT,
         CANNOT_LOAD,
+        SETUP_FAILED,
     ]
 )
 # The electron ran, at least in part:
@@ -513,20 +537,11 @@ class Response:
         """Read an answer.
 
         Raises:
-            EnvelopeError: if it is of another protocol, or a field is missing or unknown.
+            EnvelopeError: if it is of another protocol, or a field is missing, unknown or
+                malformed.
         """
-        values = _checked(answer, Response)
-        try:
-            values["usage"] = Usage(**(values.get("usage") or {}))
-            if values.get("failure"):
-                values["failure"] = Failure(**values["failure"])
-        except TypeError as error:
-            raise EnvelopeError(
-                f"the envelope's usage or failure is malformed: {error}"
-            ) from error
-        for name in ("result", "text", "spread"):
-            values[name] = _part(values.get(name))
-        return Response(**values)
+        response: Response = _read(_unmarked(answer), Response, "the envelope")
+        return response
 
 
 def is_envelope(event: Any) -> bool:
@@ -548,35 +563,100 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _part(value: Any) -> Any:
-    if isinstance(value, dict):
-        try:
-            found = Blob(**value)
-        except TypeError as error:
-            raise EnvelopeError(f"a part of the envelope is malformed: {error}") from error
-        if not isinstance(found.size, int) or found.size < 0:
-            raise EnvelopeError(f"a part of the envelope has the size {found.size!r}")
-        return found
-    return value
+def loads(text: Union[str, bytes]) -> Any:
+    """Parse JSON that somebody else wrote.
+
+    Raises:
+        EnvelopeError: if it is none, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise EnvelopeError(f"it is no JSON: {error}") from error
 
 
-def _checked(raw: Any, envelope: Any) -> Dict[str, Any]:
+def _unmarked(raw: Any) -> Dict[str, Any]:
+    """The fields of an envelope of this protocol."""
     if not is_envelope(raw):
         raise EnvelopeError(f"there is no `{MARK}` in it: this is no envelope of Covalent's")
     if raw[MARK] != PROTOCOL:
         raise EnvelopeError(
-            f"the envelope speaks protocol {raw[MARK]!r}, this side speaks {PROTOCOL}: the "
+            f"the envelope speaks protocol {_shown(raw[MARK])}, this side speaks {PROTOCOL}: the "
             "function and the executor come from different versions of the project. Run "
             "`sam build && sam deploy` and `pip install ./executor` from the same folder."
         )
-    values = {k: v for k, v in raw.items() if k != MARK}
-    wrong = sorted(set(values) - {f.name for f in fields(envelope)})
+    return {k: v for k, v in raw.items() if k != MARK}
+
+
+def _read(value: Any, kind: Any, name: str) -> Any:
+    """`value`, parsed from JSON, as one of the type `kind`; what has another shape is refused.
+
+    Whoever reads an envelope may then rely on its annotations, whoever wrote it.
+
+    Args:
+        kind: str, int, float, bool, a dataclass, or List, Dict, Tuple and Union of such.
+        name: of the value, for messages.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Union:
+        return _read_union(value, inner, name)
+    if origin is list and isinstance(value, list):
+        return [_read(x, inner[0], f"an entry of {name}") for x in value]
+    if origin is dict and isinstance(value, dict):
+        return {k: _read(x, inner[1], f"{_shown(k)} of {name}") for k, x in value.items()}
+    if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(inner):
+        return tuple(_read(x, k, f"an entry of {name}") for x, k in zip(value, inner))
+    if origin is None and _is_a(value, kind):
+        return value
+    if is_dataclass(kind) and isinstance(value, dict):
+        return _read_fields(value, kind, name)
+    raise EnvelopeError(f"{name} is malformed: {_shown(value)}")
+
+
+def _read_union(value: Any, kinds: Tuple[Any, ...], name: str) -> Any:
+    """`value` as the one of several types that its JSON can be."""
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        if isinstance(value, dict) == (is_dataclass(kind) or get_origin(kind) is dict):
+            return _read(value, kind, name)
+    raise EnvelopeError(f"{name} is malformed: {_shown(value)}")
+
+
+def _read_fields(values: Dict[str, Any], kind: Any, name: str) -> Any:
+    known = {f.name: f for f in fields(kind)}
+    wrong = sorted(set(values) - set(known))
     if wrong:
-        raise EnvelopeError(f"unknown field(s) in the envelope: {', '.join(wrong)}")
-    required = {
-        f.name for f in fields(envelope) if f.default is MISSING and f.default_factory is MISSING
-    }
-    missing = sorted(required - set(values))
+        raise EnvelopeError(f"unknown field(s) in {name}: {', '.join(map(_shown, wrong))}")
+    missing = sorted(
+        f.name
+        for f in known.values()
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in values
+    )
     if missing:
-        raise EnvelopeError(f"missing field(s) in the envelope: {', '.join(missing)}")
-    return values
+        raise EnvelopeError(f"missing field(s) in {name}: {', '.join(missing)}")
+    types = _types_of(kind)
+    made = kind(**{k: _read(v, types[k], f"{k} of {name}") for k, v in values.items()})
+    if isinstance(made, Blob) and made.size < 0:
+        raise EnvelopeError(f"size of {name} is {_shown(made.size)}")
+    return made
+
+
+@lru_cache(maxsize=None)
+def _types_of(kind: Any) -> Dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a simple type; a number has to be one to reckon with."""
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return abs(value) < 1e15
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1 << 63
+    return kind in (str, bool) and isinstance(value, kind)
+
+
+def _shown(value: Any) -> str:
+    simple = isinstance(value, (str, int, float, type(None)))
+    text = repr(value) if simple else type(value).__name__
+    return text if len(text) <= 100 else f"{text[:100]} […]"

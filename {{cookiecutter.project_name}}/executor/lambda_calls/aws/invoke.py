@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import errno
 import io
+import json
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from .. import wire
 from ..threads import Threads
 from .clients import CONNECT_TIMEOUT, READ_TIMEOUT, Signing
 from .refusals import ConnectionLost, NoDescriptors, Unreachable
@@ -26,6 +28,7 @@ from .refusals import ConnectionLost, NoDescriptors, Unreachable
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # Bytes from which on a payload is signed in a thread, so that other calls do not wait for it.
 _LARGE = 256 * 1024
+_SHOWN = 1000  # bytes of an answer that is no error of Lambda's
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
@@ -50,9 +53,12 @@ class HttpResponse:
         from botocore.exceptions import ClientError
         from botocore.parsers import create_parser
 
-        raw = {"status_code": self.status, "headers": self.headers, "body": self.body}
+        said = _said(self.body)
+        # The parser wants a JSON object, whatever a proxy on the way has answered instead.
+        body = self.body if said else json.dumps({"message": _text(self.body)}).encode()
+        raw = {"status_code": self.status, "headers": self.headers, "body": body}
         parsed = create_parser("rest-json").parse(raw, None)
-        parsed.setdefault("Reason", _reason(self.body))
+        parsed.setdefault("Reason", str(said.get("Reason") or ""))
         return ClientError(parsed, "Invoke")
 
 
@@ -173,15 +179,17 @@ class InvokeApi:
         SigV4Auth(frozen, "lambda", self.signing.region).add_auth(request)
 
 
-def _reason(body: bytes) -> str:
-    """The reason of a TooManyRequestsException."""
-    import json
-
+def _said(body: bytes) -> dict[str, Any]:
+    """An error's body; empty if it is none of Lambda's."""
     try:
-        said = json.loads(body)
-    except ValueError:
-        return ""
-    return str(said.get("Reason") or "") if isinstance(said, dict) else ""
+        said = wire.loads(body)
+    except wire.EnvelopeError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _text(body: bytes) -> str:
+    return body[:_SHOWN].decode("utf-8", "replace")
 
 
 def _socket(address: Any) -> socket.socket:

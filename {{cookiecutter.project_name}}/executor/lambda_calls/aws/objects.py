@@ -169,7 +169,9 @@ class Objects:
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as botocores
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
         from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
+        from urllib3.exceptions import HTTPError
 
         try:
             return request(self._clients.client(self._account, "s3"))
@@ -187,8 +189,10 @@ class Objects:
             botocores.HTTPClientError,
             botocores.IncompleteReadError,
             botocores.ResponseStreamingError,
+            ResponseParserError,  # of an answer that was cut off
             RetriesExceededError,
             S3DownloadFailedError,
+            HTTPError,  # as it comes while botocore reads an error's body
         ) as error:
             raise self._unreachable(action, error) from error
         except BotoCoreError as error:

@@ -1,0 +1,60 @@
+"""A fan-out electron, and as many electrons as a list, through Covalent's server.
+
+Usage: python -m benchmarks.clients.study ITEMS ELECTRONS SECONDS
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import cloudpickle
+import covalent as ct
+from covalent.executor import AWSLambdaExecutor
+from covalent_awslambda_plugin import fan_out
+
+from .. import tasks
+from ..paths import BUCKET
+
+cloudpickle.register_pickle_by_value(tasks)
+
+
+def main(items: int, electrons: int, seconds: float) -> None:
+    executor = AWSLambdaExecutor(function_name="ours", s3_bucket_name=BUCKET, region="us-east-1")
+    spread = ct.electron(fan_out(batch=1)(tasks.wait), executor=executor)
+    single = ct.electron(tasks.wait, executor=executor)
+
+    @ct.lattice
+    def one_node(values: list[float]) -> Any:
+        return spread(values)
+
+    @ct.lattice
+    def many_nodes(count: int) -> Any:
+        return [single(seconds) for _ in range(count)]
+
+    _timed(one_node, [0.0] * 4)
+    found = {
+        "fan_out": [_timed(one_node, [seconds] * items) - seconds for _ in range(3)],
+        "electrons": [_timed(many_nodes, electrons) - seconds],
+    }
+    print(json.dumps(found))
+
+
+def _timed(workflow: Any, *args: Any) -> float:
+    """Seconds from the first to the last moment of a dispatch in the server."""
+    dispatched = ct.dispatch(workflow)(*args)
+    while True:
+        state = ct.get_result(dispatched, wait=False, status_only=True)
+        if str(state["status"]) in ("COMPLETED", "FAILED", "CANCELLED"):
+            break
+        time.sleep(0.25)
+    outcome = ct.get_result(dispatched, wait=True)
+    if str(outcome.status) != "COMPLETED":
+        raise RuntimeError(f"ended {outcome.status}: {outcome.error}")
+    return float((outcome.end_time - outcome.start_time).total_seconds())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,55 @@
+"""A thousand items through Covalent's server: as one fan-out electron, and as electrons."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from sandbox import SandboxError, running_covalent
+
+from .. import lab, processes, progress
+from ..results import Benchmark, Goal, Measure
+
+ITEMS, ELECTRONS, SECONDS = 1000, 100, 1.0
+WHAT = f"{ITEMS:,} items of {SECONDS:.0f} s, beyond that"
+AS_ELECTRONS = "ours, an electron for each item"
+
+
+def run() -> Benchmark:
+    with lab.endpoint() as at, lab.folder() as work:
+        progress.say(f"starting {ITEMS:,} environments")
+        at.prepare("ours", ITEMS)
+        env = lab.environment(work, at.url, lab.PLUGINS["ours"])
+        own = {name: value for name, value in env.items() if name not in ("PATH", "HOME")}
+        words = [str(ITEMS), str(ELECTRONS), str(SECONDS)]
+        command = [sys.executable, "-m", "benchmarks.clients.study", *words]
+        progress.say(f"{ITEMS:,} items in one electron, and {ELECTRONS} electrons")
+        try:
+            with running_covalent(work / "server", own) as server:
+                _, printed, _ = processes.run(command, {**env, **server.env}, work, lab.SECONDS)
+        except SandboxError as error:
+            raise lab.BenchmarkError(str(error)) from error
+    found: dict[str, list[float]] = json.loads(printed.splitlines()[-1])
+    scale = ITEMS / ELECTRONS
+    rows = [
+        Measure("ours, a fan-out electron", WHAT, "s", found["fan_out"]),
+        Measure(
+            AS_ELECTRONS,
+            WHAT,
+            "s",
+            [scale * x for x in found["electrons"]],
+            f"measured on {ELECTRONS}, times {scale:.0f}",
+        ),
+    ]
+    return Benchmark(
+        name="study",
+        title=f"a study of {ITEMS:,} items through Covalent's server",
+        setup=(
+            f"Covalent's own server and {ITEMS:,} warm environments on this machine; the "
+            "time from the first to the last moment of a dispatch in the server, less the "
+            f"second that each item sleeps. A fan-out electron, 3 times after a small one; "
+            f"{ELECTRONS} electrons, once, and the figure scaled to {ITEMS:,}."
+        ),
+        measures=rows,
+        goals=[Goal("no more than 5 s beyond the second", rows[0].median, 5)],
+    )

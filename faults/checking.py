@@ -1,0 +1,121 @@
+"""Runs the rows of the table, and says which of them did not end as they must."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+from . import work
+from .lab import Door, Lab
+from .table import RESULT, Fault
+from .ways import SLACK, WAYS, Settled, Terms
+
+_AT_A_TIME = 6  # rows with a door of their own
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a fault led to on one way.
+
+    Args:
+        fault: the row.
+        way: how the calls were run.
+        ends: how they ended: `RESULT`, or names of error classes.
+        ran: how often the code of each ran.
+        seconds: that it took.
+        wrong: what is not as the row says; empty: all is.
+    """
+
+    fault: Fault
+    way: str
+    ends: tuple[str, ...]
+    ran: tuple[int, ...]
+    seconds: float
+    wrong: str
+
+
+def check(lab: Lab, faults: Sequence[Fault], ways: Sequence[str], seed: str) -> list[Checked]:
+    """Run all rows on all ways: those on the function's own way to S3 one after the other, since
+    all environments share it."""
+    pairs = [(fault, way) for fault in faults for way in ways]
+    apart = [x for x in pairs if not x[0].function]
+    with ThreadPoolExecutor(_AT_A_TIME) as threads:
+        found = list(threads.map(lambda x: _checked(lab, *x, seed), apart))
+    return found + [_checked(lab, *x, seed) for x in pairs if x[0].function]
+
+
+def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:
+    number = int.from_bytes(sha256(f"{fault.name} {way}".encode()).digest()[:4], "big")
+    ledger = work.Ledger(lab.folder / f"ledger-{number}")
+    # The first request of a fan-out electron takes its arguments apart; its items come after it.
+    skip = 1 if way == "fan-out" else 0
+    caller = [_skipping(x, skip) for x in fault.caller]
+    began = time.monotonic()
+    with ExitStack() as stack:
+        door = stack.enter_context(lab.door(caller, seed=seed, **fault.limits))
+        if fault.function:
+            stack.enter_context(lab.function(fault.function, seed=seed))
+        given = dict(fault.terms)
+        if "data" in given:  # another argument in each row: equal ones are stored only once
+            given["data"] = number.to_bytes(8, "big") + given["data"][8:]
+        terms = Terms(door.url, ledger.path, name=f"row-{number}", **given)
+        if fault.away:
+            door.away(fault.away)
+        settled = WAYS[way](terms, range(fault.calls))
+        seconds = time.monotonic() - began
+        return _judged(fault, way, settled, ledger, seconds, door)
+
+
+def _skipping(toxic: Any, skip: int) -> Any:
+    return replace(toxic, skip=skip) if toxic.service == "lambda" else toxic
+
+
+def _judged(
+    fault: Fault,
+    way: str,
+    settled: Sequence[Settled],
+    ledger: work.Ledger,
+    seconds: float,
+    door: Door,
+) -> Checked:
+    terms = dict(fault.terms)
+    begun = ledger.begun()
+    ran = tuple(begun[x.number] for x in settled)
+    ends = tuple(sorted({RESULT if x.error is None else class_of(x.error) for x in settled}))
+    wrong = []
+    expected = {"data": terms.get("data", b""), "size": terms.get("size", 0)}
+    for one in settled:
+        if one.times != 1:
+            wrong.append(f"call {one.number} was settled {one.times} times")
+        if one.error is None and one.value != work.expected(one.number, **expected):
+            wrong.append(f"call {one.number} has the wrong result {str(one.value)[:100]}")
+        if one.error is not None and len(str(one.error)) < 20:
+            wrong.append(f"call {one.number} failed without an explanation: {one.error!r}")
+        if one.error is not None and fault.by not in str(one.error):
+            wrong.append(f"the error does not say {fault.by!r}: {one.error}")
+        if one.seconds > terms.get("timeout", 30.0) + SLACK:
+            wrong.append(f"call {one.number} took {one.seconds:.0f} s")
+    if not set(ends) <= set(fault.classes):
+        said = next((str(x.error)[:400] for x in settled if x.error is not None), "")
+        wrong.append(f"ended in {', '.join(ends)}, not in {', '.join(fault.classes)}: {said}")
+    if not set(ran) <= fault.ran:
+        wrong.append(f"the code ran {set(ran)} times, not {set(fault.ran)}")
+    if (fault.caller and not sum(door.state()["fired"])) or (
+        fault.function and not sum(door.state()["function_fired"])
+    ):
+        wrong.append("the fault did not hit anything")
+    return Checked(fault, way, ends, ran, seconds, "; ".join(wrong))
+
+
+def class_of(error: BaseException) -> str:
+    """The core's name of an error's class; a fan-out's item begins its text with it."""
+    for kind in type(error).__mro__:
+        if kind.__module__ == "lambda_calls.errors":
+            return kind.__name__
+    first = str(error).partition(":")[0]
+    return first if first.endswith("Error") and first.isidentifier() else type(error).__name__

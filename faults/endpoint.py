@@ -1,0 +1,602 @@
+"""Lambda and S3 on this machine, with Lambda's limits, behind doors that break things.
+
+    caller ───► door ─┐                         ┌─► environment (the real handler)
+    (any number)      ├─► Lambda: limits, kills ┤        │
+    function ─► door ─┘   S3: objects in memory └─ ◄─────┘ its S3 is the function's door
+
+S3 is that of the benchmarks' endpoint. HTTP is spoken here, byte by byte, since a fault may hit
+in the middle of an answer.
+
+Usage: python -m faults.endpoint FOLDER; prints the port for control
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import psutil
+
+from benchmarks.endpoint import INVOCATIONS, S3
+from benchmarks.endpoint import Endpoint as Objects
+from benchmarks.endpoint import Environment as Connection
+from benchmarks.environment import EVENT
+
+from . import toxics
+from .toxics import Poison, Toxic
+
+CONTROL = "/_faults/"
+PAYLOAD_LIMIT = 6 * 1024 * 1024
+_RST = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
+_LARGEST_HEAD = 64 * 1024
+_KILLED = {"errorType": "Runtime.ExitError"}
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class Limits:
+    """What Lambda allows at a door.
+
+    Attributes:
+        concurrency: invocations at a time; None: as many as come.
+        rate: requests a second; None: as many as come.
+        ramp: invocations at a time to begin with, and how many more each second; None: no ramp.
+        asleep: seconds from the first request for which the function wakes up.
+    """
+
+    concurrency: int | None = None
+    rate: float | None = None
+    ramp: tuple[int, float] | None = None
+    asleep: float = 0.0
+
+
+@dataclass
+class Request:
+    """One request as it came."""
+
+    verb: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return unquote(urlsplit(self.target).path)
+
+    @property
+    def service(self) -> str:
+        return "lambda" if self.path.startswith(INVOCATIONS) else "s3"
+
+
+class EnvironmentEnded(Exception):
+    """It was killed, or ended by itself, before it answered."""
+
+
+class Environments:
+    """The execution environments of the function.
+
+    The mutable state is those that are idle, and who waits for one.
+    """
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._idle: deque[Connection] = deque()
+        self._wanted: deque[asyncio.Future[Connection]] = deque()
+        self._starting = self.killed = self.started = 0
+        self.invocations = 0
+        self.address = f"/tmp/faults-{os.getpid()}.sock"
+        self._folder, self._url = folder, url
+        self._zygote: subprocess.Popen[str] | None = None
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_unix_server(self._join, self.address, backlog=512)
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-m", "faults.environments", self.address, str(self._folder)],
+            stdin=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "AWS_ENDPOINT_URL": self._url},
+        )
+
+    def close(self) -> None:
+        self._server.close()
+        assert self._zygote is not None and self._zygote.stdin is not None
+        for connection in self._idle:
+            connection.writer.close()
+        left = _family(self._zygote.pid)
+        self._zygote.stdin.close()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._zygote.wait(10)
+        os.unlink(self.address)
+
+    async def ask(self, body: bytes, toxic: Toxic | None) -> tuple[bytes, bytes]:
+        """One environment's answer to an event."""
+        connection = await self._taken()
+        self.invocations += 1
+        kind = toxic.kind if toxic else ""
+        try:
+            if kind == toxics.KILLED_BEFORE:
+                self._kill(connection)
+                raise EnvironmentEnded
+            asking = asyncio.ensure_future(connection.ask(EVENT, body))
+            if toxic and kind in (toxics.KILLED_DURING, toxics.FROZEN):
+                await asyncio.wait({asking}, timeout=toxic.amount)
+                if kind == toxics.KILLED_DURING:
+                    self._kill(connection)
+                else:
+                    await self._freeze(connection, toxic.amount)
+            try:
+                answer = await asking
+            except (EOFError, ConnectionError) as error:
+                raise EnvironmentEnded from error
+            if kind == toxics.KILLED_AFTER:
+                self._kill(connection)
+                raise EnvironmentEnded
+        except EnvironmentEnded:
+            connection.writer.close()
+            raise
+        self._rest(connection)
+        return answer
+
+    async def _taken(self) -> Connection:
+        if self._idle:
+            return self._idle.popleft()
+        future: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._wanted.append(future)
+        if len(self._wanted) > self._starting:
+            self._starting += 1
+            self.started += 1
+            assert self._zygote is not None and self._zygote.stdin is not None
+            self._zygote.stdin.write("1\n")
+            self._zygote.stdin.flush()
+        return await future
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        self._starting -= 1
+        self._rest(Connection(reader, writer))
+
+    def _rest(self, connection: Connection) -> None:
+        while self._wanted:
+            future = self._wanted.popleft()
+            if not future.done():
+                return future.set_result(connection)
+        self._idle.append(connection)
+
+    def _kill(self, connection: Connection) -> None:
+        """End all of an environment, as Lambda does."""
+        self.killed += 1
+        for process in _family(_process(connection)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    async def _freeze(self, connection: Connection, seconds: float) -> None:
+        family = _family(_process(connection))
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+        await asyncio.sleep(seconds)
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+
+
+def _process(connection: Connection) -> int:
+    """The id of the process at the other end."""
+    end: Any = connection.writer.get_extra_info("socket")
+    credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", credentials)[0])
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """A process and all that came of it."""
+    try:
+        head = psutil.Process(pid)
+        return [head, *head.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+@dataclass
+class Lambda:
+    """One door's view of the service: its limits.
+
+    The mutable state is how many invocations are under way, and the times of the latest.
+    """
+
+    limits: Limits
+    under_way: int = 0
+    most_under_way: int = 0
+    refused: int = 0
+    began: float | None = None
+    latest: deque[float] = field(default_factory=deque)
+
+    def refusal(self, size: int) -> Reply | None:
+        """Why an invocation is refused; None if it is not."""
+        now, limits = time.monotonic(), self.limits
+        self.began = self.began or now
+        if size > PAYLOAD_LIMIT:
+            return of_lambda(413, "RequestTooLargeException", {"message": "6291456 bytes"})
+        if now < self.began + limits.asleep:
+            return of_lambda(409, "CodeArtifactUserPendingException", {"message": "it wakes up"})
+        while self.latest and self.latest[0] < now - 1:
+            self.latest.popleft()
+        if limits.rate is not None and len(self.latest) >= limits.rate:
+            return self._too_many("CallerRateLimitExceeded")
+        most = limits.concurrency
+        if limits.ramp is not None:
+            ramped = int(limits.ramp[0] + limits.ramp[1] * (now - self.began))
+            most = ramped if most is None else min(most, ramped)
+        if most is not None and self.under_way >= most:
+            return self._too_many("ConcurrentInvocationLimitExceeded")
+        self.latest.append(now)
+        return None
+
+    def _too_many(self, reason: str) -> Reply:
+        self.refused += 1
+        said = {"Reason": reason, "message": "Rate Exceeded."}
+        return of_lambda(429, "TooManyRequestsException", said)
+
+
+class Door:
+    """A port at which both services answer, and toxics work."""
+
+    def __init__(self, site: Site, poison: Poison, limits: Limits) -> None:
+        self.site, self.poison, self.service = site, poison, Lambda(limits)
+        self._server: asyncio.Server | None = None
+        self._held: set[asyncio.StreamWriter] = set()
+        self._busy: set[asyncio.StreamWriter] = set()  # with a request under way
+        self._going: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, backlog=2048, reuse_address=True
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._held):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._held.add(writer)
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (EOFError, ConnectionError, asyncio.LimitOverrunError):
+            pass
+        finally:
+            self._held.discard(writer)
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve one request; whether another may follow on its connection."""
+        request = await _read(reader, writer)
+        self._busy.add(writer)
+        try:
+            return await self._answered(request, reader, writer)
+        finally:
+            self._busy.discard(writer)
+
+    async def _answered(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        if request.path.startswith(CONTROL):
+            said = json.loads(request.body) if request.body else {}
+            answer = json.dumps(await self.site.control(request.path[len(CONTROL) :], said))
+            writer.write(_bytes(request.verb, (200, {}, answer.encode())))
+            await writer.drain()
+            return True
+        signed_by = request.headers.get("authorization", "")
+        toxic = self.poison.of(request.service, request.verb, request.path, signed_by)
+        if toxic is None:
+            writer.write(_bytes(request.verb, await self._handled(request, None)))
+            await writer.drain()
+            return True
+        return await self._poisoned(toxic, request, reader, writer)
+
+    async def _handled(self, request: Request, toxic: Toxic | None) -> Reply:
+        if request.service == "s3":
+            query = parse_qs(urlsplit(request.target).query, keep_blank_values=True)
+            path, objects = request.path, self.site.objects
+            return S3[request.verb](objects, path, query, request.headers, request.body)
+        refusal = self.service.refusal(len(request.body))
+        if refusal is not None:
+            return refusal
+        self.service.under_way += 1
+        self.service.most_under_way = max(self.service.most_under_way, self.service.under_way)
+        # What has begun goes on, whatever becomes of the connection.
+        running = asyncio.ensure_future(self.site.environments.ask(request.body, toxic))
+        running.add_done_callback(self._ended)
+        try:
+            kind, answer = await asyncio.shield(running)
+        except EnvironmentEnded:
+            return _unhandled("Runtime.ExitError", "Runtime exited with error: signal: killed")
+        if kind != EVENT:
+            return 200, {"X-Amz-Function-Error": "Unhandled"}, answer
+        if len(answer) > PAYLOAD_LIMIT:
+            too_large = "Response payload size exceeded maximum allowed payload size"
+            return _unhandled("Function.ResponseSizeTooLarge", too_large)
+        return 200, {"Content-Type": "application/json"}, answer
+
+    def _ended(self, running: asyncio.Future[Any]) -> None:
+        self.service.under_way -= 1
+        if not running.cancelled():
+            running.exception()
+
+    async def _poisoned(
+        self,
+        toxic: Toxic,
+        request: Request,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        kind = toxic.kind
+        if kind == toxics.RESET_BEFORE:
+            return _reset(writer)
+        if kind == toxics.BLACK_HOLE:
+            return await _swallow(reader)
+        if kind == toxics.LATENCY:
+            await asyncio.sleep(toxic.amount)
+        if kind == toxics.RESET_DURING:
+            handling = asyncio.ensure_future(self._handled(request, toxic))
+            await asyncio.wait({handling}, timeout=toxic.amount)
+            return _reset(writer)
+        if kind == toxics.VANISHED:
+            self.site.objects.objects.pop(request.path, None)
+        reply = (
+            _of(request.service, toxic)
+            if kind == toxics.ANSWER
+            else await self._handled(request, toxic)
+        )
+        if kind == toxics.ANSWER_AFTER:
+            reply = _of(request.service, toxic)
+        if kind == toxics.CORRUPTED:
+            reply = reply[0], reply[1], _changed(reply[2])
+        return await self._delivered(toxic, _bytes(request.verb, reply), reader, writer)
+
+    async def _delivered(
+        self,
+        toxic: Toxic,
+        data: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        kind = toxic.kind
+        if kind == toxics.RESET_AFTER:
+            return _reset(writer)
+        if kind == toxics.SILENT:
+            return await _swallow(reader)
+        if kind in (toxics.TRUNCATED, toxics.RESET_IN_RESPONSE):
+            # At least the head goes out: a client must see an answer that breaks off.
+            writer.write(data[: max(len(data) // 2, data.index(b"\r\n\r\n") + 4)])
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            return False if kind == toxics.TRUNCATED else _reset(writer)
+        if kind == toxics.DRIP:
+            pieces = 20
+            for start in range(0, len(data), len(data) // pieces + 1):
+                writer.write(data[start : start + len(data) // pieces + 1])
+                await writer.drain()
+                await asyncio.sleep(toxic.amount / pieces)
+            return True
+        if kind == toxics.LIMITED:
+            step = max(1, int(toxic.amount / 10))
+            for start in range(0, len(data), step):
+                writer.write(data[start : start + step])
+                await writer.drain()
+                await asyncio.sleep(0.1)
+            return True
+        writer.write(data + (data if kind == toxics.DUPLICATED else b""))
+        await writer.drain()
+        return True
+
+    def leave(self, seconds: float) -> None:
+        """Have it begin to be away, without waiting."""
+        going = asyncio.ensure_future(self.away(seconds))
+        self._going.add(going)
+        going.add_done_callback(self._going.discard)
+
+    async def away(self, seconds: float) -> None:
+        """Refuse new connections, and break those that there are, for a while."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.close()
+        for writer in list(self._held):
+            if not writer.is_closing() and writer not in self._busy:
+                _reset(writer)
+        await asyncio.sleep(seconds)
+        await self.open()
+
+
+class Site:
+    """Both services, with what they hold, and their doors."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.objects = Objects(0.0, folder)
+        self.doors: dict[int, Door] = {}
+        self.ended = asyncio.Event()
+
+    async def open(self) -> int:
+        """Begin; the port of the function's door, which is also that for control."""
+        self.function = await self.door([], "0", Limits())
+        url = f"http://127.0.0.1:{self.function.port}"
+        self.environments = Environments(self._folder, url)
+        await self.environments.open()
+        return self.function.port
+
+    async def door(self, poison: list[Toxic], seed: str, limits: Limits) -> Door:
+        made = Door(self, Poison(poison, seed), limits)
+        await made.open()
+        self.doors[made.port] = made
+        return made
+
+    async def control(self, what: str, said: dict[str, Any]) -> Any:
+        """Follow an order of the run's."""
+        if what == "door":
+            made = [Toxic(**x) for x in said["toxics"]]
+            limits = Limits(**said["limits"])
+            return {"port": (await self.door(made, said["seed"], limits)).port}
+        if what == "function":
+            made = [Toxic(**x) for x in said["toxics"]]
+            self.function.poison = Poison(made, said["seed"])
+            return {}
+        if what == "away":
+            door = self.doors[said["port"]]
+            door.leave(said["seconds"])
+            return {}
+        if what == "close":
+            self.doors.pop(said["port"]).close()
+            return {}
+        if what == "end":
+            self.ended.set()
+            return {}
+        if what == "empty":
+            self.objects.objects.clear()
+            return {}
+        door = self.doors[said["port"]]
+        return {
+            "fired": door.poison.fired,
+            "seen": door.poison.seen,
+            "function_fired": self.function.poison.fired,
+            "function_seen": self.function.poison.seen,
+            "refused": door.service.refused,
+            "most_under_way": door.service.most_under_way,
+            "under_way": door.service.under_way,
+            "killed": self.environments.killed,
+            "environments": self.environments.started,
+            "invocations": self.environments.invocations,
+            "objects": sorted(self.objects.objects),
+            "connections": len(door._held),
+        }
+
+
+# -- HTTP ----------------------------------------------------------------------------------------
+
+
+async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")
+    verb, target, _ = first.split(" ", 2)
+    headers = {k.lower(): v.strip() for k, _, v in (x.partition(":") for x in lines if x)}
+    if headers.get("expect", "").lower() == "100-continue":
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await writer.drain()
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        body = await _chunks(reader)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+    if headers.get("x-amz-content-sha256", "").startswith("STREAMING"):
+        from benchmarks.endpoint import _plain
+
+        body = _plain(body, headers)
+    return Request(verb, target, headers, body)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    parts = []
+    while True:
+        size = int((await reader.readline()).split(b";")[0], 16)
+        if not size:
+            while (await reader.readline()).strip():
+                pass
+            return b"".join(parts)
+        parts.append(await reader.readexactly(size))
+        await reader.readline()
+
+
+def _bytes(verb: str, reply: Reply) -> bytes:
+    status, headers, body = reply
+    said = {"x-amzn-RequestId": "0", **headers}
+    said.setdefault("Content-Length", str(len(body)))
+    lines = "".join(f"{k}: {v}\r\n" for k, v in said.items())
+    head = f"HTTP/1.1 {status} {'OK' if status < 300 else 'Error'}\r\n{lines}\r\n".encode()
+    return head if verb == "HEAD" else head + body
+
+
+def _reset(writer: asyncio.StreamWriter) -> bool:
+    end: Any = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+    writer.transport.abort()
+    return False
+
+
+async def _swallow(reader: asyncio.StreamReader) -> bool:
+    """Say nothing until the other side has had enough."""
+    while await reader.read(65536):
+        pass
+    return False
+
+
+def _changed(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :] if data else data
+
+
+def of_lambda(
+    status: int, code: str, said: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Reply:
+    """An error of Lambda's API."""
+    body = json.dumps({"Type": "User", **said}).encode()
+    return status, {"x-amzn-ErrorType": code, **(headers or {})}, body
+
+
+def of_s3(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Reply:
+    """An error of S3's."""
+    body = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
+    return status, dict(headers or {}), body.encode()
+
+
+def _of(service: str, toxic: Toxic) -> Reply:
+    if "raw" in toxic.said:  # a body that no AWS service would send
+        return toxic.status, dict(toxic.headers), str(toxic.said["raw"]).encode()
+    if service == "lambda":
+        said = {"message": f"because of {toxic.code}", **toxic.said}
+        return of_lambda(toxic.status, toxic.code, said, toxic.headers)
+    message = str(toxic.said.get("message", f"because of {toxic.code}"))
+    return of_s3(toxic.status, toxic.code, message, toxic.headers)
+
+
+def _unhandled(kind: str, message: str) -> Reply:
+    body = json.dumps({"errorType": kind, "errorMessage": f"RequestId: 0 Error: {message}"})
+    return 200, {"X-Amz-Function-Error": "Unhandled"}, body.encode()
+
+
+async def serve(folder: Path) -> None:
+    """Serve until told to end."""
+    site = Site(folder)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, site.ended.set)
+    port = await site.open()
+    print(port, flush=True)
+    await site.ended.wait()
+    for door in site.doors.values():
+        door.close()
+    site.environments.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))

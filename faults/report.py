@@ -1,0 +1,129 @@
+"""Keeps what a run has shown, and makes the generated parts of docs/reliability.md from it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .checking import Checked
+from .soak import Soak
+from .storm import Storm
+from .table import PARTS, RESULT, Fault
+from .ways import WAYS
+
+RESULTS = Path(__file__).resolve().parent / "results.json"
+
+
+def keep(
+    checked: Sequence[Checked], storms: Sequence[Storm], soak: Soak | None, seconds: float
+) -> None:
+    """Write what was shown to results.json; what this run left out stays."""
+    kept = kept_results()
+    kept["when"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    kept["python"], kept["seconds"] = platform.python_version(), round(seconds)
+    if checked:
+        kept["rows"] = {
+            name: {
+                x.way: [list(x.ends), sorted(set(x.ran))] for x in checked if x.fault.name == name
+            }
+            for name in dict.fromkeys(x.fault.name for x in checked)
+        }
+    if storms:
+        kept["storms"] = [_storm(x) for x in storms]
+    if soak is not None:
+        kept["soak"] = soak.as_dict()
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+def kept_results() -> dict[str, Any]:
+    """What runs have shown so far."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    return found
+
+
+def faults() -> str:
+    """The table of faults with what the latest run has seen."""
+    rows = kept_results().get("rows", {})
+    lines = []
+    for part, found in PARTS.items():
+        lines += [
+            f"### {part}",
+            "",
+            "| what goes wrong | how the call ends | its code ran | why |",
+        ]
+        lines += ["| --- | --- | --- | --- |"]
+        lines += [_row(fault, rows.get(fault.name, {})) for fault in found]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def figures() -> str:
+    """What the latest run with random faults has shown."""
+    kept = kept_results()
+    lines = [
+        "| | calls | requests | broken | environments killed or frozen | lost, hung, run twice, "
+        "wrong, untyped | with a result | failed, typed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [_figures(x) for x in kept.get("storms", [])]
+    if "soak" in kept:
+        lines += ["", _soaked(kept["soak"])]
+    lines += ["", f"Run on {kept.get('when')}, Python {kept.get('python')}, on 2 shared cores."]
+    return "\n".join(lines)
+
+
+def _row(fault: Fault, seen: Mapping[str, Any]) -> str:
+    ends = " or ".join("its result" if x == RESULT else f"`{x}`" for x in fault.classes)
+    ran = {frozenset([0]): "never", frozenset([1]): "once"}.get(fault.ran, "at most once")
+    missing = [way for way in WAYS if way not in seen]
+    note = f" (not run: {', '.join(missing)})" if missing else ""
+    return f"| {fault.name} | {ends} | {ran} | {fault.does}{note} |"
+
+
+def _storm(storm: Storm) -> dict[str, Any]:
+    return {
+        "seed": storm.seed,
+        "retries": storm.retries,
+        "broken": storm.broken,
+        "state": {k: v for k, v in storm.state.items() if k != "objects"},
+        "left": len(storm.left),
+        "ways": {
+            name: {
+                "calls": way.calls,
+                "ends": dict(way.ends),
+                "ran_twice": way.ran_twice,
+                "seconds": round(way.seconds, 1),
+            }
+            for name, way in storm.ways.items()
+        },
+    }
+
+
+def _figures(storm: Mapping[str, Any]) -> str:
+    ways, state = storm["ways"].values(), storm["state"]
+    calls = sum(x["calls"] for x in ways)
+    good = sum(x["ends"].get(RESULT, 0) for x in ways)
+    hit = sum(state["fired"]) + sum(state["function_fired"])
+    requests = state["seen"] + state["function_seen"]
+    twice = sum(x["ran_twice"] for x in ways)
+    broken = "0" if not storm["broken"] else "; ".join(storm["broken"])
+    again = f", retries={storm['retries']} (ran again: {twice})" if storm["retries"] else ""
+    return (
+        f"| seed {storm['seed']}{again} | {calls:,} | {requests:,} | {hit:,} | "
+        f"{sum(state['fired'][:4]):,} | {broken} | {good:,} ({100 * good / calls:.2f} %) | "
+        f"{calls - good:,} |"
+    )
+
+
+def _soaked(soak: Mapping[str, Any]) -> str:
+    parts = [
+        f"{name} {soak['first'][name]:g} and {soak['last'][name]:g}" for name in soak["first"]
+    ]
+    return (
+        f"Soak: {soak['calls']:,} calls in {soak['minutes']:g} minutes, the same faults, one "
+        f"process. Means of the first and the last quarter: {', '.join(parts)}."
+    )

@@ -1,0 +1,78 @@
+"""One process that runs calls among faults for minutes: what it holds must stay the same."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from . import storm
+from .lab import Lab
+
+_CALLS = 120  # in a round
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What a process held, in the first and the last quarter.
+
+    Args:
+        minutes, calls: how much it was.
+        first, last: means of MB of memory, threads and descriptors.
+        broken: promises that were broken meanwhile.
+    """
+
+    minutes: float
+    calls: int
+    first: Mapping[str, float]
+    last: Mapping[str, float]
+    broken: list[str]
+
+    @property
+    def grown(self) -> list[str]:
+        """What has grown by more than 5 %."""
+        return [
+            f"{name}: {self.first[name]} then {self.last[name]}"
+            for name in self.first
+            if self.last[name] > 1.05 * self.first[name]
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run(lab: Lab, minutes: float, seed: str) -> Soak:
+    """Run rounds of calls for some minutes."""
+    end = time.monotonic() + 60 * minutes
+    # What a first round imports and opens stays.
+    storm.run(lab, _CALLS, seed=f"{seed} warm")
+    samples: list[dict[str, float]] = []
+    broken: list[str] = []
+    calls = 0
+    while time.monotonic() < end or len(samples) < 8:
+        found = storm.run(lab, _CALLS, seed=f"{seed} {len(samples)}")
+        calls += found.calls
+        broken += found.broken
+        samples.append(_sample())
+    quarter = max(1, len(samples) // 4)
+    return Soak(minutes, calls, _mean(samples[:quarter]), _mean(samples[-quarter:]), broken)
+
+
+def _sample() -> dict[str, float]:
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "MB": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+        "threads": float(threading.active_count()),
+        "descriptors": float(len(os.listdir("/proc/self/fd"))),
+    }
+
+
+def _mean(samples: list[dict[str, float]]) -> dict[str, float]:
+    return {name: round(mean(x[name] for x in samples), 1) for name in samples[0]}

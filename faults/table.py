@@ -1,0 +1,545 @@
+"""The faults, what each must lead to, and why: the table of docs/reliability.md, as code.
+
+A fault hits one call. `RESULT` means that the call has its right result all the same, and that its
+code ran once; any other end is an error class, with how often the code may have run by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lambda_calls.aws import refusals
+from lambda_calls.aws.refusals import Meaning
+
+from . import toxics
+from .toxics import Toxic
+
+RESULT = "result"
+MB = 1_000_000
+ONCE, NEVER, MAYBE = frozenset([1]), frozenset([0]), frozenset([0, 1])
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row.
+
+    Args:
+        name: what goes wrong.
+        ends: how the call ends: `RESULT`, or classes of errors.
+        ran: how often its code may have run.
+        does: why, and what happens, in a sentence.
+        caller: toxics on the caller's way.
+        function: toxics on the function's own way to S3.
+        limits: Lambda's, at the caller's door.
+        terms: how the call is run.
+        away: seconds from the beginning for which nothing listens.
+        calls: how many calls are made.
+        by: what the error says must be among these words; empty: anything.
+    """
+
+    name: str
+    ends: str | tuple[str, ...]
+    ran: frozenset[int]
+    does: str
+    caller: Sequence[Toxic] = ()
+    function: Sequence[Toxic] = ()
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    away: float = 0.0
+    calls: int = 1
+    by: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return (self.ends,) if isinstance(self.ends, str) else self.ends
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether the caller has to wait for its own deadline."""
+        return "timeout" in self.terms
+
+
+def _invoke(kind: str, **more: Any) -> list[Toxic]:
+    return [Toxic(kind, service="lambda", verb="POST", times=more.pop("times", 1), **more)]
+
+
+def _s3(kind: str, verb: str, key: str, **more: Any) -> list[Toxic]:
+    return [Toxic(kind, service="s3", verb=verb, key=key, times=more.pop("times", 1), **more)]
+
+
+_LARGE = {"data": bytes(5 * MB)}  # an argument that travels through S3
+_LARGE_RESULT = {"size": 7 * MB}
+_UNKNOWN = "OutcomeUnknownError"
+
+_ASKED = (
+    "The function is asked through the bucket whether it runs the call. It does not say so, since "
+    "the call has ended or never began; only the log can tell which."
+)
+_ON_THE_WAY: tuple[Fault, ...] = (
+    Fault(
+        "Lambda's endpoint refuses connections for 2 s",
+        RESULT,
+        ONCE,
+        "One call at a time tries it again, the others wait for that one.",
+        away=2.0,
+    ),
+    Fault(
+        "connection reset before the request is handled",
+        _UNKNOWN,
+        NEVER,
+        _ASKED,
+        _invoke(toxics.RESET_BEFORE),
+    ),
+    Fault(
+        "connection reset while the call runs",
+        RESULT,
+        ONCE,
+        "The function is asked through the bucket, says that the call runs, and leaves the answer "
+        "there.",
+        _invoke(toxics.RESET_DURING, amount=1.0),
+        terms={"seconds": 5.0},
+    ),
+    Fault(
+        "connection reset after a short call ran",
+        _UNKNOWN,
+        ONCE,
+        _ASKED,
+        _invoke(toxics.RESET_AFTER),
+    ),
+    Fault(
+        "connection reset in the answer",
+        _UNKNOWN,
+        ONCE,
+        _ASKED,
+        _invoke(toxics.RESET_IN_RESPONSE),
+    ),
+    Fault("answer cut off", _UNKNOWN, ONCE, _ASKED, _invoke(toxics.TRUNCATED)),
+    Fault(
+        "request swallowed, no answer ever",
+        _UNKNOWN,
+        NEVER,
+        "Nothing tells it from a call that takes long, until `timeout` and a minute have passed.",
+        _invoke(toxics.BLACK_HOLE),
+        terms={"timeout": 3.0},
+    ),
+    Fault(
+        "answer swallowed",
+        _UNKNOWN,
+        ONCE,
+        "As above: it ran, and its answer did not come.",
+        _invoke(toxics.SILENT),
+        terms={"timeout": 3.0},
+    ),
+    Fault(
+        "answer swallowed, of a call of 20 s or more",
+        RESULT,
+        ONCE,
+        "Such a call leaves its answer in the bucket, where it is looked for after half a minute.",
+        _invoke(toxics.SILENT),
+        terms={"seconds": 20.5, "timeout": 40.0},
+    ),
+    Fault("a second of latency", RESULT, ONCE, "Waited for.", _invoke(toxics.LATENCY, amount=1.0)),
+    Fault("answer drips in", RESULT, ONCE, "Waited for.", _invoke(toxics.DRIP, amount=2.0)),
+    Fault(
+        "1 MB a second for an answer of 3 MB",
+        RESULT,
+        ONCE,
+        "Waited for.",
+        _invoke(toxics.LIMITED, amount=1.0 * MB),
+        terms={"size": 2 * MB},
+    ),
+    Fault(
+        "answer comes twice",
+        RESULT,
+        ONCE,
+        "The second one is not taken: an answer names its request.",
+        _invoke(toxics.DUPLICATED),
+    ),
+)
+
+_ENVIRONMENT_KILLED = "Lambda says that the environment was killed, so the call may have run."
+_ENVIRONMENTS: tuple[Fault, ...] = (
+    Fault(
+        "environment killed before it has the event",
+        "ResourceLimitError",
+        NEVER,
+        _ENVIRONMENT_KILLED,
+        _invoke(toxics.KILLED_BEFORE),
+    ),
+    Fault(
+        "environment killed while the call runs",
+        "ResourceLimitError",
+        ONCE,
+        _ENVIRONMENT_KILLED,
+        _invoke(toxics.KILLED_DURING, amount=2.0),
+        terms={"seconds": 10.0},
+    ),
+    Fault(
+        "environment killed before its answer leaves",
+        "ResourceLimitError",
+        ONCE,
+        _ENVIRONMENT_KILLED,
+        _invoke(toxics.KILLED_AFTER),
+    ),
+    Fault(
+        "environment frozen for 3 s and thawed",
+        RESULT,
+        ONCE,
+        "Waited for.",
+        _invoke(toxics.FROZEN, amount=3.0),
+        terms={"seconds": 4.0},
+    ),
+)
+
+_LIMITS: tuple[Fault, ...] = (
+    Fault(
+        "a quota of 10 for 60 calls",
+        RESULT,
+        ONCE,
+        "Refused calls wait for their turn, the oldest first.",
+        limits={"concurrency": 10},
+        terms={"seconds": 0.2},
+        calls=60,
+    ),
+    Fault(
+        "20 requests a second for 60 calls",
+        RESULT,
+        ONCE,
+        "Requests are spaced until they are no longer refused.",
+        limits={"rate": 20},
+        calls=60,
+    ),
+    Fault(
+        "environments that start slowly: 2, and 4 more each second",
+        RESULT,
+        ONCE,
+        "Refused calls wait for their turn.",
+        limits={"ramp": [2, 4.0]},
+        terms={"seconds": 0.2},
+        calls=40,
+    ),
+    Fault(
+        "a function that was asleep wakes up in 3 s",
+        RESULT,
+        ONCE,
+        "Refused calls wait for their turn.",
+        limits={"asleep": 3.0},
+    ),
+    Fault(
+        "no call is let in at all",
+        "ResourceLimitError",
+        NEVER,
+        "After `timeout` the error says what Lambda said, and that the call did not run.",
+        limits={"concurrency": 0},
+        terms={"timeout": 2.0},
+    ),
+    Fault(
+        "arguments of more than 6 MB",
+        RESULT,
+        ONCE,
+        "They travel through the bucket.",
+        terms=_LARGE,
+    ),
+    Fault(
+        "a result of more than 6 MB",
+        RESULT,
+        ONCE,
+        "It travels through the bucket.",
+        terms=_LARGE_RESULT,
+    ),
+)
+
+_S3_FAILS = {"status": 503, "code": "SlowDown"}
+_S3_BREAKS = {"status": 500, "code": "InternalError"}
+_STORED: tuple[Fault, ...] = (
+    Fault(
+        "S3 slows the upload of an argument down",
+        RESULT,
+        ONCE,
+        "Tried again.",
+        _s3(toxics.ANSWER, "PUT", "/blobs/", times=2, **_S3_FAILS),
+        terms=_LARGE,
+    ),
+    Fault(
+        "S3 fails as an argument is looked for",
+        RESULT,
+        ONCE,
+        "Tried again.",
+        _s3(toxics.ANSWER, "HEAD", "/blobs/", **_S3_BREAKS),
+        terms=_LARGE,
+    ),
+    Fault(
+        "connection reset as an argument is stored",
+        RESULT,
+        ONCE,
+        "Tried again.",
+        _s3(toxics.RESET_BEFORE, "PUT", "/blobs/"),
+        terms=_LARGE,
+    ),
+    Fault(
+        "the bucket may not be written",
+        "ConfigurationError",
+        NEVER,
+        "The error names the action and the policy that allows it.",
+        _s3(toxics.ANSWER, "PUT", "/blobs/", times=None, status=403, code="AccessDenied"),
+        terms=_LARGE,
+        by="ExecutorPolicyArn",
+    ),
+    Fault(
+        "the bucket is deleted",
+        "ConfigurationError",
+        NEVER,
+        "The error names the bucket and says how to make it.",
+        _s3(toxics.ANSWER, "PUT", "/blobs/", times=None, status=404, code="NoSuchBucket"),
+        terms=_LARGE,
+        by="no S3 bucket",
+    ),
+    Fault(
+        "connection reset as a result is fetched",
+        RESULT,
+        ONCE,
+        "Tried again.",
+        _s3(toxics.RESET_IN_RESPONSE, "GET", "/result"),
+        terms=_LARGE_RESULT,
+    ),
+    Fault(
+        "a result is cut off",
+        RESULT,
+        ONCE,
+        "Tried again.",
+        _s3(toxics.TRUNCATED, "GET", "/result"),
+        terms=_LARGE_RESULT,
+    ),
+    Fault(
+        "a result is damaged on its way",
+        RESULT,
+        ONCE,
+        "Its digest tells, before anything is unpickled; it is fetched again.",
+        _s3(toxics.CORRUPTED, "GET", "/result"),
+        terms=_LARGE_RESULT,
+    ),
+    Fault(
+        "a result is missing for a moment",
+        RESULT,
+        ONCE,
+        "Tried again, three times.",
+        _s3(toxics.ANSWER, "GET", "/result", status=404, code="NoSuchKey"),
+        terms=_LARGE_RESULT,
+    ),
+    Fault(
+        "a result was changed in the bucket",
+        "LambdaCallError",
+        ONCE,
+        "Its digest tells, each time; nothing of it is unpickled.",
+        _s3(toxics.CORRUPTED, "GET", "/result", times=None),
+        terms=_LARGE_RESULT,
+        by="expected",
+    ),
+    Fault(
+        "a result was deleted",
+        "ResultUnreadError",
+        ONCE,
+        "The error says where it was.",
+        _s3(toxics.VANISHED, "GET", "/result"),
+        terms=_LARGE_RESULT,
+    ),
+)
+
+_FUNCTIONS: tuple[Fault, ...] = (
+    Fault(
+        "an argument expired before the function read it",
+        RESULT,
+        ONCE,
+        "The function says so before anything runs; it is stored again.",
+        function=_s3(toxics.VANISHED, "GET", "/blobs/"),
+        terms=_LARGE,
+    ),
+    Fault(
+        "an argument is missing for a moment",
+        RESULT,
+        ONCE,
+        "The function says so before anything runs; it is stored and sent again.",
+        function=_s3(toxics.ANSWER, "GET", "/blobs/", status=404, code="NoSuchKey"),
+        terms=_LARGE,
+    ),
+    Fault(
+        "an argument is damaged on its way",
+        RESULT,
+        ONCE,
+        "Its digest tells, before anything is unpickled; it is stored and sent again.",
+        function=_s3(toxics.CORRUPTED, "GET", "/blobs/"),
+        terms=_LARGE,
+    ),
+    Fault(
+        "an argument was changed in the bucket, each time",
+        "CallRejectedError",
+        NEVER,
+        "Its digest tells; nothing of it is unpickled.",
+        function=_s3(toxics.CORRUPTED, "GET", "/blobs/", times=None),
+        terms=_LARGE,
+    ),
+    Fault(
+        "S3 slows the function's reads down",
+        RESULT,
+        ONCE,
+        "The function tries again, three times; then the executor sends the call again.",
+        function=_s3(toxics.ANSWER, "GET", "/blobs/", times=4, **_S3_FAILS),
+        terms=_LARGE,
+    ),
+    Fault(
+        "S3 slows the function's reads down for longer than `timeout`",
+        ("UnreachableError", "ResourceLimitError"),
+        NEVER,
+        "The error says what S3 said, and that the call did not run.",
+        function=_s3(toxics.ANSWER, "GET", "/blobs/", times=None, **_S3_FAILS),
+        terms={**_LARGE, "timeout": 8.0},
+    ),
+    Fault(
+        "S3 slows the upload of a result down",
+        RESULT,
+        ONCE,
+        "The function tries again, three times.",
+        function=_s3(toxics.ANSWER, "PUT", "/result", times=2, **_S3_FAILS),
+        terms=_LARGE_RESULT,
+    ),
+    Fault(
+        "a result cannot be stored",
+        "CallFailedError",
+        ONCE,
+        "The error says that it ran, and what S3 said.",
+        function=[
+            Toxic(toxics.ANSWER, service="s3", verb=verb, key="/result", **_S3_BREAKS)
+            for verb in ("PUT", "POST")
+        ],
+        terms=_LARGE_RESULT,
+        by="could not be stored",
+    ),
+    Fault(
+        "S3 fails as the function looks for orders",
+        RESULT,
+        ONCE,
+        "It looks again later; the call does not notice.",
+        function=_s3(toxics.ANSWER, "GET", "/order", times=None, **_S3_BREAKS),
+        terms={"seconds": 4.0},
+    ),
+)
+
+_SKEWED = "Signature expired: 20261126T120000Z is now earlier than 20261126T130000Z"
+_WHO: tuple[Fault, ...] = (
+    Fault(
+        "credentials have expired",
+        ("ConfigurationError", "CredentialsError"),
+        NEVER,
+        "They are read again, once; then the error says which, and how to renew them.",
+        _invoke(toxics.ANSWER, times=None, status=403, code="ExpiredTokenException"),
+        by="Renew them",
+    ),
+    Fault(
+        "this machine's clock is an hour wrong",
+        "ConfigurationError",
+        NEVER,
+        "The error says by how much, from the date of AWS's answer.",
+        _invoke(
+            toxics.ANSWER,
+            times=None,
+            status=403,
+            code="InvalidSignatureException",
+            said={"message": _SKEWED},
+        ),
+        by="clock is off",
+    ),
+    Fault(
+        "this machine's clock is an hour wrong, as S3 sees it",
+        "ConfigurationError",
+        NEVER,
+        "The error says by how much.",
+        _s3(toxics.ANSWER, "PUT", "/blobs/", times=None, status=403, code="RequestTimeTooSkewed"),
+        terms=_LARGE,
+        by="clock is off",
+    ),
+)
+
+_ODD: tuple[Fault, ...] = tuple(
+    Fault(
+        f"not Lambda answers: {name}",
+        ends,
+        NEVER,
+        does,
+        _invoke(
+            toxics.ANSWER, status=status, said={"raw": raw}, headers={"Content-Type": "text/html"}
+        ),
+    )
+    for name, status, raw, ends, does in (
+        ("502, with a page", 502, "<html>Bad Gateway</html>", _UNKNOWN, _ASKED),
+        ("500, with a list", 500, "[1, 2]", _UNKNOWN, _ASKED),
+        (
+            "200, with a page",
+            200,
+            "<html>Welcome to the hotel</html>",
+            "CannotAnswerError",
+            "What is no envelope is shown, and not taken.",
+        ),
+        (
+            "200, with deeply nested JSON",
+            200,
+            "[" * 200_000,
+            "CannotAnswerError",
+            "As above.",
+        ),
+        (
+            "200, with the answer to another request",
+            200,
+            '{"covalent_lambda": 2, "python": "3.11.7", "cloudpickle": "3", "result": "Tg==", '
+            '"text": "None", "task_id": "another"}',
+            "CannotAnswerError",
+            "An answer names its request.",
+        ),
+        (
+            "302, to somewhere else",
+            302,
+            "",
+            "LambdaCallError",
+            "A redirection is not followed: the signature is not for others.",
+        ),
+    )
+)
+
+_MEANS: Mapping[Meaning, tuple[str | tuple[str, ...], frozenset[int], str]] = {
+    Meaning.TOO_MANY: (RESULT, ONCE, "Waits for its turn."),
+    Meaning.TOO_FAST: (RESULT, ONCE, "Waits for its turn; requests are spaced."),
+    Meaning.NOT_READY: (RESULT, ONCE, "Waits for its turn."),
+    Meaning.MAY_HAVE_RUN: (_UNKNOWN, NEVER, _ASKED),
+    Meaning.NO_FUNCTION: ("ConfigurationError", NEVER, "The error names function and region."),
+    Meaning.TOO_LARGE: ("ResourceLimitError", NEVER, "The error says so."),
+    Meaning.FINAL: ("LambdaCallError", NEVER, "The error repeats what Lambda said."),
+    **{
+        x: ("ConfigurationError", NEVER, "The error says what to correct in the stack.")
+        for x in (Meaning.KEY, Meaning.NETWORK, Meaning.FILES, Meaning.CODE)
+    },
+}
+
+
+def _of_the_model() -> Iterator[Fault]:
+    """A row for each error that Invoke may answer, as botocore's model lists them."""
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("lambda").operation_model("Invoke")
+    for shape in model.error_shapes:
+        status = shape.metadata.get("error", {}).get("httpStatusCode", 500)
+        ends, ran, does = _MEANS[refusals.INVOKE[shape.name]]
+        means = _invoke(toxics.ANSWER, status=status, code=shape.name)
+        yield Fault(f"Invoke answers {shape.name}", ends, ran, does, means)
+
+
+PARTS: Mapping[str, Sequence[Fault]] = {
+    "On the way to Lambda and back": _ON_THE_WAY,
+    "The function's environment": _ENVIRONMENTS,
+    "Lambda's limits": _LIMITS,
+    "S3, on the caller's way": _STORED,
+    "S3, on the function's way": _FUNCTIONS,
+    "Credentials and clocks": _WHO,
+    "Answers that are none": _ODD,
+    "Errors of Invoke": tuple(_of_the_model()),
+}

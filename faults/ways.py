@@ -1,0 +1,297 @@
+"""The three ways to run a call: an electron, an item of a fan-out electron, a call of the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import cloudpickle
+from covalent._shared_files.exceptions import TaskCancelledError
+from covalent._shared_files.logger import app_log
+from covalent._workflow.transportable_object import TransportableObject
+from covalent.executor.utils.wrappers import wrapper_fn
+from covalent_awslambda_plugin.awslambda import AWSLambdaExecutor
+from covalent_awslambda_plugin.server import server
+from lambda_calls import LambdaPoolExecutor, blobs, fan_out
+from lambda_calls import attempt as attempts
+from lambda_calls.errors import LambdaCallError
+
+from . import work
+from .lab import BUCKET
+
+cloudpickle.register_pickle_by_value(work)
+
+FUNCTION = "ours"
+
+# The product waits tens of seconds for an environment that may still start, and for an answer
+# after a deadline. Here environments start at once: the same waiting, in a tenth of the time.
+_SHORTER = {
+    "_STARTS_WITHIN": 6.0,
+    "_ANSWERS_WITHIN": 5.0,
+    "_LOOK_AFTER": 4.0,
+    "_LOOK_EVERY": 1.0,
+    "_GRACE": 5.0,
+    "_FETCHES_FOR": 8.0,
+    "_GIVING_UP": 3.0,
+}
+_LINGER = 0.5  # seconds that a shared argument outlives its last call
+# Seconds that a call may take beyond its `timeout` until it is settled: the grace, one request
+# that is being made, and a busy machine.
+SLACK = 30.0
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How one call ended.
+
+    Args:
+        number: the call's.
+        value: what it returned.
+        error: what was raised instead.
+        seconds: from its beginning.
+        times: how often it was settled.
+    """
+
+    number: int
+    value: Any = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    times: int = 1
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether its error is one of the project's classes, with an explanation."""
+        known = isinstance(self.error, (LambdaCallError, TaskCancelledError))
+        return known and len(str(self.error)) > 20
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How calls are run.
+
+    Args:
+        url: of the door.
+        ledger: begins the names of its files.
+        timeout: seconds for each call.
+        retries: how often a failed call is run again.
+        seconds: that each call takes.
+        data: an argument; large ones travel through S3.
+        size: characters that each call returns beside.
+        name: of the dispatch.
+        arguments: more of the executor's.
+    """
+
+    url: str
+    ledger: str
+    timeout: float = 30.0
+    retries: int = 0
+    seconds: float = 0.0
+    data: bytes = b""
+    size: int = 0
+    name: str = "faults"
+    arguments: Mapping[str, Any] | None = None
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The arguments of executor and pool alike."""
+        return {
+            "function_name": FUNCTION,
+            "s3_bucket_name": BUCKET,
+            "region": "us-east-1",
+            "profile": profile(self.url),
+            "timeout": self.timeout,
+            "retries": self.retries,
+            **(self.arguments or {}),
+        }
+
+
+_PROFILE = """
+[profile {name}]
+endpoint_url = {url}
+region = us-east-1
+aws_access_key_id = {key}
+aws_secret_access_key = test
+"""
+_writing = threading.Lock()
+
+
+def profile(url: str, key: str = "test") -> str:
+    """The AWS profile by which both services are reached at `url`, with the key `key`.
+
+    `endpoint_url=` of the executor is that of Lambda alone; rows that run side by side need doors
+    of their own for S3 too.
+    """
+    name = "door-" + url.rpartition(":")[2]
+    path = Path(os.environ["AWS_CONFIG_FILE"])
+    with _writing:
+        found = path.read_text() if path.exists() else ""
+        if f"[profile {name}]" not in found:
+            changed = path.with_suffix(".new")
+            changed.write_text(found + _PROFILE.format(name=name, url=url, key=key))
+            changed.replace(path)
+    return name
+
+
+@contextmanager
+def surroundings(home: str) -> Iterator[None]:
+    """No setting of this machine's, shorter waiting, and a log of errors alone."""
+    variables = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.path.join(home, "aws-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": os.path.join(home, "no-credentials"),
+    }
+    with contextlib.ExitStack() as stack:
+        for log in (app_log, logging.getLogger("lambda_calls")):
+            stack.callback(log.setLevel, log.level)
+            log.setLevel(logging.ERROR)
+        stack.enter_context(patch.dict(os.environ, variables))
+        for name, seconds in _SHORTER.items():
+            stack.enter_context(patch.object(attempts, name, seconds))
+        stack.enter_context(patch.object(blobs, "_LINGER", _LINGER))
+        try:
+            yield
+        finally:
+            server().process.close()
+            server.cache_clear()
+
+
+def executor(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
+    """Each call is an electron of its own."""
+    made = AWSLambdaExecutor(**terms.names)
+
+    async def one(number: int) -> Settled:
+        began = time.monotonic()
+        metadata = {"dispatch_id": terms.name, "node_id": number}
+        arguments = number, terms.ledger, terms.seconds, terms.data, terms.size
+        objects = [TransportableObject(x) for x in arguments]
+        try:
+            job = made.run(_electron(work.worked), objects, {}, metadata)
+            value = (await asyncio.wait_for(job, _deadline(terms))).get_deserialized()
+        except BaseException as error:
+            return Settled(number, error=error, seconds=time.monotonic() - began)
+        return Settled(number, value, seconds=time.monotonic() - began)
+
+    async def every() -> list[Settled]:
+        settled = list(await asyncio.gather(*map(one, numbers)))
+        # A server's loop goes on, and deletes shared arguments once nobody has asked for them.
+        await asyncio.sleep(10 * _LINGER if terms.data else 0)
+        return settled
+
+    return asyncio.run(every())
+
+
+def fanned_out(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
+    """All calls are the items of one electron, whose failures are values."""
+    made = AWSLambdaExecutor(**terms.names)
+    began = time.monotonic()
+
+    async def run() -> Any:
+        marked = fan_out(work.worked, return_exceptions=True)
+        arguments = list(numbers), terms.ledger, terms.seconds, terms.data, terms.size
+        objects = [TransportableObject(x) for x in arguments]
+        metadata = {"dispatch_id": terms.name, "node_id": 0}
+        job = made.run(_electron(marked), objects, {}, metadata)
+        try:
+            return await asyncio.wait_for(job, _deadline(terms))
+        finally:
+            await asyncio.sleep(10 * _LINGER if terms.data else 0)
+
+    try:
+        values = asyncio.run(run()).get_deserialized()
+    except BaseException as error:
+        seconds = time.monotonic() - began
+        return [Settled(number, error=error, seconds=seconds) for number in numbers]
+    seconds = time.monotonic() - began
+    return [_item(n, value, seconds) for n, value in zip(numbers, values, strict=True)]
+
+
+def pool(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
+    """Each call is a future of the pool's; half of them packed by `map`."""
+    began = time.monotonic()
+    settled: dict[int, list[float]] = {number: [] for number in numbers}
+    with contextlib.ExitStack() as stack:
+        made = LambdaPoolExecutor(**terms.names)
+        # Should a future hang, the pool must not keep the run from its end.
+        stack.callback(made.stop)
+        arguments = terms.ledger, terms.seconds, terms.data, terms.size
+        futures = {n: made.submit(work.worked, n, *arguments) for n in numbers}
+        for number, future in futures.items():
+            future.add_done_callback(
+                lambda _, number=number: settled[number].append(time.monotonic() - began)
+            )
+        wait(futures.values(), timeout=_deadline(terms))
+        return [_future(n, x, settled[n]) for n, x in futures.items()]
+
+
+def mapped(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
+    """All calls are those of one `map` of the pool's, many in a request."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        made = LambdaPoolExecutor(**terms.names)
+        stack.callback(made.stop)
+        call = partial(
+            work.worked,
+            ledger=terms.ledger,
+            seconds=terms.seconds,
+            data=terms.data,
+            size=terms.size,
+        )
+        values = made.map(call, numbers, timeout=_deadline(terms), return_exceptions=True)
+        found: list[Settled] = []
+        for number in numbers:
+            try:
+                value = next(values)
+            except BaseException as error:
+                value = error
+            found.append(_item(number, value, time.monotonic() - began))
+        return found
+
+
+Way = Callable[[Terms, Sequence[int]], list[Settled]]
+WAYS: Mapping[str, Way] = {
+    "executor": executor,
+    "fan-out": fanned_out,
+    "pool": pool,
+    "pool.map": mapped,
+}
+
+
+def _electron(function: Callable[..., Any]) -> Any:
+    """`function` as Covalent's server passes it to `run`."""
+    return partial(wrapper_fn, TransportableObject(function), [], [])
+
+
+def _deadline(terms: Terms) -> float:
+    """Seconds within which a call must be settled."""
+    return (terms.retries + 1) * (terms.timeout + SLACK)
+
+
+def _item(number: int, value: Any, seconds: float) -> Settled:
+    if isinstance(value, BaseException):
+        return Settled(number, error=value, seconds=seconds)
+    return Settled(number, value, seconds=seconds)
+
+
+def _future(number: int, future: Future[Any], settled: list[float]) -> Settled:
+    if not future.done():
+        hung = TimeoutError("it is not settled")
+        return Settled(number, error=hung, times=0)
+    seconds = settled[0] if settled else 0.0
+    if future.cancelled():
+        return Settled(number, error=TaskCancelledError("cancelled"), times=len(settled))
+    error = future.exception()
+    if error is not None:
+        return Settled(number, error=error, seconds=seconds, times=len(settled))
+    return Settled(number, future.result(), seconds=seconds, times=len(settled))
