@@ -2,7 +2,7 @@
 
     . build/demo.env && build/venv/bin/python -m pytest tests/tutorial
 
-No part of `make test`: beside the sandbox's start it takes 20 s to 2 minutes.
+No part of `make test`: with the sandbox's start it takes more than a minute.
 """
 
 import os
