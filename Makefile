@@ -29,7 +29,7 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit isolation template site e2e bench docs clean locks \
+.PHONY: help demo up down status logs test lint types unit isolation template faults faults-seed site e2e bench docs clean locks \
 	venvs test-venvs docs-venv bench-venv check-demo check-up
 
 help: ## Show this list
@@ -53,7 +53,7 @@ status: ## What of `make up` runs, and where
 logs: ## The last lines of its logs, the function's too
 	@$(call ANY_UP,logs)
 
-test: lint types unit isolation template site e2e ## Every check
+test: lint types unit isolation template faults-seed site e2e ## Every check
 
 lint: test-venvs ## ruff: rules and format
 	@$(VENV)/bin/ruff check .
@@ -63,9 +63,9 @@ types: test-venvs ## mypy, strict
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p lambda_calls -p covalent_awslambda_plugin
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)/lambda_calls' $(VENV)/bin/mypy --strict '$(FUNCTION)'
 	@$(VENV)/bin/mypy --strict -p sandbox
-	@$(VENV)/bin/mypy --strict requirements/install.py docs/picture.py
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict --follow-imports=silent requirements/install.py docs/generate.py docs/picture.py
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
-	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict docs/generate.py
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p faults
 
 unit: test-venvs ## Unit tests
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit
@@ -76,13 +76,22 @@ isolation: test-venvs ## What an electron leaves behind does not reach the next 
 template: test-venvs ## Tests of the template and of what it generates
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/template
 
-# Its banner is about a version that is not installed here.
+# Its banner is about a version that is not installed here; --quiet would silence the refusals.
 site: docs-venv ## The website of docs/, in build/site; broken links are refused
-	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet
-	@echo "built: build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
 
 e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2E=1 forbids skips
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/e2e -rs
+
+# Which requests are broken; anew each time when empty.
+SEED ?=
+FAULTS := $(VENV)/bin/python -m faults $(if $(SEED),--seed='$(SEED)')
+faults: test-venvs ## Break everything around the executor for minutes; SEED=… repeats a run; renews docs/reliability.md
+	@$(IN_VENV) $(FAULTS) --calls 2000 --keep
+	@$(VENV)/bin/python docs/generate.py
+
+faults-seed: test-venvs ## A minute of it
+	@$(IN_VENV) $(FAULTS) --small
 
 bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops; renews docs/performance.md
 	@exec $(BENCH_VENV)/bin/python -m benchmarks $(if $(ONLY),--only='$(ONLY)')

@@ -15,7 +15,7 @@ import yaml
 DOCS = Path(__file__).resolve().parent
 TEMPLATE = DOCS.parent / "{{cookiecutter.project_name}}"
 AS_ANSWERED = "as answered"  # to one of the template's questions
-sys.path[:0] = [str(TEMPLATE / "executor")]
+sys.path[:0] = [str(TEMPLATE / "executor"), str(DOCS.parent)]
 
 
 def failures() -> str:
@@ -29,6 +29,20 @@ def messages_by_text() -> str:
     rows = [(text, what, f"`{kind}`") for what, kind, text in _messages() if text != "…"]
     rows.sort(key=lambda row: row[0].lstrip("… ").lower())
     return _table(("the message", "what happened", "class"), rows)
+
+
+def faults() -> str:
+    """The table of faults, with what the latest `make faults` has left out."""
+    from faults import report
+
+    return report.faults()
+
+
+def figures() -> str:
+    """What the latest `make faults` has shown."""
+    from faults import report
+
+    return report.figures()
 
 
 def error_classes() -> str:
@@ -93,6 +107,7 @@ PARTS: dict[str, Page] = {
         "pool": pool_arguments,
         "errors": error_classes,
     },
+    "reliability.md": {"faults": faults, "figures": figures},
 }
 
 

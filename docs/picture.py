@@ -1,10 +1,10 @@
 """Makes docs/ui.png: the tutorial's sweep in Covalent's UI, as headless Chromium shows it.
 
     make up PACKAGES="numpy matplotlib" && . build/demo.env
-    (run the tutorial's script, which prints the dispatch's id)
+    (run docs/tutorial, which prints the dispatch's id)
     python docs/picture.py DISPATCH
 
-Needs Debian's package `chromium`. Zoom and frame are for this graph.
+Needs Debian's package `chromium`.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
+    "--no-first-run",
     "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
     "--hide-scrollbars",
-    "--no-first-run",
 ]
 
 

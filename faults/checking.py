@@ -39,14 +39,13 @@ class Checked:
     wrong: str
 
 
-def check(lab: Lab, faults: Sequence[Fault], ways: Sequence[str], seed: str) -> list[Checked]:
-    """Run all rows on all ways: those on the function's own way to S3 one after the other, since
-    all environments share it."""
-    pairs = [(fault, way) for fault in faults for way in ways]
+def check(lab: Lab, pairs: Sequence[tuple[Fault, str]], seed: str) -> list[Checked]:
+    """Run rows on ways: those on the function's own way to S3 one after the other, since all
+    environments share it."""
     apart = [x for x in pairs if not x[0].function]
     with ThreadPoolExecutor(_AT_A_TIME) as threads:
-        found = list(threads.map(lambda x: _checked(lab, *x, seed), apart))
-    return found + [_checked(lab, *x, seed) for x in pairs if x[0].function]
+        found = list(threads.map(lambda x: _checked(lab, x[0], x[1], seed), apart))
+    return found + [_checked(lab, fault, way, seed) for fault, way in pairs if fault.function]
 
 
 def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:

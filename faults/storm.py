@@ -25,7 +25,7 @@ from .ways import SLACK, WAYS, Settled, Terms
 
 # What part of the calls each way gets, and how many of them share an electron or a pool.
 _SHARES: Mapping[str, float] = {"executor": 0.3, "fan-out": 0.2, "pool": 0.3, "pool.map": 0.2}
-_TOGETHER: Mapping[str, int] = {"executor": 1000, "fan-out": 200, "pool": 1000, "pool.map": 1000}
+_TOGETHER: Mapping[str, int] = {"executor": 150, "fan-out": 200, "pool": 150, "pool.map": 500}
 _LARGE_EACH = 200  # one call of so many has an argument that travels through S3
 _LARGE = 5_000_000  # bytes
 _ENVIRONMENTS = 24

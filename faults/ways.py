@@ -186,7 +186,7 @@ def executor(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
     async def every() -> list[Settled]:
         settled = list(await asyncio.gather(*map(one, numbers)))
         # A server's loop goes on, and deletes shared arguments once nobody has asked for them.
-        await asyncio.sleep(10 * _LINGER if terms.data else 0)
+        await asyncio.sleep(16 * _LINGER if terms.data else 0)
         return settled
 
     return asyncio.run(every())
@@ -206,7 +206,7 @@ def fanned_out(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
         try:
             return await asyncio.wait_for(job, _deadline(terms))
         finally:
-            await asyncio.sleep(10 * _LINGER if terms.data else 0)
+            await asyncio.sleep(16 * _LINGER if terms.data else 0)
 
     try:
         values = asyncio.run(run()).get_deserialized()
@@ -228,9 +228,11 @@ def pool(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
         arguments = terms.ledger, terms.seconds, terms.data, terms.size
         futures = {n: made.submit(work.worked, n, *arguments) for n in numbers}
         for number, future in futures.items():
-            future.add_done_callback(
-                lambda _, number=number: settled[number].append(time.monotonic() - began)
-            )
+
+            def settle(_: object, number: int = number) -> None:
+                settled[number].append(time.monotonic() - began)
+
+            future.add_done_callback(settle)
         wait(futures.values(), timeout=_deadline(terms))
         return [_future(n, x, settled[n]) for n, x in futures.items()]
 

@@ -77,10 +77,12 @@ class Function:
         environment: variables beside PATH.
     """
 
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder, self._environment = folder, environment
-        with tempfile.NamedTemporaryFile(suffix=".log", dir=folder.parent, delete=False) as log:
-            self.log_file = Path(log.name)
+    def __init__(self, folder: Path, python: str = sys.executable, **environment: str) -> None:
+        self.folder, self._python = folder, python
+        self._environment = environment
+        opened, path = tempfile.mkstemp(suffix=".log", dir=folder.parent)
+        os.close(opened)
+        self.log_file = Path(path)
 
     def __enter__(self) -> "Function":
         self.folder.mkdir(exist_ok=True)

@@ -271,3 +271,20 @@ def test_no_more_than_there_are_descriptors() -> None:
         await asyncio.wait_for(inside(limiter, 2), 5)
 
     asyncio.run(scenario())
+
+
+def test_a_silent_call_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window that has shrunk to one call that never ends lets another one in after a while."""
+    monkeypatch.setattr("lambda_calls.limiter._TRIES_EVERY", 0.05)
+
+    async def waits() -> None:
+        limiter = ConcurrencyLimiter()
+        silent = await inside(limiter)
+        with pytest.raises(NotNow, match="too many"):
+            async with limiter.turn(1, 60):
+                raise NotNow("too many")
+        async with limiter.turn(2, 5):
+            pass
+        await silent.end()
+
+    asyncio.run(waits())

@@ -6,6 +6,7 @@
 Only Covalent's server comes here: a script that writes workflows imports `awslambda` alone.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,10 @@ from .fanning import FanOut
 from .server import Node, Server
 
 app_log = logger.app_log
+
+# What no dispatch's id of Covalent's holds, and no key in S3 and no line of a log should.
+_ODD = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST = 100  # characters of a key's part
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class Running:
     ) -> None:
         self._server, self._terms, self._node = server, terms, node
         self._stdout, self._stderr, self._covalent = stdout, stderr, covalent
-        self._name = f"electron {node[1]} of dispatch {node[0]}"
+        self._task = f"{_ODD.sub('_', node[0])[:_LONGEST]}-{node[1]}"
+        self._name = f"electron {node[1]} of dispatch {_ODD.sub('_', node[0])}"
         self._cancellation = Cancellation(self._name)
 
     async def result(
@@ -139,12 +145,11 @@ class Running:
         return electron.opened(await self._ran(session, await pickled))
 
     async def _ran(self, session: Session, call: Call) -> Result:
-        dispatch_id, node_id = self._node
         run = Run(
             session,
             call,
             self._terms.limits,
-            name=f"{dispatch_id}-{node_id}",
+            name=self._task,
             noun="electron",
             observer=self,
             cancellation=self._cancellation,
@@ -156,13 +161,12 @@ class Running:
 
     async def _fanned_out(self, session: Session, call: Call, spread: Spread) -> Result:
         """Run the items of a fan-out electron."""
-        dispatch_id, node_id = self._node
         fan_out = FanOut(
             session,
             spread,
             call,
             self._terms.limits,
-            name=f"{dispatch_id}-{node_id}",
+            name=self._task,
             used=self._account_for,
             progress=self._progresses,
         )
@@ -173,7 +177,7 @@ class Running:
                 if stream is not None:
                     stream.write(text)
             if self._terms.shows_usage:
-                total = self._server.totals.of(dispatch_id)
+                total = self._server.totals.of(self._node[0])
                 self._say(f"[lambda] fan-out of {len(spread.items)}; dispatch so far: {total}\n")
 
     async def _stock_result(

@@ -2,7 +2,7 @@
 
 Retrying each call on a timer of its own would cost a signed request per call and second, and luck
 would decide who gets through. Instead all calls of one function share a window, which grows by
-each answer and shrinks to what Lambda did accept when it refuses (additive increase). Requests
+each answer, and by time, and shrinks to what Lambda did accept when it refuses. Requests
 that come too fast are spaced; while the network is away, one call at a time tries it, and the
 window grows again from little. Those who wait do so in the order of their age, without the CPU.
 """
@@ -25,6 +25,7 @@ _AFTER_OUTAGE = 8
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LONGEST_ASKED = 30.0  # as Lambda asks for
+_TRIES_EVERY = 2.0  # whether there are more places than the window has
 _BETWEEN_TRIES = 1.0  # while the network is away
 _TELLS_EVERY = 5.0
 # Seconds between two requests where Lambda says that they come too fast; doubled each time, and
@@ -50,6 +51,7 @@ class ConcurrencyLimiter:
         self._order = itertools.count()
         self._pause, self._resume_at, self._timer_at = 0.0, 0.0, 0.0
         self._spacing = 0.0
+        self._trying: asyncio.TimerHandle | None = None
         self._out_since: float | None = None  # since when no connection has come about
         self._told_at = -_TELLS_EVERY
 
@@ -188,6 +190,16 @@ class ConcurrencyLimiter:
                 future.set_result(None)
                 if self._spacing:
                     self._resume_at = now + self._spacing
+        if self._waiting and self._trying is None:
+            self._trying = loop.call_later(_TRIES_EVERY, self._try_one_more)
+
+    def _try_one_more(self) -> None:
+        """Let one more in although none has come out: those inside may take long, or be silent,
+        while Lambda has had places for others for some time."""
+        self._trying = None
+        if self._waiting and self._inside >= self._window:
+            self._window = self._inside + 1
+        self._admit()
 
     def _call_again(self, when: float) -> None:
         loop = asyncio.get_running_loop()

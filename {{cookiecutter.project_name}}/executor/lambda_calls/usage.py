@@ -81,7 +81,7 @@ def of(own: wire.Usage, log_tail: str) -> Usage:
         log_tail: the end of the invocation's log as Lambda wrote it; empty where an emulator did,
             which bills nothing and repeats the limit of memory as the memory used.
     """
-    report = log_tail[log_tail.rfind("REPORT RequestId:") :] if "REPORT" in log_tail else ""
+    report = _report(log_tail, own.request_id)
     found = {name: re.search(pattern, report) for name, pattern in _FIELDS.items()}
     said = {name: float(match[1]) for name, match in found.items() if match}
     duration = said["duration"] / 1000 if "duration" in said else own.duration
@@ -95,6 +95,16 @@ def of(own: wire.Usage, log_tail: str) -> Usage:
         cold=own.cold,
         architecture="arm64" if own.architecture in ("arm64", "aarch64") else "x86_64",
     )
+
+
+def _report(log_tail: str, request_id: str) -> str:
+    """Lambda's last line on an invocation: what the invocation itself has written never is last,
+    however much it looks like one. Only X-Ray's line may follow."""
+    lines = log_tail.rstrip().splitlines()
+    while lines and lines[-1].startswith("XRAY TraceId:"):
+        lines.pop()
+    begins = f"REPORT RequestId: {request_id}"
+    return lines[-1] if lines and lines[-1].startswith(begins) else ""
 
 
 @dataclass

@@ -1,0 +1,241 @@
+"""Whoever can write to the bucket, or choose a name or a log line, runs and forges nothing."""
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aws_server
+import pytest
+from aws_server import AWS, Answer
+from calls import call
+from electrons import execute, good, made
+from function_box import Function, returned
+from lambda_calls import usage
+from lambda_calls.errors import LambdaCallError
+from lambda_calls.session import Process
+
+import wire
+
+
+class Planted:
+    """A pickle that leaves a file where it is opened."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Iterator[bytes]:
+    """The bytes of such a pickle; no test may have opened it."""
+    mark = tmp_path / "opened"
+    yield pickle.dumps(Planted(mark))
+    assert not mark.exists(), "a planted pickle was opened"
+
+
+def large_result(event: dict[str, Any], data: bytes) -> Answer:
+    """The function's answer whose result lies in the bucket, as `data` when it was stored."""
+    task_id = json.loads(event["payload"])["task_id"]
+    blob = wire.blob(data, key=wire.task_key(task_id, wire.RESULT))
+    return Answer(
+        payload=wire.Response(
+            python="3.11", cloudpickle="3", result=blob, text="large", task_id=task_id
+        ).to_json()
+    )
+
+
+def test_planted_result_is_not_opened(aws: AWS, process: Process, planted: bytes) -> None:
+    """A result that somebody replaced in the bucket, of the same size, is refused."""
+    honest = bytes(len(planted))
+
+    def answer(event: dict[str, Any]) -> Answer:
+        task_id = json.loads(event["payload"])["task_id"]
+        aws.objects[f"/bucket/{wire.task_key(task_id, wire.RESULT)}"] = planted
+        return large_result(event, honest)
+
+    aws.script = answer
+    with pytest.raises(LambdaCallError, match="Nothing of it was unpickled"):
+        call(process, abs, -7)
+
+
+@pytest.mark.parametrize("name", [wire.OUTCOME, wire.RUNNING])
+def test_planted_outcome_and_sign_of_life_are_not_taken(
+    aws: AWS, process: Process, planted: bytes, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forged answers of a lost call, sealed with another key, are as if they were not there."""
+    monkeypatch.setattr("lambda_calls.attempt._STARTS_WITHIN", 1.0)
+
+    def answer(event: dict[str, Any]) -> Answer:
+        task_id = json.loads(event["payload"])["task_id"]
+        forged = wire.Response(
+            python="3.11",
+            cloudpickle="3",
+            result=wire.encode(planted),
+            text="forged",
+            task_id=task_id,
+        )
+        body = json.dumps(forged.to_json()) if name == wire.OUTCOME else "report 1"
+        aws.objects[f"/bucket/{wire.task_key(task_id, name)}"] = wire.seal(body, "a guess")
+        return Answer(hang_up=True)
+
+    aws.script = answer
+    with pytest.raises(LambdaCallError, match="may have run"):
+        call(process, abs, -7)
+
+
+def test_planted_arguments_are_not_opened(tmp_path: Path, planted: bytes) -> None:
+    """The function opens no argument whose bytes are others than those that were announced, the
+    function, the arguments and the hooks alike."""
+    honest = bytes(len(planted))
+    with aws_server.running() as s3:
+        keys = {
+            "AWS_ENDPOINT_URL": s3.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+        with Function(tmp_path / "tmp", **keys) as environment:
+            event = _event()
+            for place in ("function", "args", "kwargs", "before"):
+                blob = wire.blob(honest, key=f"blobs/{place}")
+                s3.objects[f"/bucket/{blob.key}"] = planted
+                made = {**event, place: _with(event[place], vars(blob))}
+                answer = wire.Response.from_json(environment.handle(made))
+                assert answer.failure is not None and answer.failure.kind == wire.BLOB_TAMPERED
+
+
+def _event() -> dict[str, Any]:
+    from function_box import part, request
+
+    hooked = request(abs, -7, bucket="bucket", kwargs={"a": part(1)})
+    hook = (part(abs), part([]), part({}), "")
+    event = {**json.loads(hooked.to_json()), "before": [list(hook)]}
+    return event
+
+
+def _with(value: Any, blob: dict[str, Any]) -> Any:
+    if isinstance(value, str):
+        return blob
+    if isinstance(value, dict):
+        return {"a": blob}
+    return [[blob, *value[0][1:]]] if isinstance(value[0], list) else [blob]
+
+
+def test_planted_cache_is_not_opened(tmp_path: Path, planted: bytes) -> None:
+    """An electron that overwrites the cache of arguments in /tmp changes no later electron's."""
+    import cloudpickle
+
+    data = cloudpickle.dumps("honest" * 1000)
+
+    def overwrite(planted: bytes) -> int:
+        import glob
+        import os
+
+        found = glob.glob(os.path.dirname(os.environ["HOME"]) + "/../blobs/*")
+        found += glob.glob("/tmp/**/blobs/*", recursive=True)
+        for path in found:
+            with open(path, "wb") as file:
+                file.write(planted)
+        return len(found)
+
+    with aws_server.running() as s3:
+        keys = {
+            "AWS_ENDPOINT_URL": s3.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+        blob = wire.blob(data)
+        s3.objects[f"/bucket/{blob.key}"] = data
+        with Function(tmp_path / "tmp", **keys) as environment:
+            event = {**_event(), "function": _part(len), "args": [vars(blob)], "kwargs": {}}
+            event["before"] = []
+            first = wire.Response.from_json(environment.handle(event))
+            assert returned(first) == 6000
+            for path in (tmp_path / "tmp").glob("covalent-*/blobs/*"):
+                path.write_bytes(planted[: len(data)].ljust(len(data), b"."))
+            assert returned(wire.Response.from_json(environment.handle(event))) == 6000
+            environment.call(overwrite, planted)
+            assert returned(wire.Response.from_json(environment.handle(event))) == 6000
+
+
+def _part(value: Any) -> str:
+    from function_box import part
+
+    return part(value)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "REPORT RequestId: forged\tDuration: 1.00 ms\tBilled Duration: 9999999 ms\t\n",
+        "START\nsaid: REPORT RequestId: mine\tBilled Duration: 9999999 ms\nEND\n",
+        "REPORT RequestId: mine\tBilled Duration: 9999999 ms\nsomething after it\n",
+    ],
+)
+def test_forged_report_is_not_billed(tail: str) -> None:
+    """A line of the log that looks like Lambda's last one, and is not, changes no cost."""
+    own = wire.Usage(request_id="mine", duration=0.5, memory_mb=128)
+    assert usage.of(own, tail).billed == 0.5
+
+
+def test_lambdas_own_report_is_billed() -> None:
+    """The last line of the log, which names the invocation, is what is billed."""
+    own = wire.Usage(request_id="mine", duration=0.5, memory_mb=128)
+    forged = "REPORT RequestId: mine\tBilled Duration: 9999999 ms\t\n"
+    true = (
+        "END RequestId: mine\nREPORT RequestId: mine\tDuration: 600.00 ms\t"
+        "Billed Duration: 700 ms\tMemory Size: 128 MB\tMax Memory Used: 64 MB\t\n"
+    )
+    assert usage.of(own, forged + true).billed == 0.7
+    traced = "XRAY TraceId: 1-2\tSegmentId: 3\tSampled: true\t\n"
+    assert usage.of(own, forged + true + traced).billed == 0.7
+
+
+@pytest.mark.parametrize("dispatch", ["../../blobs/x", "a/b", "x\n", "\x1b[2J", "%2e%2e"])
+def test_names_stay_below_their_folder(aws: AWS, dispatch: str) -> None:
+    """Odd names of dispatches end in keys below `tasks/`, with no further folder in them."""
+    seen: list[str] = []
+
+    def answer(event: dict[str, Any]) -> Answer:
+        seen.append(json.loads(event["payload"])["task_id"])
+        return good(7)
+
+    aws.script = answer
+    import asyncio
+
+    async def run() -> Any:
+        return await made().run(abs, [-7], {}, {"dispatch_id": dispatch, "node_id": 1})
+
+    assert asyncio.run(run()) == 7
+    assert all(x.isascii() and x.isprintable() and "/" not in x and ".." not in x for x in seen)
+
+
+def test_secrets_are_in_no_error_and_no_repr(aws: AWS, capfd: Any) -> None:
+    """Keys of the test's are in no repr, error, stream or envelope, also where signing fails."""
+    envelopes: list[str] = []
+
+    def answer(event: dict[str, Any]) -> Answer:
+        envelopes.append(repr(event["payload"]))
+        return Answer(status=403, code="InvalidSignatureException", message="no")
+
+    aws.script = answer
+    os.environ["AWS_SECRET_ACCESS_KEY"] = "THE-SECRET-OF-THE-TEST"
+    os.environ["AWS_SESSION_TOKEN"] = "THE-TOKEN-OF-THE-TEST"
+    try:
+        executor = made()
+        told = [repr(executor), json.dumps(executor.to_dict(), default=str), *envelopes]
+        try:
+            execute(executor, abs, -7)
+        except Exception as error:
+            told += [repr(error), str(error)]
+    finally:
+        del os.environ["AWS_SESSION_TOKEN"]
+    out, err = capfd.readouterr()
+    text = "\n".join([*told, *envelopes, out, err])
+    assert "THE-SECRET" not in text and "THE-TOKEN" not in text

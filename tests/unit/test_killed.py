@@ -1,0 +1,151 @@
+"""The function's processes are killed, stopped and starved at each stage; its answer says so."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from function_box import Function, returned
+
+import wire
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Function]:
+    """A new environment."""
+    with Function(tmp_path / "tmp") as running:
+        yield running
+
+
+def _own_pid() -> int:
+    return os.getpid()
+
+
+def kills(number: int, whom: str) -> None:
+    """Send a signal to the task's own process, its fork server, or the handler's process."""
+    import os as system
+
+    own = system.getpid()
+
+    def parent(pid: int) -> int:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+
+    server = parent(own)
+    system.kill({"task": own, "server": server}[whom], number)
+    import time as clock
+
+    clock.sleep(20)
+
+
+@pytest.mark.parametrize("whom", ["task", "server"])
+def test_task_and_fork_server_killed_during_the_code(fresh: Function, whom: str) -> None:
+    """Killing the task's process, or its fork server, ends the call as CRASHED; the next runs."""
+    response = fresh.call(kills, signal.SIGKILL, whom, task_id="one")
+    assert response.failure is not None and response.failure.kind == wire.CRASHED
+    assert response.task_id == "one"
+    assert returned(fresh.call(_own_pid)) > 0
+
+
+def test_stopped_fork_server_ends_the_call_at_its_deadline(fresh: Function) -> None:
+    """A fork server that is frozen for good does not keep a call beyond its limit."""
+    began = time.monotonic()
+    response = fresh.call(kills, signal.SIGSTOP, "server", limit=2.0)
+    assert response.failure is not None and response.failure.kind == wire.DEADLINE
+    assert time.monotonic() - began < 15
+    assert returned(fresh.call(_own_pid)) > 0
+
+
+def test_killed_before_the_code(fresh: Function) -> None:
+    """Every idle process of the environment may be killed: a call fails typed, or runs right."""
+    fresh.call(_own_pid)
+    for process in psutil.Process(fresh.process.pid).children(recursive=True)[1:]:
+        process.kill()
+    response = fresh.call(_own_pid)
+    if response.failure is not None:
+        assert response.failure.kind in (wire.ENVIRONMENT, wire.CRASHED)
+        assert len(response.failure.message) > 20
+
+
+def test_root_server_killed(fresh: Function) -> None:
+    """Without its first fork server an environment says that nothing ran, and ends."""
+    fresh.call(_own_pid)
+    psutil.Process(fresh.process.pid).children()[0].kill()
+    response = fresh.call(_own_pid)
+    assert response.failure is not None
+    assert response.failure.kind in (wire.ENVIRONMENT, wire.CRASHED)
+    fresh.process.wait(5)
+
+
+def test_whole_environment_frozen_and_thawed(fresh: Function) -> None:
+    """An environment that is frozen in the middle of a call goes on where it was."""
+
+    def slow() -> str:
+        import time
+
+        time.sleep(1.5)
+        return "done"
+
+    family = [psutil.Process(fresh.process.pid)]
+    family += family[0].children(recursive=True)
+    thaw = subprocess.Popen(
+        [
+            "sh",
+            "-c",
+            f"sleep 0.5; kill -STOP {' '.join(str(x.pid) for x in family)}; sleep 3;"
+            f"kill -CONT {' '.join(str(x.pid) for x in family)}",
+        ]
+    )
+    try:
+        assert returned(fresh.call(slow)) == "done"
+    finally:
+        thaw.wait()
+
+
+def test_answer_survives_a_kill_after_the_code(fresh: Function) -> None:
+    """A process that dies after the code, as Python ends in it, has given its answer."""
+
+    def dies_at_exit() -> int:
+        import atexit
+        import os
+        import signal
+
+        atexit.register(lambda: os.kill(os.getpid(), signal.SIGKILL))
+        return 7
+
+    assert returned(fresh.call(dies_at_exit)) == 7
+
+
+def _small_tmp(tmp_path: Path) -> Path:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip(f"no file system of a set size can be mounted here: {made.stderr!r}")
+    return folder
+
+
+def test_tmp_full(tmp_path: Path) -> None:
+    """An electron that fills /tmp fails with the system's own error, and the next one runs."""
+    folder = _small_tmp(tmp_path)
+
+    def fills() -> None:
+        import tempfile
+
+        with open(tempfile.mkstemp()[1], "wb") as file:
+            file.write(bytes(20_000_000))
+
+    try:
+        with Function(folder) as environment:
+            response = environment.call(fills)
+            assert response.failure is not None and response.failure.kind == wire.EXCEPTION
+            assert "No space left on device" in response.failure.message
+            assert returned(environment.call(_own_pid)) > 0
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
