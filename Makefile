@@ -76,10 +76,9 @@ isolation: test-venvs ## What an electron leaves behind does not reach the next 
 template: test-venvs ## Tests of the template and of what it generates
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/template
 
-# Its banner is about a version that is not installed here.
+# Its banner is about a version that is not installed here; --quiet would silence the refusals.
 site: docs-venv ## The website of docs/, in build/site; broken links are refused
-	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --quiet
-	@echo "built: build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
 
 e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2E=1 forbids skips
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/e2e -rs

@@ -142,7 +142,11 @@ def edit(project: Path) -> None:
     config = project / "samconfig.toml"
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("MemorySize=1769", "MemorySize=3008"), encoding="utf-8")
-    replace(project / "README.md", "## Run\n", "## Run\n\nA note of ours.\n")
+    replace(
+        project / "README.md",
+        "## Your own workflows\n",
+        "## Your own workflows\n\nA note of ours.\n",
+    )
     (project / "workflows" / "ours.py").write_text("# ours\n")
 
 
