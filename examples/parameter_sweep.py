@@ -22,7 +22,7 @@ executor = AWSLambdaExecutor(usage=True)
 @fan_out(max_workers=8)  # what a laptop's sandbox stands; leave it out on AWS
 def lyapunov(r: float, steps: int) -> float:
     """How fast two starting points that are close part, or meet; above 0: chaos."""
-    x, total = 0.5, 0.0
+    x, total = 0.4, 0.0
     for _ in range(steps):
         x = r * x * (1 - x)
         total += math.log(max(abs(r * (1 - 2 * x)), 1e-12))

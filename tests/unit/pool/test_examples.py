@@ -59,7 +59,3 @@ def test_example(
     assert "100%" in done.stderr
     for picture in pictures:
         assert (tmp_path / picture).read_bytes().startswith(PNG)
-    kept = os.environ.get("COVALENT_LAMBDA_KEEP_PICTURES")
-    if kept:
-        for picture in pictures:
-            (tmp_path / picture).rename(Path(kept, picture))

@@ -47,7 +47,7 @@ class Summary:
         return (
             f"{self.calls} calls{failed} in {self.requests} requests, {self.environments} "
             f"environments ({self.cold} cold starts), {self.wall:.1f} s; {self.gb_seconds:.1f} "
-            f"GB-s, about ${self.dollars:.4f}"
+            f"GB-s, about ${self.dollars:.2g}"
         )
 
 
@@ -136,9 +136,11 @@ class Stats:
             raise ConfigurationError(
                 "A picture needs the package matplotlib: pip install matplotlib."
             ) from error
-        figure = Figure(figsize=(10, 6), layout="constrained")
+        rows = len({x.environment for x in drawn})
+        height = min(4.5, 1.0 + 0.15 * rows)  # inches
+        figure = Figure(figsize=(10, height + 2.2), layout="constrained")
         FigureCanvasAgg(figure)
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[height, 1.5])
         _draw_rows(upper, drawn)
         _draw_running(lower, drawn)
         figure.suptitle(str(self.summary), fontsize=10)
@@ -179,8 +181,10 @@ def _draw_rows(axes: Any, drawn: list[Invocation]) -> None:
             shown = LineCollection(segments, colors=_COLOURS[name], linewidths=width, label=name)
             axes.add_collection(shown)
     axes.autoscale()
-    axes.set_ylabel(f"environment (of {len(rows)})")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylabel(f"environments: {len(rows)}")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(lines), fontsize=8)
     axes.margins(x=0.01)
 
 
@@ -200,4 +204,5 @@ def _draw_running(axes: Any, drawn: list[Invocation]) -> None:
         axes.fill_between(times, counts, step="post", color=colour, alpha=0.7, label=name)
     axes.set_xlabel("seconds since the first request")
     axes.set_ylabel("requests")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="upper right", fontsize=8)
