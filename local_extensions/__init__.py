@@ -46,6 +46,7 @@ from .names import (
     suffix,
     unique_bucket_name,
 )
+from .next_steps import next_steps
 from .origin import address, template_version
 from .packages import check_packages
 from .refusals import Given, is_jinja, refuse
@@ -78,7 +79,7 @@ class Answers(Extension):
         self.own = {PROJECT_FOLDER, *texts}
         self.asking = Asking.under_way()
         self.asking.take_as_texts()
-        filters = (self.checked, partition, dns_suffix, suffix, address)
+        filters = (self.checked, partition, dns_suffix, suffix, address, next_steps)
         environment.filters.update({each.__name__: each for each in filters})
         functions = (running_python, unique_bucket_name, template_version)
         environment.globals.update({each.__name__: each for each in functions})

@@ -12,9 +12,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment
-from jinja2.ext import Extension
-
 COMMANDS = """
 Next:
   cd {folder} && pip install ./executor "covalent==0.240.0"
@@ -22,14 +19,6 @@ Next:
   covalent start && python workflows/hello.py
 README.md there says more.
 """
-
-
-class NextSteps(Extension):
-    """What cookiecutter.json names under ``_extensions``; README.md uses its filter."""
-
-    def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
-        environment.filters["next_steps"] = next_steps
 
 
 def next_steps(answers: Mapping[str, object]) -> str:

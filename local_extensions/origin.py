@@ -9,7 +9,7 @@ from pathlib import Path
 from cookiecutter.config import BUILTIN_ABBREVIATIONS
 from cookiecutter.repository import expand_abbreviations
 
-TEMPLATE = Path(__file__).parents[1]
+GIT_SECONDS = 30
 
 
 def address(template: str) -> str:
@@ -23,11 +23,14 @@ def address(template: str) -> str:
 
 def template_version() -> str:
     """What git calls the version of the template; empty when it does not come from git."""
-    if not (TEMPLATE / ".git").exists():  # git would name the version of a folder above
+    folder = Path(__file__).parents[1]
+    if not (folder / ".git").exists():  # git would name the version of a folder above
         return ""
-    command = ["git", "-C", str(TEMPLATE), "describe", "--tags", "--always", "--abbrev=40"]
+    command = ["git", "-C", str(folder), "describe", "--tags", "--always", "--abbrev=40"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

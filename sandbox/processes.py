@@ -57,17 +57,18 @@ class Child:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The process, or None once it has ended."""
+        """The process, as long as it is listed; it may have ended already."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _SAME_START_SECONDS
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+            return process if same else None
         except psutil.NoSuchProcess:
             return None
 
     def is_running(self) -> bool:
         """Tell whether the program still runs."""
-        return self.process is not None
+        process = self.process
+        return process is not None and _runs(process)
 
 
 def start(
@@ -144,7 +145,7 @@ def stop(child: Child, *, grace: float = GRACE_SECONDS) -> None:
     """End a program and everything that it started, also when the program itself has ended."""
     if child.is_running():
         end_tree(child.pid, grace=grace)
-    elif not psutil.pid_exists(child.pid) and psutil.boot_time() <= child.started:
+    elif child.process or _id_is_unused(child):
         # No new process gets the id of a session that still has members: these are its own.
         _kill(_session_of(child.pid))
     else:
@@ -152,6 +153,10 @@ def stop(child: Child, *, grace: float = GRACE_SECONDS) -> None:
     popen = _started_here.pop(child.pid, None)
     if popen is not None:
         popen.wait()
+
+
+def _id_is_unused(child: Child) -> bool:
+    return not psutil.pid_exists(child.pid) and psutil.boot_time() <= child.started
 
 
 def stop_all() -> None:
@@ -169,7 +174,7 @@ def end_tree(pid: int, *, grace: float = GRACE_SECONDS) -> None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         root.terminate()
-    psutil.wait_procs(tree[:1], timeout=grace)
+    _running_after(grace, tree[:1])
     # What the first process started meanwhile is found by its session, which is still the child's.
     _kill([*tree, *_session_of(pid)])
 
@@ -268,11 +273,31 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=0.1)
-    for process in alive:
+    for process in _running_after(0.1, processes):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=GRACE_SECONDS)
+    _running_after(GRACE_SECONDS, processes)
+
+
+def _running_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait until these have ended, but no longer; return those that have not.
+
+    psutil's own wait goes on until they are listed no more, which may take seconds: until their
+    parent, or the system's first process in its place, takes note.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        running = [process for process in processes if _runs(process)]
+        if not running or time.monotonic() > deadline:
+            return running
+        time.sleep(0.01)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _session_of(pid: int) -> list[psutil.Process]:

@@ -126,6 +126,9 @@ def client_environment(home: Path, port: int) -> dict[str, str]:
         COVALENT_SVC_PORT=str(port),
         COVALENT_DISPATCHER_ADDR=_HOST,
         COVALENT_DISABLE_DASK="1",
+        # What the executor advises where an electron's module is missing.
+        COVALENT_LAMBDA_ADD_PACKAGE='run `make up PACKAGES="..."` with all that you need'
+        " (`make down` first, if it is up)",
     )
     return env
 

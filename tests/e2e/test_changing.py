@@ -327,7 +327,12 @@ def test_alarms_boundary_and_path(site: Site, deployed: dict[str, str]) -> None:
     thresholds = {each["MetricName"]: each["Threshold"] for each in alarms}
     assert thresholds == {"Errors": 1.0, "Throttles": 1.0, "Duration": 60_000.0}
     assert all(each["AlarmActions"] == [topic] for each in alarms)
-    assert site.ping(after["FunctionName"])["status"] == "ok"
+    name = after["FunctionName"]
+    assert site.ping(name)["status"] == "ok"
+    (metric,) = site.client("logs").describe_metric_filters(logGroupName=f"/aws/lambda/{name}")[
+        "metricFilters"
+    ]
+    assert metric["filterPattern"] == '"[covalent] An electron failed"'
 
 
 def test_two_people(

@@ -565,6 +565,17 @@ def stop_its_parent() -> None:
 
 
 @way()
+def kill_its_siblings() -> None:
+    import os
+    import signal
+
+    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
+        for sibling in map(int, file.read().split()):
+            if sibling != os.getpid():
+                os.kill(sibling, signal.SIGKILL)
+
+
+@way()
 def trace_its_parent() -> int:
     import ctypes
     import os

@@ -85,9 +85,9 @@ def test_wrong_answers_are_asked_again(template: Path, output: Path) -> None:
         ("Memory in MB", "5"),
         ("memory_size '5' is not", "512"),
         ("Longest run", ""),
-        ("Name of the Lambda function", ""),
         ("Name of the S3 bucket", "Upper"),
         ("bucket_name 'Upper' is not", "my-bucket"),
+        ("Name of the Lambda function", ""),
     ]
     with Terminal(command, output) as terminal:
         for shown, answer in typed:
@@ -95,7 +95,8 @@ def test_wrong_answers_are_asked_again(template: Path, output: Path) -> None:
             terminal.answer(answer)
         assert terminal.exit_code() == 0
     overrides = read_overrides(read_samconfig(output / "mine")["default"])
-    assert (overrides["FunctionName"], overrides["BucketName"]) == ("mine", "my-bucket")
+    assert overrides["FunctionName"].startswith("mine-")
+    assert overrides["BucketName"] == "my-bucket"
     assert overrides["MemorySize"] == "512"
     assert read_requirements(output / "mine") == ["numpy", "pandas"]
 

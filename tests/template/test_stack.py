@@ -253,13 +253,18 @@ def test_settings_reach_the_resources(bake: Bake) -> None:
 
 
 def test_alarms(bake: Bake) -> None:
-    """Alarms are there when they are on only; each says what it means and tells the topic."""
+    """Alarms are there when they are on only; each says what it means and tells the topic. A
+    metric counts the line that the function writes of a failed electron."""
     project, kind = bake(), "AWS::CloudWatch::Alarm"
     assert resources_of(Stack(project, OFF), kind) == []
     found = resources_of(Stack(project, ON), kind)
     assert {each["MetricName"] for each in found} == {"Errors", "Throttles", "Duration"}
     assert all(each["AlarmDescription"] for each in found)
     assert all(each["AlarmActions"] == [ON["AlarmTopicArn"]] for each in found)
+    (metric,) = resources_of(Stack(project, ON), "AWS::Logs::MetricFilter")
+    line = (project / "function" / "app.py").read_text(encoding="utf-8")
+    counted = re.fullmatch(r'"\[covalent\] (.+)"', metric["FilterPattern"])
+    assert counted is not None and f'_FAILED_ELECTRON = "{counted[1]}"' in line
     silent = resources_of(Stack(project, {"Alarms": "On"}), kind)
     assert not any("AlarmActions" in each for each in silent)
 

@@ -74,16 +74,13 @@ class Function:
 
     Args:
         folder: its /tmp and the file for its log.
-        python: the interpreter.
         environment: variables beside PATH.
     """
 
-    def __init__(self, folder: Path, python: str = sys.executable, **environment: str) -> None:
-        self.folder, self._python = folder, python
-        self._environment = environment
-        opened, path = tempfile.mkstemp(suffix=".log", dir=folder.parent)
-        os.close(opened)
-        self.log_file = Path(path)
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder, self._environment = folder, environment
+        with tempfile.NamedTemporaryFile(suffix=".log", dir=folder.parent, delete=False) as log:
+            self.log_file = Path(log.name)
 
     def __enter__(self) -> "Function":
         self.folder.mkdir(exist_ok=True)
@@ -96,7 +93,7 @@ class Function:
         }
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [self._python, "-c", WORKER],
+                [sys.executable, "-c", WORKER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

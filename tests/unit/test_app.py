@@ -4,6 +4,7 @@ import builtins
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -120,6 +121,17 @@ def test_exception_keeps_type_message_traceback_and_cause(function: Function) ->
     assert failure.traceback.endswith("ValueError: bad ☃ input\n")
     assert "/app.py" not in failure.traceback
     assert failure.traceback.count(f'File "{__file__}", line ') == 2
+
+
+def test_log_tells_of_a_failed_electron(function: Function) -> None:
+    """One line of the log says that an electron failed, for a metric to count; none of one that
+    did not."""
+    line = "[covalent] An electron failed: exception\n"
+    before = function.log.count(line)
+    function.call(lambda: None)
+    assert function.log.count(line) == before
+    function.call(lambda: 1 / 0)
+    assert function.log.count(line) == before + 1
 
 
 def test_traceback_of_a_group_names_the_files(function: Function) -> None:
@@ -486,7 +498,9 @@ def test_blob_argument_is_fetched_once(aws: aws_server.AWS, stored: Function) ->
             lambda x, y: x + y, bucket="bucket", kwargs={"x": blob, "y": part("!")}
         )
         assert returned(response) == "large!"
-    assert aws.requests == [f"GET /bucket/{blob.key}"]
+    # A slow machine makes a call look for orders as well.
+    fetched = [request for request in aws.requests if "/blobs/" in request]
+    assert fetched == [f"GET /bucket/{blob.key}"]
 
 
 def test_tampered_blob_is_not_unpickled(aws: aws_server.AWS, stored: Function) -> None:
@@ -602,6 +616,30 @@ def test_lost_connection_is_acknowledged_and_the_outcome_left(
         aws.objects["/bucket/tasks/dispatch-0-attempt/outcome"], "the attempt's key"
     )
     assert wire.Response.from_json(json.loads(left)) == response
+
+
+def test_connection_lost_between_the_last_look_and_the_end(
+    aws: aws_server.AWS, stored: Function
+) -> None:
+    """Where the executor asks after the last look at its orders, the outcome is left, too."""
+
+    def ask() -> None:
+        while not aws.requests:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        aws.objects["/bucket/tasks/dispatch-0-attempt/order"] = b"report 1"
+
+    def until_asked() -> None:
+        time.sleep(2.95)
+
+    stored.call(lambda: time.sleep(2.5), bucket="bucket")  # boto3 is imported by now
+    aws.requests.clear()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    response = stored.call(until_asked, bucket="bucket")
+    asking.join()
+    left = aws.objects["/bucket/tasks/dispatch-0-attempt/outcome"]
+    assert response.failure is None and wire.unseal(left, "the attempt's key")
 
 
 def test_short_task_asks_s3_nothing(aws: aws_server.AWS, stored: Function) -> None:
@@ -812,3 +850,34 @@ def test_module_that_starts_threads_is_left_to_the_electron(tmp_path: Path) -> N
             imported_by, own = returned(running.call(use))
             assert imported_by != own
         assert "thread" not in running.log.lower()
+
+
+def test_no_room_in_tmp_is_told(fresh: Function) -> None:
+    """Where the task's folder cannot be made, the answer says so, and that nothing ran."""
+    fresh.call(lambda: 1)
+    shutil.rmtree(fresh.tasks)
+    fresh.tasks.write_text("a file where the tasks' folders should be")
+    failure = fresh.call(lambda: 1).failure
+    assert failure is not None and failure.kind == wire.ENVIRONMENT
+    assert "cannot write to /tmp" in failure.message
+
+
+def test_servers_killed_between_tasks(fresh: Function) -> None:
+    """Where the warm fork server has died between two tasks, another one takes its place; where
+    the root has, the environment says that it is unfit, and ends."""
+
+    def processes() -> tuple[int, int]:
+        warm = os.getppid()
+        with open(f"/proc/{warm}/stat") as file:
+            return warm, int(file.read().rpartition(")")[2].split()[1])
+
+    warm, root = returned(fresh.call(processes))
+    os.kill(warm, signal.SIGKILL)
+    time.sleep(0.3)
+    other, same = returned(fresh.call(processes))
+    assert other != warm and same == root
+    os.kill(root, signal.SIGKILL)
+    time.sleep(0.3)
+    failure = fresh.call(processes).failure
+    assert failure is not None and failure.kind == wire.ENVIRONMENT
+    assert fresh.process.wait(5) == 1

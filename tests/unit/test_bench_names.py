@@ -13,7 +13,7 @@ from template_paths import REPOSITORY
 
 from benchmarks import names
 
-LISTED = "latency, fanout, shared, payload, coldstart, warm, workflow, import, scaffold"
+LISTED = "latency, fanout, shared, payload, coldstart, warm, crash, workflow, import, scaffold"
 
 
 def test_each_name_is_a_module_of_the_suite() -> None:

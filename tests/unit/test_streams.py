@@ -3,6 +3,8 @@
 import os
 import subprocess
 
+import pytest
+
 import task_streams as streams
 
 
@@ -58,3 +60,16 @@ def test_short_stream_is_whole() -> None:
     clipped = streams.Clipped(head=3, tail=10)
     clipped.add("aä€b".encode())
     assert clipped.text() == "aä€b"
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize("mark", ["60ab", "ffff"])
+def test_output_of_calls_is_told_apart(mark: str, size: int) -> None:
+    """However the pipe cuts them, marks say whose output is whose; the log has none of them."""
+    split = streams.Split(mark)
+    written = (
+        f"before\n\0{mark}:0\0one\ntwo\n\0{mark}:1\0\0{mark}:2\0a \0 zero\n\0{mark}:4294967295\0"
+    ).encode()
+    log = b"".join(split.add(written[i : i + size]) for i in range(0, len(written), size))
+    assert split.texts() == {-1: "before\n", 0: "one\ntwo\n", 2: "a \0 zero\n"}
+    assert log == b"before\none\ntwo\na \0 zero\n"

@@ -28,19 +28,26 @@ import task_child
 import task_guard as guard
 import task_modules
 import wire
+from task_prepared import Prepared, SetupFailed
 from task_processes import Body, Child, EnvironmentFailed, Processes, ServerLost
 from task_server import Settings
 from task_storage import Storage, hasty_client
 from task_streams import Split
 
+_TRIES = 3  # to hand a task over
 _END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
 _OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
 _ENVIRONMENT = os.urandom(6).hex()  # names this environment in what is told of its use
+_MOST_PROCESSES = 64  # of a batch; Lambda's largest functions have six processors
 # In the name of Covalent's function that DepsPip runs.
 _PIP = "apply_pip_deps"
+# The log's line that the template's metric FailedElectrons counts. A cancelled electron was wanted
+# so; one that did not run, for reasons of this environment's, is sent again.
+_FAILED_ELECTRON = "An electron failed"
+_NO_FAILED_ELECTRON = (wire.CANCELLED, wire.STORAGE_BUSY, wire.ENVIRONMENT)
 
 
 class _Failed(Exception):
@@ -54,13 +61,15 @@ class _Failed(Exception):
 class Environment:
     """One execution environment of the function, from its start to its end.
 
-    Its state is the processes, what is kept in /tmp, and whether an invocation came before.
+    Its state is the processes, those that are prepared for a pool's calls among them, what is kept
+    in /tmp, and whether an invocation came before.
     """
 
     def __init__(self) -> None:
         self._cold = True
         self._broken = self._refused = _several_at_once()
         self.processes: Optional[Processes] = None
+        self.prepared: Optional[Prepared] = None
         temporary = os.environ.get("TMPDIR") or "/tmp"
         self.folder = os.path.join(temporary, f"covalent-{os.getpid()}-{os.urandom(4).hex()}")
         self.storage = Storage(self.folder)
@@ -72,6 +81,7 @@ class Environment:
             alone = os.path.dirname(os.path.abspath(__file__)) == _IMAGE
             path = [os.path.abspath(x or os.curdir) for x in sys.path]
             self.processes = Processes(Settings(self.folder, path, alone))
+            self.prepared = Prepared(self.processes)
         except (OSError, EnvironmentFailed) as error:
             self._broken = f"it cannot start a process, or write to {temporary}: {error}"
 
@@ -89,7 +99,7 @@ class Environment:
         cold, self._cold = self._cold, False
         started = time.monotonic()
         if wire.is_envelope(event) and event.get("ping"):
-            return _ping(context)
+            return _ping(event, context)
         try:
             request = _request_of(event)
         except (ValueError, TypeError, AttributeError) as error:
@@ -98,6 +108,8 @@ class Environment:
             named = event.get("task_id") if isinstance(event, dict) else ""
             task_id = named if isinstance(named, str) else ""
             return _response(context, started, cold, task_id, 0, failure=failure).to_json()
+        # By this line a call's output is found in the log while it runs.
+        guard.log(f"{wire.RUNS}{request.task_id}")
         return _Invocation(self, request, context, started, cold).answer()
 
     def running(self) -> Processes:
@@ -137,8 +149,9 @@ class _Invocation:
         self.environment, self.request, self.context = environment, request, context
         self.started, self.cold = started, cold
         self.storage = environment.storage
-        self.child: Optional[Child] = None
+        self.children: List[Child] = []
         self.peak = 0
+        self.oom_kills = environment.oom_kills  # before it
         left = context.get_remaining_time_in_millis() / 1000
         seconds = left - min(guard.MARGIN, 0.1 * left)
         if request.limit is not None:
@@ -162,17 +175,25 @@ class _Invocation:
             return self._answered(fields)
         finally:
             self.orders.close()
-            if self.child is not None:
-                self.child.close()
+            for child in self.children:
+                child.close()
+
+    @property
+    def child(self) -> Optional[Child]:
+        """The process that runs the task; the first one, where there are several."""
+        return self.children[0] if self.children else None
 
     def _answered(self, fields: Dict[str, Any]) -> Dict[str, Any]:
-        if self.child is not None and self.task.split is None:
+        failure = fields.get("failure")
+        if failure is not None and failure.kind not in _NO_FAILED_ELECTRON:
+            guard.log(f"{_FAILED_ELECTRON}: {failure.kind}")
+        if self.child is not None and not self.task.splits:
             fields.update(stdout=self.child.stdout.text, stderr=self.child.stderr.text)
         answer = _response(
             self.context, self.started, self.cold, self.request.task_id, self.peak, **fields
         ).to_json()
         long = time.monotonic() - self.started >= wire.LEAVE_OUTCOME_AFTER
-        if long or self.orders.reported:
+        if long or self.orders.reported or self.orders.asked_since():
             self._leave(answer)
         return answer
 
@@ -183,31 +204,33 @@ class _Invocation:
         body = Body(self.environment.folder)
         try:
             self.task = _Task(self, body)
-            self.child = self.task.sent()
+            self.task.begin(self.children)
         finally:
             body.close()
         processes.fork_ahead()
+        if self.task.is_prepared and self.environment.prepared is not None:
+            self.environment.prepared.fork_ahead()
         try:
-            ended = self.guard.watch(self.child)
+            ended = self.guard.watch(self.children)
         except ServerLost:
-            ended = guard.Ended(self.guard.due(), None, None, True, 0)
+            ended = [guard.Ended(self.guard.due(), None, None, True, 0)] * len(self.children)
             with _failing_later(self.environment):
-                processes.lost(self.child.server)
-        self.peak = ended.peak
+                processes.lost(self.children[0].server)
+        self.peak = sum(x.peak for x in ended)
         fields = self._told(ended)
         if self.task.packages and not self.task.installed and "failure" not in fields:
             self.storage.installed(self.task.packages)
         self.storage.make_room(self.task.packages)
         return fields
 
-    def _told(self, ended: guard.Ended) -> Dict[str, Any]:
+    def _told(self, all_ended: List[guard.Ended]) -> Dict[str, Any]:
         """What became of the task, as the response's fields."""
-        assert self.child is not None
-        report = self._report(ended)
-        if self.task.split is not None:
-            return self._told_of_calls(report, ended)
+        if self.task.splits:
+            return self._told_of_calls(all_ended)
+        ended, child = all_ended[0], self.children[0]
+        report = self._report(child, ended)
         if report is None:
-            return {"failure": self._crash(ended)}
+            return {"failure": self._crash(child, ended)}
         if not (self.task.packages and not self.task.installed):  # less what installs
             self.environment.running().learn(report["modules"])
         failure = report.get("failure")
@@ -220,62 +243,71 @@ class _Invocation:
             failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
         return {"failure": wire.Failure(**failure)}
 
-    def _told_of_calls(
-        self, report: Optional[Dict[str, Any]], ended: guard.Ended
-    ) -> Dict[str, Any]:
+    def _told_of_calls(self, all_ended: List[guard.Ended]) -> Dict[str, Any]:
         """What became of a batch's calls, as the response's fields: all that ended are told of,
         however their process ended."""
-        assert self.child is not None and self.task.split is not None
         fields: Dict[str, Any] = {}
-        if report is None:
-            fields["failure"] = self._crash(ended)
-        elif report.get("failure") is not None:
-            failure = report["failure"]
-            if failure["kind"] == task_child.STOPPED:
-                failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
-            fields["failure"] = wire.Failure(**failure)
-        if report is not None and ended.report is not None:
-            size = ended.report[0]
-        else:  # it may have ended in the middle of a frame
-            size = os.fstat(self.child.answer).st_size
-            size = wire.whole_frames(channels.read_at(self.child.answer, size, 0))
-        written = self._output_of_calls()
-        os.ftruncate(self.child.answer, size)
-        os.lseek(self.child.answer, 0, os.SEEK_END)
-        channels.write_all(self.child.answer, written)
+        frames = []
+        for child, ended in zip(self.children, all_ended):
+            report = self._report(child, ended)
+            failure = self._failure_of_calls(child, ended, report)
+            if failure is not None:
+                fields.setdefault("failure", failure)
+            if report is not None and ended.report is not None:
+                frames.append(channels.read_at(child.answer, ended.report[0], 0))
+            else:  # it may have ended in the middle of a frame
+                data = channels.read_at(child.answer, os.fstat(child.answer).st_size, 0)
+                frames.append(data[: wire.whole_frames(data)])
+        frames += self._output_of_calls()
+        answer = self.children[0].answer
+        os.ftruncate(answer, 0)
+        os.lseek(answer, 0, os.SEEK_SET)
+        for piece in frames:
+            channels.write_all(answer, piece)
         room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
-        fields["result"] = self._placed(size + len(written), room)
+        fields["result"] = self._placed(sum(map(len, frames)), room)
         return fields
 
-    def _output_of_calls(self) -> bytes:
+    def _failure_of_calls(
+        self, child: Child, ended: guard.Ended, report: Optional[Dict[str, Any]]
+    ) -> Optional[wire.Failure]:
+        """Why one process of a batch did not run all its calls; None if it did."""
+        if report is None:
+            return self._crash(child, ended)
+        self.environment.running().learn(report["modules"])
+        failure = report.get("failure")
+        if failure is None:
+            return None
+        if failure["kind"] == task_child.STOPPED:
+            failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
+        return wire.Failure(**failure)
+
+    def _output_of_calls(self) -> List[bytes]:
         """The frames of what each call wrote."""
-        assert self.task.split is not None
-        frames = [
+        return [
             wire.Frame(kind, number, text.encode()).to_bytes()
-            for kind, split in zip((wire.STDOUT, wire.STDERR), self.task.split)
+            for splits in self.task.splits
+            for kind, split in zip((wire.STDOUT, wire.STDERR), splits)
             for number, text in split.texts().items()
             if 0 <= number < wire.NO_CALL
         ]
-        return b"".join(frames)
 
-    def _report(self, ended: guard.Ended) -> Optional[Dict[str, Any]]:
-        """What the task's process told; None if it told nothing that can be used."""
-        assert self.child is not None
+    def _report(self, child: Child, ended: guard.Ended) -> Optional[Dict[str, Any]]:
+        """What a task's process told; None if it told nothing that can be used."""
         if ended.report is None:
             return None
         try:
             offset, size = ended.report
-            said = json.loads(channels.read_at(self.child.answer, size, offset))
+            said = json.loads(channels.read_at(child.answer, size, offset))
             if said.get("failure", {}).get("kind") == task_child.STOPPED and not ended.reason:
                 return None
             return said if isinstance(said.get("modules"), list) else None
         except (ValueError, TypeError, AttributeError):
             return None
 
-    def _crash(self, ended: guard.Ended) -> wire.Failure:
+    def _crash(self, child: Child, ended: guard.Ended) -> wire.Failure:
         """Why there is no report."""
-        assert self.child is not None
-        stacks = self.child.stacks_text()
+        stacks = child.stacks_text()
         if ended.reason:
             stood = task_child.clipped(f"Stopped in:\n{stacks}") if stacks else ""
             return wire.Failure(kind=ended.reason, message=_STOPPED[ended.reason], traceback=stood)
@@ -311,9 +343,9 @@ class _Invocation:
         )
 
     def _out_of_memory(self, ended: guard.Ended) -> bool:
-        before, self.environment.oom_kills = self.environment.oom_kills, _oom_kills()
-        if before is not None and self.environment.oom_kills is not None:
-            return self.environment.oom_kills > before
+        now = self.environment.oom_kills = _oom_kills()
+        if self.oom_kills is not None and now is not None:
+            return now > self.oom_kills
         return ended.peak + _own_peak() >= 0.9 * int(self.context.memory_limit_in_mb)
 
     def _unfit(self, reason: str) -> wire.Failure:
@@ -393,48 +425,108 @@ class _Task:
         self._request = invocation.request
         self._storage = invocation.storage
         self._pickles: List[bytes] = []  # those that name the modules a task needs
-        self.split: Optional[Tuple[Split, Split]] = None  # of a batch's output
+        self.splits: List[Tuple[Split, Split]] = []  # of a batch's output, by process
         self.packages, self.installed = "", False
+        self.is_prepared = False  # whether its initializer has run in its line of forks
 
-    def sent(self) -> Child:
-        """The process that has the task now."""
+    def begin(self, children: List[Child]) -> None:
+        """Hand the task over to processes, which are added to `children`."""
         order = self._order()
-        names, hidden = task_modules.named(self._pickles), self._hidden()
+        setup = self._request.setup if isinstance(self._request, wire.Batch) else None
+        first = None if setup is None or self._request.before else self._prepared(setup)
+        self.is_prepared = first is not None
+        if setup is not None:
+            order["setup"] = None if first else self._code(setup, self._body)
+        children.append(first or self._taken())
+        self._share(children)
+        self._body.close_with(json.dumps(order).encode())
+        for number in range(len(children)):
+            self._hand_over(children, number, order.get("mark"))
+
+    def _hand_over(self, children: List[Child], number: int, mark: Optional[str]) -> None:
+        """Send the task to one of the processes, or to another one in its place."""
+        for _ in range(_TRIES):
+            child = children[number]
+            splits = (child.stdout.split_at(mark), child.stderr.split_at(mark)) if mark else None
+            try:
+                child.send(self._body)
+            except channels.Closed as error:  # a task before this one may have killed the spare
+                if number or self.is_prepared:
+                    raise EnvironmentFailed("a process that was ready has ended") from error
+                children[number] = self._taken()
+                child.close()
+            else:
+                self.splits += [splits] if splits else []
+                return
+        raise EnvironmentFailed("each process that it starts ends at once")
+
+    def _taken(self) -> Child:
+        """A process in which modules that the task needs are warm."""
         processes = self._invocation.environment.running()
-        data = json.dumps(order).encode()
         if self.packages and not self.installed:
-            child = processes.bare()  # nobody knows what will be installed
-        else:
-            child = processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
-        if isinstance(self._request, wire.Batch):
-            mark = order["mark"]
-            self.split = child.stdout.split_at(mark), child.stderr.split_at(mark)
+            return processes.bare()  # nobody knows what will be installed
+        names, hidden = task_modules.named(self._pickles), self._hidden()
+        return processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
+
+    def _prepared(self, setup: wire.Part) -> Optional[Child]:
+        """A process in which the initializer has run; None if it must run in each."""
+        prepared = self._invocation.environment.prepared
+        if prepared is None:
+            return None
+        key = setup.sha256 if isinstance(setup, wire.Blob) else wire.digest(setup.encode())
+        if isinstance(setup, str):
+            self._pickles.append(_decoded(setup))
+
+        def body() -> Body:
+            made = Body(self._invocation.environment.folder)
+            order = {"task_id": self._request.task_id, "setup": self._code(setup, made)}
+            made.close_with(json.dumps(order).encode())
+            return made
+
+        names, hidden = task_modules.named(self._pickles), self._hidden()
         try:
-            child.send(self._body, data)
-        except channels.Closed as error:
-            child.close()
-            raise EnvironmentFailed("a process that was ready has ended") from error
-        return child
+            return prepared.child(key, body, names, hidden, self._invocation.guard.check)
+        except SetupFailed as failed:
+            raise _Failed(**failed.failure) from failed
+        except ServerLost as lost:
+            raise EnvironmentFailed("its fork server has ended") from lost
+
+    def _share(self, children: List[Child]) -> None:
+        """Have as many processes as a batch asks for, and no more than it has calls."""
+        request = self._request
+        if not isinstance(request, wire.Batch) or (self.packages and not self.installed):
+            return
+        count = min(request.processes, request.count, _MOST_PROCESSES)
+        if count < 2:
+            return
+        processes, server = self._invocation.environment.running(), children[0].server
+        try:
+            children += [processes.child(server) for _ in range(count - 1)]
+            for child in children:
+                _ = child.pid
+        except ServerLost as lost:
+            raise EnvironmentFailed("its fork server has ended") from lost
+        self._body.in_turns(request.count)
 
     def _order(self) -> Dict[str, Any]:
-        request = self._request
+        request, body = self._request, self._body
         order: Dict[str, Any] = {
             "task_id": request.task_id,
             "environment": {k: os.environ[k] for k in _OF_THE_INVOCATION if k in os.environ},
-            "function": self._code(request.function),
+            "function": self._code(request.function, body),
             "before": self._before(),
         }
         if isinstance(request, wire.Batch):
             order.update(
-                calls=self._part(request.calls),
-                shared=None if request.shared is None else self._part(request.shared),
-                setup=None if request.setup is None else self._code(request.setup),
+                calls=self._part(request.calls, body),
+                shared=None if request.shared is None else self._part(request.shared, body),
+                setup=None,
                 mark=os.urandom(12).hex(),
             )
         else:
             order.update(
-                args=[self._part(x) for x in request.args],
-                kwargs={k: self._part(x) for k, x in request.kwargs.items()},
+                args=[self._part(x, body) for x in request.args],
+                kwargs={k: self._part(x, body) for k, x in request.kwargs.items()},
                 after=[self._hook(x) for x in request.after],
             )
         return dict(order, packages=self.packages, installed=self.installed)
@@ -465,25 +557,31 @@ class _Task:
 
     def _hook(self, hook: wire.Hook) -> List[Any]:
         function, args, kwargs, keyword = hook
-        return [self._code(function), self._part(args), self._part(kwargs), keyword]
+        body = self._body
+        return [
+            self._code(function, body),
+            self._part(args, body),
+            self._part(kwargs, body),
+            keyword,
+        ]
 
-    def _code(self, part: wire.Part) -> Any:
+    def _code(self, part: wire.Part, body: Body) -> Any:
         """A part that may name the modules that it needs."""
         if isinstance(part, str):
             self._pickles.append(_decoded(part))
-        return self._part(part)
+        return self._part(part, body)
 
-    def _part(self, part: wire.Part) -> Any:
+    def _part(self, part: wire.Part, body: Body) -> Any:
         if isinstance(part, str):
-            return self._body.add(_decoded(part))
-        fetched = self._fetched(part)
+            return body.add(_decoded(part))
+        fetched = self._fetched(part, body)
         return fetched if isinstance(fetched, str) else [task_child.MEMORY, *fetched]
 
-    def _fetched(self, blob: wire.Blob) -> Any:
+    def _fetched(self, blob: wire.Blob, body: Body) -> Any:
         bucket = self._request.bucket
         try:
             return self._invocation.guard.within(
-                lambda: self._storage.fetch(bucket, blob, self._body.in_memory)
+                lambda: self._storage.fetch(bucket, blob, body.in_memory)
             )
         except wire.DigestMismatch as error:
             raise _Failed(wire.BLOB_TAMPERED, str(error)) from error
@@ -524,8 +622,8 @@ def _decoded(part: str) -> bytes:
         raise _Failed(wire.PROTOCOL_DIFFERS, message) from error
 
 
-def _ping(context: Any) -> Dict[str, Any]:
-    return {
+def _ping(event: Mapping[str, Any], context: Any) -> Dict[str, Any]:
+    answer = {
         wire.MARK: wire.PROTOCOL,
         "status": "ok",
         "python": platform.python_version(),
@@ -535,6 +633,19 @@ def _ping(context: Any) -> Dict[str, Any]:
         "architecture": platform.machine(),
         "memory_mb": int(context.memory_limit_in_mb),
     }
+    if event.get("packages"):
+        answer["packages"] = _packages()
+    return answer
+
+
+def _packages() -> Dict[str, str]:
+    """The versions of all packages in the image, by their names as they spell them."""
+    from importlib.metadata import distributions
+
+    found: Dict[str, str] = {}
+    for package in distributions():
+        found.setdefault(package.metadata["Name"], package.version)  # the first one is imported
+    return found
 
 
 def _version(package: str) -> Optional[str]:

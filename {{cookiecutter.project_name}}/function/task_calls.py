@@ -1,5 +1,8 @@
 """Many calls of one function in a task's process, one after the other, and a fan-out's split.
 
+Processes that share a batch take turns: each reads the number of its next call from a file, whose
+position they share. One that dies leaves the other turns to its neighbours.
+
     frames with arguments ──► call ──► frames with what became of it, written at once
                                        (a process that dies takes nothing of them along)
 
@@ -7,18 +10,20 @@ A call that fails does not hurt the next one. Before each, a mark is written to 
 that the parent can tell whose output is whose, that of subprocesses included.
 """
 
+import array
 import base64
 import json
 import os
 import sys
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import cloudpickle
 
 import wire
 
 # Bound here, as a call may replace what a module holds under these names.
-_dumps, _loads, _write = cloudpickle.dumps, cloudpickle.loads, os.write
+_dumps, _loads, _read, _write = cloudpickle.dumps, cloudpickle.loads, os.read, os.write
+_TURN = array.array("I").itemsize
 _LARGEST_EXCEPTION = 1024 * 1024  # bytes of a pickled exception that travel
 
 Described = Callable[[BaseException], Tuple[str, str, str]]  # type, message, traceback
@@ -46,15 +51,16 @@ class Calls:
         self._function, self._shared, self._mark = function, shared, mark
         self._passing, self._described = passing, described
 
-    def run(self, frames: bytes, answer: int) -> None:
-        """Run them all.
+    def run(self, frames: bytes, answer: int, turns: Optional[int]) -> None:
+        """Run them all, or those whose turn is this process's.
 
         Args:
             frames: their arguments.
             answer: the descriptor that takes what became of them.
+            turns: the descriptor of the file that says whose turn it is.
         """
         before = b""
-        for item in wire.read_frames(frames):
+        for item in _taking_turns(frames, turns):
             _write_all(answer, before + wire.Frame(wire.BEGUN, item.number, b"").to_bytes())
             before = self._ending(item).to_bytes()
         _write_all(answer, before)
@@ -90,6 +96,18 @@ class Calls:
                 _write(fd, f"\0{self._mark}:{number}\0".encode())
             except OSError:
                 pass  # a call closed it
+
+
+def _taking_turns(frames: bytes, turns: Optional[int]) -> Iterator[wire.Frame]:
+    if turns is None:
+        yield from wire.read_frames(frames)
+        return
+    items = list(wire.read_frames(frames))
+    while True:
+        turn = _read(turns, _TURN)
+        if len(turn) < _TURN:
+            return
+        yield items[int.from_bytes(turn, sys.byteorder)]
 
 
 def _pickled(error: BaseException) -> Optional[str]:

@@ -28,6 +28,7 @@ from typing import (
     Any,
     BinaryIO,
     Dict,
+    FrozenSet,
     Iterable,
     Iterator,
     List,
@@ -38,8 +39,8 @@ from typing import (
 )
 
 import cloudpickle
-import task_calls
 
+import task_calls
 import task_channel as channels
 import task_modules
 import task_traceback
@@ -103,35 +104,49 @@ def _writer(fd: int, name: str) -> io.TextIOWrapper:
 
 
 def set_streams() -> None:
-    """Give this process the standard streams of a fresh interpreter, on descriptors 0 to 2."""
+    """Give this process the standard streams of a fresh interpreter, on descriptors 0 to 2.
+
+    Once for all processes that are forked from it: theirs are pipes, which cannot be sought in, so
+    these are made on one, whatever the log is.
+    """
+    reader, writer = os.pipe()
+    kept = os.dup(1), os.dup(2)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
     stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _writer(1, "<stdout>")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _writer(2, "<stderr>")  # type: ignore[misc]
+    os.dup2(kept[0], 1)
+    os.dup2(kept[1], 2)
+    for fd in (reader, writer, *kept):
+        os.close(fd)
 
 
-def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
+def serve(
+    fds: List[int], folder: str, path: List[str], known: FrozenSet[str], libc: Any
+) -> NoReturn:
     """Wait for a task, run it, hand its answer over, and end this process.
 
     Args:
         fds: the channel, where streams 1 and 2 go, the file for the answer, that for stacks.
         folder: the task's own; it is made when there is a task.
         path: where modules of the image lie.
+        known: the modules that there are already.
         libc: the C library, whose streams are flushed in the end.
     """
     channel, stdout, stderr, answer, stacks = fds
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
-    set_streams()
-    channels.close_all_but({0, 1, 2, channel, answer, stacks})
+    os.close(stdout)
+    os.close(stderr)
     faulthandler.enable(stacks)
     faulthandler.register(DUMP, stacks)
     _let_the_kernel_choose_this_one()
     _draw_new_random_numbers()
-    os.environ.update(HOME=folder, TMPDIR=folder, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
+    os.environ.update(HOME=folder, TMPDIR=folder)
     gc.enable()
     _rehearse()
-    known = frozenset(sys.modules)
     try:
         body = _Body.received(channels.at(os.dup(channel)))
     except channels.Closed:
@@ -139,10 +154,28 @@ def serve(fds: List[int], folder: str, path: List[str], libc: Any) -> NoReturn:
     _Task(body, folder, channel).run(answer, lambda: task_modules.new(known, path), libc)
 
 
+def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
+    """Run the initializer that comes over a channel, in this process.
+
+    Returns:
+        Why it failed, as `failure`; else nothing.
+    """
+    task = _Task(_Body.received(channel), folder, os.dup(channel.fileno()))
+    try:
+        task.set_up()
+    except _Failed as failed:
+        return {"failure": vars(failed.failure)}
+    finally:
+        task.close()
+    return {}
+
+
 def _let_the_kernel_choose_this_one() -> None:
     """When memory runs out, this process is killed, not those that can tell of it."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+    with contextlib.suppress(OSError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(fd, b"1000")
+        os.close(fd)
 
 
 def _draw_new_random_numbers() -> None:
@@ -176,7 +209,6 @@ def _rehearse() -> None:
         channels.send(here, {"report": [0, 0]})
         channels.receive(there)
         task.close()
-    importlib.invalidate_caches()
 
 
 class _Spread(NamedTuple):
@@ -217,6 +249,9 @@ class _Task:
         except (OSError, channels.Closed):
             _flush(libc)
             _exit(CLOSED)
+        except BaseException:  # the electron has changed what this code needs
+            traceback.print_exc()
+            _exit(1)
         finally:
             _exit(0)
 
@@ -234,7 +269,8 @@ class _Task:
         """Run the task and write its result; what is told of it."""
         try:
             try:
-                self._settle()
+                with _failing_for_want_of_room():
+                    self._settle()
                 if "calls" in self._order:
                     self._run_calls(file)
                     return {"result": file.tell(), "text": 0, "attrs": {}}
@@ -269,7 +305,8 @@ class _Task:
         os.environ.update(self._order["environment"], PIP_TARGET=packages)
         os.makedirs(packages, exist_ok=True)  # Python remembers that a folder was missing
         sys.path.insert(0, packages)
-        sys.dont_write_bytecode = self._order["installed"]  # others find the folder as it is
+        if self._order["installed"]:
+            sys.dont_write_bytecode = True  # the next one must find the folder as it is
         if "tempfile" in sys.modules:
             vars(sys.modules["tempfile"])["tempdir"] = None
 
@@ -281,16 +318,30 @@ class _Task:
         if self._order["shared"] is not None:
             shared = self._load(self._order["shared"], "the shared arguments")
         if self._order["setup"] is not None:
-            prepare, given = self._load(self._order["setup"], "the initializer")
-            with _failing_as(wire.EXCEPTION):
-                prepare(*given)
+            self.set_up()
         with self._body.opened(self._order["calls"]) as data:
             frames = bytes(data)
+        turns = self._body.turns
         self._body.close()
         mark = self._order["mark"]
         calls = task_calls.Calls(function, shared, mark, (Stopped,), _described)
         try:
-            calls.run(frames, file.fileno())
+            calls.run(frames, file.fileno(), turns)
+        finally:
+            if _getpid() != self._process:
+                _end_forked()
+
+    def set_up(self) -> None:
+        """Call the initializer."""
+        try:
+            initializer, given = self._load(self._order["setup"], "the initializer")
+            with _failing_as(wire.EXCEPTION):
+                initializer(*given)
+        except _Failed as failed:
+            said = failed.failure
+            message = f"The initializer failed, so no call ran: {said.type}: {said.message}"
+            failure = wire.Failure(wire.SETUP_FAILED, message, said.type, said.traceback)
+            raise _Failed(failure) from failed
         finally:
             if _getpid() != self._process:
                 _end_forked()
@@ -322,7 +373,8 @@ class _Task:
             value = self._call_hook(function, args, kwargs)
             if keyword:
                 values.setdefault(keyword, []).append(value)
-        importlib.invalidate_caches()  # a hook may have installed packages
+        if self._order["before"]:
+            importlib.invalidate_caches()  # a hook may have installed packages
         return values
 
     def _call_hook(self, function: Any, args: Any, kwargs: Any) -> Any:
@@ -366,7 +418,8 @@ class _Body:
     A part is [where, offset, size], with `PACKET` or `MEMORY`, or the path of a file.
     """
 
-    def __init__(self, order: Any, packet: Any, memory: Any) -> None:
+    def __init__(self, order: Any, packet: Any, memory: Any, turns: Optional[int] = None) -> None:
+        self.turns = turns  # the descriptor of a file of numbers; None: every turn is this task's
         self._where = {PACKET: packet, MEMORY: memory}
         self.order = bytes(self._of(order))
 
@@ -375,14 +428,15 @@ class _Body:
         """The next task's."""
         head, fds = channels.receive(channel)
         memory = memoryview(b"")
-        if fds:
+        turns = fds.pop() if head["turns"] else None
+        if head["memory"]:
             memory = memoryview(mmap.mmap(fds[0], 0, prot=mmap.PROT_READ))
             os.close(fds[0])
         if head["size"]:  # too large for a packet
             packet = memory[head["base"] : head["base"] + head["size"]]
         else:
             packet = memoryview(channel.recv(head["packet"]))
-        return _Body(head["order"], packet, memory)
+        return _Body(head["order"], packet, memory, turns)
 
     @contextlib.contextmanager
     def opened(self, part: Any) -> Iterator[Any]:
@@ -460,6 +514,15 @@ def _text(output: Any) -> str:
     if isinstance(output, str) or _len(text) <= _SHOWN:
         return text
     return f"{text[:_SHOWN]} [... the rest is cut ...]"
+
+
+@contextlib.contextmanager
+def _failing_for_want_of_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"The function cannot write to /tmp: {error}. Nothing of the electron ran."
+        raise _Failed(wire.Failure(kind=wire.ENVIRONMENT, message=message)) from error
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import task_child
 import wire
@@ -78,6 +78,7 @@ class Orders:
         self._thread: Optional[threading.Thread] = None
         self._ended = threading.Event()
         self._acknowledged = ""
+        self._client: Any = None
         self.cancelled = False
         self.heard: Optional[socket.socket] = None
 
@@ -85,6 +86,18 @@ class Orders:
     def reported(self) -> bool:
         """Whether the executor has lost its connection, and was told that the task runs."""
         return bool(self._acknowledged)
+
+    def asked_since(self) -> bool:
+        """Whether the executor has lost its connection since the last look; a request to S3.
+
+        A task may end between two looks, and its answer go the way that is lost.
+        """
+        if self._client is None or self.cancelled:
+            return False
+        try:
+            return self._order(self._client).partition(" ")[0] == wire.REPORT
+        except Exception:  # as with any look; the answer itself is on its way
+            return False
 
     def waiting(self) -> Optional[float]:
         """The time at which `start` is due; None if it is not any more."""
@@ -103,11 +116,11 @@ class Orders:
             self.heard.close()
 
     def _look(self, say: socket.socket) -> None:
-        client, pause = None, _LOOK_EVERY
+        pause = _LOOK_EVERY
         while not self._ended.is_set():
             try:
-                client = client or self._make_client()
-                self._follow(client, self._order(client))
+                self._client = self._client or self._make_client()
+                self._follow(self._client, self._order(self._client))
                 pause = _LOOK_EVERY
             except Exception as error:
                 log(f"cannot look for orders in bucket {self._bucket}, trying again: {error}")
@@ -163,6 +176,12 @@ class Guard:
             return wire.CANCELLED
         return wire.DEADLINE if self.left() <= 0 else ""
 
+    def check(self) -> None:
+        """Raise Stopped if the task must be stopped now."""
+        reason = self.due()
+        if reason:
+            raise Stopped(reason)
+
     def within(self, work: Callable[[], Any], seconds: Optional[float] = None) -> Any:
         """What `work` returns, from a thread; a silent network must not keep the task alive.
 
@@ -195,17 +214,64 @@ class Guard:
             raise error
         return value
 
-    def watch(self, child: Child) -> Ended:
-        """Wait for the end of the task that `child` runs, or bring it about.
+    def watch(self, children: List[Child]) -> List[Ended]:
+        """Wait for the end of the task that `children`, of one server, run; or bring it about.
 
         Raises:
-            ServerLost: if its fork server has ended, or says nothing; the task is dead then.
+            ServerLost: if their fork server has ended, or says nothing; the task is dead then.
         """
-        return _Watch(self, child).run()
+        return _Watch(self, children).run()
 
 
 class _Watch:
-    """One task being watched."""
+    """Processes of one task being watched."""
+
+    def __init__(self, guard: Guard, children: List[Child]) -> None:
+        self._guard, self._server = guard, children[0].server
+        self._watched = [_Watched(guard, child) for child in children]
+        self._poll = select.poll()
+        self._sources: Dict[int, Callable[[], bool]] = {}
+        self._sources[self._server.control.fileno()] = self._take_news
+        for watched in self._watched:
+            self._sources.update(watched.sources)
+        for fd in self._sources:
+            self._poll.register(fd, select.POLLIN)
+        self._listen()
+
+    def run(self) -> List[Ended]:
+        while not all(watched.over for watched in self._watched):
+            for fd, _ in self._poll.poll(self._pause()):
+                if not self._sources[fd]():
+                    self._poll.unregister(fd)
+            self._guard.due()
+            self._listen()
+            for watched in self._watched:
+                if not watched.over:
+                    watched.act()
+        return [watched.ended() for watched in self._watched]
+
+    def _listen(self) -> None:
+        heard = self._guard.orders.heard
+        if heard is not None and heard.fileno() not in self._sources:
+            self._sources[heard.fileno()] = lambda: False  # only to look whether there is news
+            self._poll.register(heard.fileno(), select.POLLIN)
+
+    def _take_news(self) -> bool:
+        self._server.control.setblocking(True)
+        self._server.take()
+        return True
+
+    def _pause(self) -> float:
+        """Milliseconds until there is something to do."""
+        times = [at for watched in self._watched if not watched.over for at in watched.times()]
+        first_look = self._guard.orders.waiting()
+        if first_look is not None:
+            times.append(first_look)
+        return max(0.0, 1000 * (min(times) - time.monotonic()) + 1) if times else 60_000.0
+
+
+class _Watched:
+    """One process being watched."""
 
     def __init__(self, guard: Guard, child: Child) -> None:
         self._guard, self._child = guard, child
@@ -215,23 +281,19 @@ class _Watch:
         self._peak = 0
         # What is to be done at which time; the next one last.
         self._steps: List[Any] = []
-        self._poll = select.poll()
-        self._sources = {
+        self.sources: Dict[int, Callable[[], bool]] = {
             child.stdout.fd: child.stdout.take,
             child.stderr.fd: child.stderr.take,
             child.channel.fileno(): self._take_words,
-            child.server.control.fileno(): self._take_news,
         }
-        for fd in self._sources:
-            self._poll.register(fd, select.POLLIN)
-        self._listen()
 
-    def run(self) -> Ended:
-        while self._child.end is None and not self._done:
-            for fd, _ in self._poll.poll(self._pause()):
-                if not self._sources[fd]():
-                    self._poll.unregister(fd)
-            self._act()
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or has said all there is."""
+        return self._done or self._child.end is not None
+
+    def ended(self) -> Ended:
+        """How it ended."""
         self._child.stdout.drain()
         self._child.stderr.drain()
         self._take_words()  # it may have said them while its end was told
@@ -239,11 +301,20 @@ class _Watch:
         peak = max(self._peak, end["peak"])
         return Ended(self._reason, self._report, end["status"], self._killed, peak)
 
-    def _listen(self) -> None:
-        heard = self._guard.orders.heard
-        if heard is not None and heard.fileno() not in self._sources:
-            self._sources[heard.fileno()] = lambda: False  # only to look whether there is news
-            self._poll.register(heard.fileno(), select.POLLIN)
+    def times(self) -> List[float]:
+        """When there may be something to do."""
+        times = [self._steps[-1][0]] if self._steps else []
+        return [*times, self._guard.deadline] if self._stoppable() else times
+
+    def act(self) -> None:
+        """Do what is due."""
+        due = self._guard.due()
+        if due and self._stoppable():
+            self._reason = due
+            self._child.interrupt()
+            self._plan((_DUMP_AFTER, self._dump), (_KILL_AFTER, self._kill))
+        elif self._steps and time.monotonic() >= self._steps[-1][0]:
+            self._steps.pop()[1]()
 
     def _take_words(self) -> bool:
         """The process says that there is a report, then that it ends; or closes its channel."""
@@ -266,34 +337,8 @@ class _Watch:
         last = (_CONTINUE_AFTER, self._continue), (_GIVE_UP_AFTER, self._lose)
         self._steps = [(now + after, step) for after, step in (*steps, *last)][::-1]
 
-    def _take_news(self) -> bool:
-        self._child.server.control.setblocking(True)
-        self._child.server.take()
-        return True
-
-    def _pause(self) -> float:
-        """Milliseconds until there is something to do."""
-        times = [self._steps[-1][0]] if self._steps else []
-        if self._stoppable():
-            times.append(self._guard.deadline)
-        if self._guard.orders.waiting() is not None:
-            times.append(self._guard.orders.waiting())
-        return max(0.0, 1000 * (min(times) - time.monotonic()) + 1) if times else 60_000.0
-
     def _stoppable(self) -> bool:
         return not self._reason and self._report is None
-
-    def _act(self) -> None:
-        if self._child.end is not None:
-            return
-        due = self._guard.due()
-        self._listen()
-        if due and self._stoppable():
-            self._reason = due
-            self._child.interrupt()
-            self._plan((_DUMP_AFTER, self._dump), (_KILL_AFTER, self._kill))
-        elif self._steps and time.monotonic() >= self._steps[-1][0]:
-            self._steps.pop()[1]()
 
     def _dump(self) -> None:
         self._child.signal(task_child.DUMP)

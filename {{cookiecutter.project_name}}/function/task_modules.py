@@ -13,12 +13,12 @@ import importlib
 import os
 import re
 import sys
-import sysconfig
 import warnings
 from typing import Any, Dict, FrozenSet, Iterable, List, Set
 
 LARGEST = 1 << 20  # bytes of a pickle that is looked at: a function's own, not its data
-_MOST = 2000  # names in one report
+_MOST = 1500  # names in one report, whose packet must not grow too large
+_LONGEST = 70  # characters of a name
 # SHORT_BINUNICODE of the pickle protocols 4 and 5: its length in one byte, then the text.
 _STRING = re.compile(rb"\x8c(.)([A-Za-z_][A-Za-z0-9_.]*)", re.DOTALL)
 _OWN = frozenset(["app", "wire", "awslambdaric", "runtime_client", "bootstrap"])
@@ -37,10 +37,10 @@ def named(pickles: Iterable[Any]) -> Set[str]:
 
 def of_image(folders: Iterable[str]) -> FrozenSet[str]:
     """Top-level modules that were installed into `folders`, the standard library's left out."""
-    standard = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    standard = os.path.dirname(os.__file__)
     found = set()
     for folder in folders:
-        if folder in standard or folder.endswith("lib-dynload"):
+        if folder == standard or folder.endswith("lib-dynload"):
             continue
         with contextlib.suppress(OSError):
             for entry in os.listdir(folder):
@@ -65,7 +65,7 @@ def new(known: FrozenSet[str], folders: Iterable[str]) -> List[str]:
             continue
         if origin in ("built-in", "frozen") or origin.startswith(image):
             names.append(name)
-    return names[:_MOST]
+    return [x for x in names if len(x) < _LONGEST][:_MOST]
 
 
 def bring(names: Iterable[str]) -> Dict[str, Any]:

@@ -6,6 +6,7 @@ Processes ─┬─ root  (Server)  never imports anything
            └─ spare (Child)   forked ahead from the warm server
 """
 
+import array
 import contextlib
 import os
 import signal
@@ -13,7 +14,7 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
 
 import task_channel as channels
 import task_child
@@ -43,13 +44,24 @@ class Reply:
 
 
 class Server:
-    """The parent's end of one fork server's channel."""
+    """The parent's end of one fork server's channel.
 
-    def __init__(self, control: socket.socket, pid: int) -> None:
-        self.control, self.pid = control, pid
+    Args:
+        control: the channel; orders wait in it until the server is there.
+        pid: tells the server's process id, when it is asked for.
+    """
+
+    def __init__(self, control: socket.socket, pid: Callable[[], int]) -> None:
+        self.control, self._pid = control, pid
         self.ended: Dict[int, Dict[str, Any]] = {}  # what was told of processes that ended
         self.unfinished: Set[int] = set()  # processes of tasks that may have left something
+        self._over: Set[int] = set()  # other processes, of which nothing is left
         self._awaited: Deque[Reply] = deque()
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._pid()
 
     def order(self, message: Dict[str, Any], fds: Iterable[int] = ()) -> Reply:
         """Send an order; its answer comes later.
@@ -78,8 +90,11 @@ class Server:
         if "ended" in message:
             self.ended[message["ended"]] = message
         elif "tidied" in message:
-            self.unfinished.discard(message["tidied"])
             self.ended.pop(message["tidied"], None)
+            if message["tidied"] in self.unfinished:
+                self.unfinished.discard(message["tidied"])
+            else:
+                self._over.add(message["tidied"])
         else:
             self._awaited.popleft().message = message
 
@@ -116,10 +131,10 @@ class Server:
             ServerLost: if that takes longer than `seconds`.
         """
         until = time.monotonic() + seconds
-        self.unfinished.add(pid)
-        while pid in self.unfinished:
+        while pid not in self._over:
             self.control.settimeout(max(0.001, until - time.monotonic()))
             self.take()
+        self._over.discard(pid)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
@@ -141,6 +156,9 @@ class Child:
         fds = theirs.fileno(), *writers, self.answer, self.stacks
         try:
             self._forked = server.order({"do": "fork", "number": number}, fds)
+        except ServerLost:
+            self.close()
+            raise
         finally:
             theirs.close()
             for fd in writers:
@@ -161,20 +179,14 @@ class Child:
         reply = self._forked.message
         return self.server.ended.get(reply["pid"]) if reply and "pid" in reply else None
 
-    def send(self, body: "Body", order: bytes) -> None:
+    def send(self, body: "Body") -> None:
         """Hand the task over.
 
         Raises:
             channels.Closed: if the process has ended before.
         """
-        head, packet = body.closed(order)
         self.server.unfinished.add(self.pid)
-        channels.send(self.channel, head, [body.memory] if body.memory is not None else [])
-        if packet:
-            try:
-                self.channel.sendall(packet)
-            except ConnectionError as error:
-                raise channels.Closed from error
+        body.send(self.channel)
 
     def interrupt(self) -> None:
         """Ask the process to end its task."""
@@ -229,6 +241,9 @@ class Body:
         self._pieces: List[bytes] = []
         self._size = 0
         self.memory: Optional[int] = None
+        self._turns: Optional[int] = None
+        self._head: Dict[str, Any] = {}
+        self._packet = b""
 
     def add(self, data: bytes) -> List[Any]:
         """Take `data` in; the part that it is from now on."""
@@ -242,20 +257,45 @@ class Body:
             self.memory = channels.memory_file(self._folder)
         return self.memory
 
-    def closed(self, order: bytes) -> Any:
-        """The head and the packet with all that was added, and with the order."""
+    def in_turns(self, count: int) -> None:
+        """Have processes share the task: whoever reads a number of this file, has its turn."""
+        self._turns = channels.memory_file(self._folder)
+        channels.write_all(self._turns, array.array("I", range(count)).tobytes())
+        os.lseek(self._turns, 0, os.SEEK_SET)
+
+    def close_with(self, order: bytes) -> None:
+        """Take the order in, after which nothing is added."""
         part = self.add(order)
         packet = b"".join(self._pieces)
+        self._head = {"order": part, "packet": self._size, "size": 0}
         if self._size <= _PACKET:
-            return {"order": part, "packet": self._size, "size": 0}, packet
-        base = os.lseek(self.in_memory(), 0, os.SEEK_END)
-        channels.write_all(self.in_memory(), packet)
-        return {"order": part, "base": base, "size": self._size}, b""
+            self._packet = packet
+        else:
+            base = os.lseek(self.in_memory(), 0, os.SEEK_END)
+            channels.write_all(self.in_memory(), packet)
+            self._head = {"order": part, "base": base, "size": self._size}
+        self._head.update(memory=self.memory is not None, turns=self._turns is not None)
+
+    def send(self, channel: socket.socket) -> None:
+        """Send all of it to a process; as often as there are processes.
+
+        Raises:
+            channels.Closed: if the process has ended.
+        """
+        channels.send(
+            channel, self._head, [x for x in (self.memory, self._turns) if x is not None]
+        )
+        if self._packet:
+            try:
+                channel.sendall(self._packet)
+            except ConnectionError as error:
+                raise channels.Closed from error
 
     def close(self) -> None:
-        """Close the file in memory."""
-        if self.memory is not None:
-            os.close(self.memory)
+        """Close the files in memory."""
+        for fd in (self.memory, self._turns):
+            if fd is not None:
+                os.close(fd)
 
 
 class Processes:
@@ -294,24 +334,43 @@ class Processes:
             EnvironmentFailed: if there can be no process any more.
         """
         try:
-            self._finish()
-            self._learned(seconds)
-            self._import(self._new(names, hidden), seconds)
+            self.bring(names, hidden, seconds)
             if hidden & {name.partition(".")[0] for name in self._wanted}:
-                return self._forked(self._root)
-            if self._spare is None:
-                self.fork_ahead()
-            assert self._spare is not None
-            taken, self._spare = self._spare, None
+                return self.forked(self._root)
             try:
-                _ = taken.pid
-            except ServerLost:
-                taken.close()
+                return self._warmed()
+            except ServerLost:  # something has ended it since
                 self._replace()
-                taken = self._forked(self._warm_server())
-            return taken
+                return self._warmed()
         except ServerLost as lost:
             raise EnvironmentFailed("its fork server has ended") from lost
+
+    def bring(self, names: Set[str], hidden: FrozenSet[str], seconds: float) -> List[str]:
+        """Have the warm server hold modules; those that it did not hold before.
+
+        Raises:
+            ServerLost, EnvironmentFailed: if there can be no process any more.
+        """
+        self._finish()
+        self._learned(seconds)
+        fresh = self._new(names, hidden)
+        self._import(fresh, seconds)
+        return fresh
+
+    def branch(self) -> Server:
+        """Another server, like the warm one, and gone with it.
+
+        Raises:
+            ServerLost, EnvironmentFailed: if there can be no process any more.
+        """
+        return self._branched(self._warm_server())
+
+    def end_branch(self, server: Server) -> None:
+        """End a server that `branch` made; returns when nothing is left of it."""
+        server.end()
+        if self._warm is not None:  # one of a warm server before has ended with that
+            with contextlib.suppress(ServerLost):
+                self._warm.wait_for_end_of(server.pid, _TIDIED_WITHIN)
 
     def bare(self) -> Child:
         """A process that nothing was imported into.
@@ -321,7 +380,7 @@ class Processes:
         """
         try:
             self._finish()
-            return self._forked(self._root)
+            return self.forked(self._root)
         except ServerLost as lost:
             raise EnvironmentFailed("its fork server has ended") from lost
 
@@ -329,7 +388,7 @@ class Processes:
         """Have a spare made, without waiting for it."""
         if self._spare is None:
             with contextlib.suppress(ServerLost):
-                self._spare = self._child(self._warm_server())
+                self._spare = self.child(self._warm_server())
 
     def learn(self, names: Iterable[str]) -> None:
         """Have modules that an electron imported warm for the next one, without waiting."""
@@ -351,7 +410,8 @@ class Processes:
         """
         if server is self._root:
             raise EnvironmentFailed("an electron, or the system, has ended its fork server")
-        self._replace()
+        if server is self._warm:
+            self._replace()
 
     def _finish(self) -> None:
         self._root.finish(_TIDIED_WITHIN)
@@ -425,20 +485,47 @@ class Processes:
 
     def _warm_server(self) -> Server:
         if self._warm is None:
-            ours, theirs = channels.pair()
-            answer = self._root.answer(self._root.order({"do": "branch"}, [theirs.fileno()]))
-            theirs.close()
-            self._warm = Server(ours, answer["pid"])
+            self._warm = self._branched(self._root)
         return self._warm
 
-    def _child(self, server: Server) -> Child:
-        self._number += 1
-        return Child(server, self._number, self._settings.folder)
+    @staticmethod
+    def _branched(server: Server) -> Server:
+        ours, theirs = channels.pair()
+        with theirs:
+            born = server.order({"do": "branch"}, [theirs.fileno()])
+        # Not waited for: a cold start has other things to do meanwhile.
+        return Server(ours, lambda: int(server.answer(born)["pid"]))
 
-    def _forked(self, server: Server) -> Child:
-        made = self._child(server)
-        _ = made.pid
-        return made
+    def _warmed(self) -> Child:
+        """The spare; a new process of the warm server where there is none."""
+        taken, self._spare = self._spare, None
+        return self._born(taken or self.child(self._warm_server()))
+
+    def child(self, server: Server) -> Child:
+        """A process that `server` is asked to fork."""
+        return Child(server, self.number(), self._settings.folder)
+
+    def number(self) -> int:
+        """The next one: it names the folder of a process."""
+        self._number += 1
+        return self._number
+
+    def forked(self, server: Server) -> Child:
+        """A process that `server` has forked.
+
+        Raises:
+            ServerLost, EnvironmentFailed: if there is none.
+        """
+        return self._born(self.child(server))
+
+    @staticmethod
+    def _born(child: Child) -> Child:
+        try:
+            _ = child.pid
+        except BaseException:
+            child.close()
+            raise
+        return child
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
@@ -459,4 +546,4 @@ def _rooted(settings: task_server.Settings) -> Server:
         finally:
             os._exit(1)
     theirs.close()
-    return Server(ours, pid)
+    return Server(ours, lambda: pid)

@@ -16,6 +16,8 @@ Orders come over a channel, each is answered by one message, in turn:
     {"do": "fork", "number": n} + 5 descriptors   {"pid": p}     a process for one task
     {"do": "branch"} + 1 descriptor               {"pid": p}     another server, like this one
     {"do": "import", "names": [...]}              {"threads": …} see task_modules.bring
+    {"do": "prepare", "number": n} + 1 descriptor {"alone": …}   runs an initializer, which comes
+                                                                 over that descriptor
 
 Told without being asked, when a process that it forked has ended and every process that came of
 it, and when no file of it is left either:
@@ -31,7 +33,9 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
+import traceback
 import warnings
 from typing import Any, Dict, List, NamedTuple, NoReturn, Set, Tuple
 
@@ -68,7 +72,7 @@ def become_root(control: socket.socket, settings: Settings) -> NoReturn:
     control = channels.at(os.dup(control.fileno()))
     _forget_the_parent(control.fileno())
     home = os.path.join(settings.folder, "home")
-    os.environ.update(HOME=home, TMPDIR=home)
+    os.environ.update(HOME=home, TMPDIR=home, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     os.chdir(home)
     _Server(control, settings, _found(settings), root=True).serve()
 
@@ -122,8 +126,9 @@ class _Server:
         self._root = root
         self._tasks: Dict[int, str] = {}  # folder by process id
         self._branches: Set[int] = set()
+        self._known = frozenset(sys.modules)
         self._libc = ctypes.CDLL(None)
-        self._woken = -1
+        self._woken = self._wake = -1
 
     def serve(self) -> NoReturn:
         """Follow orders until the channel is closed."""
@@ -141,6 +146,8 @@ class _Server:
                         self._follow(*channels.receive(self._control))
         except channels.Closed:
             self._end()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
 
@@ -148,10 +155,13 @@ class _Server:
         self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # Else an electron, which has the same user, could read and change this process's memory.
         self._libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        self._woken, wake = os.pipe()
-        os.set_blocking(wake, False)
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        self._listen_for_ends()
+
+    def _listen_for_ends(self) -> None:
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def _follow(self, order: Dict[str, Any], fds: List[int]) -> None:
         answer: Dict[str, Any]
@@ -160,8 +170,11 @@ class _Server:
                 answer = {"pid": self._fork(order["number"], fds)}
             elif order["do"] == "branch":
                 answer = {"pid": self._branch(fds)}
+            elif order["do"] == "prepare":
+                answer = self._prepare(order["number"], fds)
             else:
                 answer = task_modules.bring(order["names"])
+                self._known = frozenset(sys.modules)
         except OSError as error:
             answer = {"error": str(error)}
         for fd in fds:
@@ -177,7 +190,9 @@ class _Server:
         if pid == 0:
             try:
                 self._become_child(server)
-                task_child.serve(fds, folder, self._settings.path, self._libc)
+                task_child.serve(fds, folder, self._settings.path, self._known, self._libc)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         self._tasks[pid] = folder
@@ -186,9 +201,9 @@ class _Server:
     def _become_child(self, server: int) -> None:
         """What each task's process needs of its own, done before there is a task."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in any Python
+        for fd in (self._control.detach(), self._woken, self._wake):
+            os.close(fd)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -208,6 +223,22 @@ class _Server:
                 os._exit(1)
         self._branches.add(pid)
         return pid
+
+    def _prepare(self, number: int, fds: List[int]) -> Dict[str, Any]:
+        """Run an initializer here, for all processes that are forked from here."""
+        folder = os.path.join(self._settings.tasks(), str(number))
+        os.makedirs(folder, mode=0o700)
+        os.chdir(folder)
+        os.environ.update(HOME=folder, TMPDIR=folder)
+        gc.enable()
+        with channels.at(os.dup(fds[0])) as channel:
+            answer = task_child.prepare(channel, folder)
+        gc.disable()
+        gc.collect()
+        gc.freeze()
+        self._listen_for_ends()  # it may have changed that
+        self._found |= _found(self._settings)  # what it left is there for each call
+        return dict(answer, alone=task_modules.alone() and not children())
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -266,7 +297,8 @@ class _Server:
     def _tidy(self, folders: List[str]) -> None:
         for folder in folders:
             remove(folder)
-        for place in _OPEN_TO_ALL if self._settings.alone else ():
+        alone = self._settings.alone and not self._tasks  # else it may be another one's
+        for place in _OPEN_TO_ALL if alone else ():
             with contextlib.suppress(OSError):
                 for entry in list(os.scandir(place)):
                     if entry.path not in self._found:

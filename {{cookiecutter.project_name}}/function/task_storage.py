@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import threading
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import task_channel as channels
 import task_server
@@ -84,10 +84,11 @@ class Storage:
         answer = self.client.get_object(Bucket=bucket, Key=blob.key)
         blob.check_size(answer["ContentLength"])  # before it fills a disk
         if not blob.size or not self._room_for(blob.size):
-            offset = os.lseek(memory(), 0, os.SEEK_END)
-            _copy(answer["Body"], memory(), blob)
+            with _copied(memory()) as fd:
+                offset = os.lseek(fd, 0, os.SEEK_END)
+                _copy(answer["Body"], fd, blob)
             return [offset, blob.size]
-        part = f"{path}.part"
+        part = f"{path}.{os.urandom(4).hex()}"
         with _new_file(part) as fd:
             _copy(answer["Body"], fd, blob)
         os.replace(part, path)
@@ -99,12 +100,13 @@ class Storage:
 
         config = TransferConfig(max_concurrency=_PARTS)
         config.max_in_memory_upload_chunks = _PARTS  # each is a copy
-        piece = _Piece(file, offset, size)
-        with wire.Sha256() as digest:
-            hashing = threading.Thread(target=_hash, args=(digest, file, offset, size))
+        with _copied(file) as fd, wire.Sha256() as digest:
+            hashing = threading.Thread(target=_hash, args=(digest, fd, offset, size))
             hashing.start()
-            self.client.upload_fileobj(piece, bucket, key, Config=config)
-            hashing.join()
+            try:
+                self.client.upload_fileobj(_Piece(fd, offset, size), bucket, key, Config=config)
+            finally:
+                hashing.join()
         return wire.Blob(key=key, size=size, sha256=digest.hexdigest())
 
     def leave(self, bucket: str, key: str, data: bytes) -> None:
@@ -233,10 +235,18 @@ def _copy(body: Any, fd: int, blob: wire.Blob) -> None:
 
 
 @contextlib.contextmanager
-def _new_file(path: str) -> Any:
+def _copied(fd: int) -> Iterator[int]:
+    """A descriptor of our own: whoever gave it may not wait for us, and close it."""
+    own = os.dup(fd)
+    try:
+        yield own
+    finally:
+        os.close(own)
+
+
+@contextlib.contextmanager
+def _new_file(path: str) -> Iterator[int]:
     """The descriptor of a new file, which is removed if the body fails."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         yield fd

@@ -57,8 +57,8 @@ class Split:
     """The output of a batch's calls, told apart by the marks that are written between them."""
 
     def __init__(self, mark: str) -> None:
-        self._mark = re.compile(rb"\0" + mark.encode() + rb":(\d+)\0")
         self._start = b"\0" + mark.encode()
+        self._mark = re.compile(re.escape(self._start) + rb":(\d+)\x00")
         self._unread = b""
         self._kept: Dict[int, Clipped] = {}
         self._current = -1
@@ -70,9 +70,10 @@ class Split:
         pieces = self._mark.split(text)
         last = pieces[-1]
         begun = last.rfind(b"\0")
+        rest = last[begun:] if begun >= 0 else b" "
         # The rest of a mark may be in the next chunk.
-        if begun >= 0 and (last[begun:] + self._start)[: len(self._start)] == self._start:
-            pieces[-1], self._unread = last[:begun], last[begun:]
+        if self._start.startswith(rest) or rest.startswith(self._start):
+            pieces[-1], self._unread = last[:begun], rest
         for number, piece in enumerate(pieces):
             if number % 2:
                 self._current = int(piece)

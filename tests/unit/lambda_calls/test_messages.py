@@ -91,3 +91,10 @@ def test_emulators_figures_are_not_quoted() -> None:
     assert "512 of 512" in str(messages.of_crash(killed, log, real=True, **values))
     emulated = str(messages.of_crash(killed, log, real=False, **values))
     assert "512 of 512" not in emulated and "it had used" not in emulated
+
+
+def test_a_sandbox_says_what_works_there() -> None:
+    """Where a package gets into the function in another way, that way is advised."""
+    missing = failure(type="ModuleNotFoundError", message="No module named 'numpy'")
+    said = messages.hint(missing, wire.Usage(), "run `make up PACKAGES=...`")
+    assert "make up PACKAGES" in said and "requirements.txt" not in said

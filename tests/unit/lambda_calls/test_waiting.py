@@ -14,7 +14,7 @@ import pytest
 from aws_server import AWS, Answer
 from calls import Noted, call, called, run_of, target
 from electrons import bad, good, request_of
-from lambda_calls import attempt, limiter, wire
+from lambda_calls import asking, attempt, limiter, wire
 from lambda_calls.aws import invoke as invoking
 from lambda_calls.aws.clients import Account
 from lambda_calls.cancellation import Cancellation
@@ -219,8 +219,9 @@ def test_all_fail_when_the_network_stays_away(
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The waits for a lost call, a hundred times shorter."""
-    for name in ("_STARTS_WITHIN", "_ANSWERS_WITHIN", "_ASKS_EVERY", "_FIRST_PAUSE"):
-        monkeypatch.setattr(attempt, name, getattr(attempt, name) / 40)
+    for name in ("STARTS_WITHIN", "ANSWERS_WITHIN", "ASKS_EVERY"):
+        monkeypatch.setattr(asking, name, getattr(asking, name) / 40)
+    monkeypatch.setattr(attempt, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(attempt, "_LONGEST_PAUSE", 0.1)
 
 

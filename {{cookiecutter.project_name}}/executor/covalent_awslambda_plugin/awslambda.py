@@ -8,11 +8,13 @@ methods import it when they need it, which a script that only writes workflows n
 """
 
 import json
+import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from covalent._shared_files import logger
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from .running import Terms
 
 T = TypeVar("T")
+
+# Set by a sandbox, in which a package gets into the function in another way.
+_ADD_PACKAGE = "COVALENT_LAMBDA_ADD_PACKAGE"
 
 EXECUTOR_PLUGIN_NAME = "AWSLambdaExecutor"
 executor_plugin_name = EXECUTOR_PLUGIN_NAME  # the public plugin's spelling
@@ -80,6 +85,8 @@ class AWSLambdaExecutor(RemoteExecutor):
         endpoint_url: Lambda's endpoint if it is not AWS's (`sam local start-lambda`).
         usage: whether to end the electron's stderr with a line on time, memory and cost.
         prices: US dollars, where they differ from `lambda_calls.usage.PRICES`.
+        carry: modules, or their names, that travel with electrons; None: those beside the script;
+            empty: none.
 
     Each value is taken from the argument, else samconfig.toml, else `[executors.awslambda]` of
     covalent.conf, else the documented default.
@@ -110,6 +117,7 @@ class AWSLambdaExecutor(RemoteExecutor):
         endpoint_url: str | None = None,
         usage: bool = False,
         prices: Mapping[str, float] | None = None,
+        carry: Iterable[str | ModuleType] | None = None,
         **others: Any,
     ) -> None:
         given: dict[str, Any] = {
@@ -155,6 +163,10 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.region = settings.region.value
         self.origins = {name: getattr(settings, name).origin.as_dict() for name in _NAMES}
         self.unresolved = option.problem  # what is wrong with covalent.conf; `run` says it
+        self.carry: list[str] | None = None
+        if not by_covalent:
+            carried = _carried(carry)
+            self.carry = None if carry is None else carried
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -166,9 +178,34 @@ class AWSLambdaExecutor(RemoteExecutor):
                 stacklevel=2,
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """What Covalent keeps of it; asked when an electron is defined.
+
+        What was imported since the executor was made travels, too.
+        """
+        if self.carry is None:
+            _carried(None)
+        said: dict[str, Any] = super().to_dict()
+        return said
+
     def __repr__(self) -> str:
         shown = ("function_name", "s3_bucket_name", "region", "profile")
         return f"AWSLambdaExecutor({', '.join(f'{x}={getattr(self, x)!r}' for x in shown)})"
+
+    def _repr_html_(self) -> str:
+        from lambda_calls import html
+        from lambda_calls.settings import Origin
+
+        named = [
+            (name, getattr(self, name) or "–", Origin.from_dict(self.origins[name]))
+            for name in _NAMES
+        ]
+        options = [
+            (name, getattr(self, name), "") for name in ("timeout", "time_limit", "retries")
+        ]
+        carried = "modules beside the script" if self.carry is None else ", ".join(self.carry)
+        rows = [*named, *options, ("carry", carried or "nothing", "")]
+        return html.table("AWSLambdaExecutor", ("setting", "value", "from"), rows)
 
     @property
     def data_bucket(self) -> str | None:
@@ -413,6 +450,7 @@ class AWSLambdaExecutor(RemoteExecutor):
             function=self.function_name,
             bucket=self.data_bucket,
             origins={name: str(origin) for name, origin in origins.items()},
+            add_package=os.environ.get(_ADD_PACKAGE, ""),
             deploy_option=deploy_option(origins["function_name"].environment),
         )
 
@@ -453,6 +491,13 @@ def _covalents_errors() -> Iterator[None]:
         yield
     except LambdaCallError as error:
         raise as_covalents(error) from error.__cause__
+
+
+def _carried(modules: Iterable[str | ModuleType] | None) -> list[str]:
+    from lambda_calls import carrying
+
+    with _covalents_errors():
+        return carrying.carry(modules)
 
 
 def _node(metadata: Mapping[str, Any]) -> tuple[str, int]:

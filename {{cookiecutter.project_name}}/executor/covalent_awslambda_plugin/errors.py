@@ -50,6 +50,7 @@ _COVALENTS: dict[type[core.LambdaCallError], type[AWSLambdaExecutorError]] = {
     core.ConfigurationError: ConfigurationError,
     core.CredentialsError: ConfigurationError,
     core.CallRejectedError: TaskRejectedError,
+    core.InitializerFailedError: TaskRejectedError,
     core.CallFailedError: TaskFailedError,
     core.ResourceLimitError: ResourceLimitError,
     core.UnreachableError: UnreachableError,

@@ -114,11 +114,12 @@ class FanOut:
                 shared=shared,
                 begins=self._begins,
                 settle=partial(self._settle, number),
+                size=self._spread.options.get("batch"),
                 retries_left=self._limits.retries,
             )
             for number, item in enumerate(self._spread.items)
         ]
-        scatter.add(tasks, self._spread.options.get("batch"))
+        scatter.add(tasks)
         told = time.monotonic()
         while self._done < len(tasks) and self._first_failure is None:
             self._changed.clear()

@@ -10,9 +10,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from covalent._shared_files import logger
+from covalent._shared_files.config import get_config
 from covalent._shared_files.exceptions import TaskCancelledError
 from lambda_calls import messages, usage, wire
 from lambda_calls.attempt import Limits, StockImage
@@ -22,7 +24,7 @@ from lambda_calls.errors import CallCancelled, LambdaCallError
 from lambda_calls.run import Result, Run, Spread
 from lambda_calls.session import Session, Target
 
-from . import electron, stock
+from . import electron, record, stock
 from .errors import as_covalents
 from .fanning import FanOut
 from .server import Node, Server
@@ -218,7 +220,16 @@ class Running:
         total = self._server.totals.add(self._node[0], used, self._terms.prices)
         line = f"[lambda] {used}; dispatch so far: {total}"
         app_log.info(f"{self._name}: {line}")
+        self._record(used)
         return line
+
+    def _record(self, used: usage.Usage) -> None:
+        dispatch_id, node_id = self._node
+        folder = Path(get_config("dispatcher.results_dir")) / dispatch_id
+        try:
+            record.add(folder, record.Entry.of(node_id, used, self._terms.prices))
+        except OSError as error:  # figures are no reason to fail an electron
+            app_log.warning(f"{self._name}: what it took could not be noted: {error}")
 
     def _progresses(self, line: str) -> None:
         app_log.info(f"{self._name}: {line}")

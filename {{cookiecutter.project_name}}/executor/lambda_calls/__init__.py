@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .errors import CallRejectedError as CallRejectedError
     from .errors import CannotAnswerError as CannotAnswerError
     from .errors import ConfigurationError as ConfigurationError
+    from .errors import InitializerFailedError as InitializerFailedError
     from .errors import LambdaCallError as LambdaCallError
     from .errors import OutcomeUnknownError as OutcomeUnknownError
     from .errors import ResourceLimitError as ResourceLimitError
@@ -27,6 +28,7 @@ _HOME = {
     "CallRejectedError": "errors",
     "CannotAnswerError": "errors",
     "ConfigurationError": "errors",
+    "InitializerFailedError": "errors",
     "LambdaCallError": "errors",
     "LambdaPoolExecutor": "pool",
     "OutcomeUnknownError": "errors",

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import messages, wire
+from .asking import Asking
 from .aws.refusals import ConnectionLost, NoDescriptors, NotNow, Refused, Unreachable
 from .call import Sendable
 from .errors import (
@@ -30,6 +31,7 @@ from .errors import (
     ResourceLimitError,
     UnreachableError,
 )
+from .mailbox import Mailbox
 from .session import Invocation, Session
 
 # Seconds after which the outcome is looked for in S3 as well: handlers leave one there from 20 s
@@ -43,21 +45,12 @@ _GRACE = 60.0
 # wrong should take the whole timeout to be reported. On this machine, nothing is starting up.
 _CONNECT_WITHIN = 60.0
 _CONNECT_WITHIN_LOOPBACK = 5.0
-# Seconds within which the function acknowledges that it runs the call, once the connection is
-# lost: at first its environment may still be starting; later it only has to look.
-_STARTS_WITHIN = 60.0
-_ANSWERS_WITHIN = 20.0
-_ASKS_EVERY = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds between looks
 # How often a result is looked for that is not there, or is damaged: on its way, or for good.
 _LOOKS = 4
 # Seconds for which a result is fetched at least, however little of `timeout` is left.
 _FETCHES_FOR = 60.0
 _GIVING_UP = 10.0  # seconds that the mark for a call that is given up may take
-
-# Bytes: an outcome is an answer that Lambda would let through, with its seal.
-_LARGEST_OUTCOME = 2 * wire.PAYLOAD_LIMIT
-_LARGEST_RUNNING = 1024
 
 
 class StockImage(Exception):
@@ -107,7 +100,7 @@ class Attempt:
         self.waited = 0.0  # seconds before it was sent
         self.log_tail = ""  # the end of the invocation's log, as AWS wrote it
         self._ended = self._stopping = self._kept = False
-        self._objects: set[str] = set()  # what of ours the bucket may hold
+        self._mailbox = Mailbox(session, task_id)
 
     async def run(self) -> wire.Response:
         """Send the call and wait for its response.
@@ -147,10 +140,10 @@ class Attempt:
             LambdaCallError: if the order cannot be stored.
         """
         self._stopping = True
-        if not self._session.target.bucket:
+        if not self._mailbox.exists:
             function = self._session.target.function
             raise messages.NO_WAY_TO_TELL(call=self._noun, function=function)
-        await self._order(wire.CANCEL)
+        await self._mailbox.order(wire.CANCEL)
 
     async def fetch(self, blob: wire.Blob) -> str:
         """A part of the response that it did not carry itself, as base64 text.
@@ -188,20 +181,17 @@ class Attempt:
         """Delete what this attempt left in the bucket, unless its call may still be running or
         its result was not read."""
         may_run = self.sent and not self._ended
-        if may_run or self._kept or not self._objects:
-            return
-        keys = [wire.task_key(self.task_id, name) for name in sorted(self._objects)]
-        with contextlib.suppress(LambdaCallError):  # the bucket's lifecycle removes what is left
-            await self._session.process.requests.run(self._session.objects.delete, *keys)
+        if not may_run and not self._kept:
+            await self._mailbox.clear()
 
     def _note_objects(self, response: wire.Response) -> None:
         large = (response.result, response.spread)
         for name, parts in ((wire.RESULT, large), (wire.RESULT_TEXT, (response.text,))):
             if any(isinstance(part, wire.Blob) for part in parts):
-                self._objects.add(name)
+                self._mailbox.note(name)
         # A moment may pass between the time that it tells and the one by which it decides.
         if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER - 1:
-            self._objects.add(wire.OUTCOME)
+            self._mailbox.note(wire.OUTCOME)
 
     # -- sending it ------------------------------------------------------------------------------
 
@@ -296,7 +286,7 @@ class Attempt:
         )
         self.sent, self.waited = True, time.monotonic() - self._born
         try:
-            with self._session.process.at_exit.doing(self._mark_cancelled):
+            with self._session.process.at_exit.doing(self._mailbox.order_to_stop):
                 return await self._awaited(request.to_json().encode(), limit)
         except Refused:
             self.sent = False
@@ -311,7 +301,7 @@ class Attempt:
         outcome: asyncio.Task[wire.Response] | None = None
         try:
             await asyncio.wait({answer}, timeout=min(_LOOK_AFTER, limit + _GRACE))
-            if not answer.done() and self._session.target.bucket:
+            if not answer.done() and self._mailbox.exists:
                 outcome = asyncio.ensure_future(self._outcome_left())
                 await asyncio.wait(
                     {answer, outcome},
@@ -383,10 +373,10 @@ class Attempt:
         Raises:
             OutcomeUnknownError: if the function does not say that the call runs.
         """
-        if not self._session.target.bucket:
+        if not self._mailbox.exists:
             raise self._unknown(lost) from lost
         self._say(f"its connection is lost, asking the function through S3: {lost}")
-        asking, pause = _Asking(), _FIRST_PAUSE
+        asking, pause = Asking(), _FIRST_PAUSE
         while time.monotonic() < end:
             try:
                 response = await self._asked(asking)
@@ -409,60 +399,25 @@ class Attempt:
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise await self._given_up(self._unknown(lost)) from lost
 
-    async def _asked(self, asking: "_Asking") -> wire.Response | None:
+    async def _asked(self, asking: Asking) -> wire.Response | None:
         """Ask once, and look once for what the function says."""
         if asking.is_due() and not self._stopping:
-            await self._order(asking.next_order())
+            await self._mailbox.order(asking.next_order())
             asking.asked()
         response = await self._outcome()
         if response is None and not asking.acknowledged:
-            sealed = await self._object(wire.RUNNING, _LARGEST_RUNNING)
-            with contextlib.suppress(wire.DigestMismatch):  # a forgery is no acknowledgement
-                asking.acknowledged = bool(
-                    sealed and wire.unseal(sealed, self._key) == asking.order
-                )
+            asking.acknowledged = await self._mailbox.acknowledged(asking.order, self._key)
         return response
 
     async def _outcome(self) -> wire.Response | None:
         """What the function left in S3 as its answer, if anything."""
-        stored = await self._object(wire.OUTCOME, _LARGEST_OUTCOME)
-        if stored is None:
-            return None
-        try:
-            return self._read(wire.unseal(stored, self._key).encode())
-        except wire.DigestMismatch:
-            return None  # of an earlier sending, or a forgery: the true one may still come
-
-    async def _object(self, name: str, limit: int) -> bytes | None:
-        get = self._session.objects.get
-        key = wire.task_key(self.task_id, name)
-        try:
-            stored = await self._session.process.requests.run(get, key, limit)
-        except ValueError:  # larger than anything that the function leaves
-            return None
-        if stored is not None:
-            self._objects.add(name)
-        return stored
-
-    async def _order(self, order: str) -> None:
-        """Store an order for the function, which looks for one each second."""
-        self._objects.add(wire.ORDER)
-        if order != wire.CANCEL:  # it may answer in the moment in which its answer comes
-            self._objects.update((wire.RUNNING, wire.OUTCOME))
-        key = wire.task_key(self.task_id, wire.ORDER)
-        put = self._session.objects.put
-        await self._session.process.requests.run(put, key, order.encode())
-
-    def _mark_cancelled(self) -> None:
-        """Store the order to stop; it blocks, for the end of the process."""
-        if self._session.target.bucket:
-            key = wire.task_key(self.task_id, wire.ORDER)
-            self._session.objects.put(key, wire.CANCEL.encode())
+        left = await self._mailbox.outcome(self._key)
+        return None if left is None else self._read(left.encode())
 
     async def _given_up(self, error: LambdaCallError) -> LambdaCallError:
         """`error`, once the function has been told to stop what nobody waits for any more."""
-        if self._session.target.bucket:
-            order = asyncio.ensure_future(self._order(wire.CANCEL))
+        if self._mailbox.exists:
+            order = asyncio.ensure_future(self._mailbox.order(wire.CANCEL))
             order.add_done_callback(_retrieve)
             await asyncio.wait({order}, timeout=_GIVING_UP)
         return error
@@ -473,41 +428,6 @@ class Attempt:
 
     def _say(self, text: str) -> None:
         self._session.process.log.warning(f"{self._noun} {self.task_id}: {text}")
-
-
-class _Asking:
-    """What a function was asked about a call, and whether it has said that the call runs."""
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._when: float | None = None  # None: not asked yet
-        self.acknowledged = False
-
-    @property
-    def order(self) -> str:
-        return f"{wire.REPORT} {self._number}"
-
-    @property
-    def patience(self) -> float:
-        """Seconds within which it has to be acknowledged."""
-        return _STARTS_WITHIN if self._number <= 1 else _ANSWERS_WITHIN
-
-    def next_order(self) -> str:
-        self._number += 1
-        return self.order
-
-    def asked(self) -> None:
-        self._when, self.acknowledged = time.monotonic(), False
-
-    def is_due(self) -> bool:
-        if self._when is None:
-            return True
-        return self.acknowledged and time.monotonic() - self._when > _ASKS_EVERY
-
-    def is_in_vain(self) -> bool:
-        if self._when is None or self.acknowledged:
-            return False
-        return time.monotonic() - self._when > self.patience
 
 
 def _is_final(error: Exception) -> bool:

@@ -1,5 +1,7 @@
 """What can go wrong with a call, named by what the caller can do about it."""
 
+from concurrent.futures import BrokenExecutor
+
 
 class LambdaCallError(Exception):
     """Base of everything that is raised about a call or its settings.
@@ -37,6 +39,10 @@ class CredentialsError(ConfigurationError):
 
 class CallRejectedError(LambdaCallError):
     """Nothing of the call ran: versions differ, a module is missing, a blob is damaged."""
+
+
+class InitializerFailedError(CallRejectedError, BrokenExecutor):
+    """The pool's initializer failed in the function: none of its calls can run."""
 
 
 class CallFailedError(LambdaCallError):

@@ -17,6 +17,7 @@ from .errors import (
     CannotAnswerError,
     ConfigurationError,
     CredentialsError,
+    InitializerFailedError,
     LambdaCallError,
     OutcomeUnknownError,
     ResourceLimitError,
@@ -237,6 +238,18 @@ BUCKET_NEEDED = Message(
     "The {call} needs a bucket: an argument of {size} bytes does not fit into an invocation. "
     "Name one with s3_bucket_name=, or run where the project's samconfig.toml is found.",
 )
+NOT_CARRIED_UNKNOWN = Message(
+    "a module to be carried cannot be imported",
+    ConfigurationError,
+    "carry= names the module {name!r}, which cannot be imported here ({said}). Correct the name, "
+    "or make the executor where the module is found.",
+)
+NOT_CARRIED_COMPILED = Message(
+    "a module to be carried is compiled",
+    ConfigurationError,
+    "carry= names the module {name!r}, which is compiled: its code cannot travel. Add the package "
+    "that provides it to function/requirements.txt and run `sam build && sam deploy`.",
+)
 REFUSED = Message(
     "any other refusal of AWS's",
     LambdaCallError,
@@ -319,11 +332,12 @@ ENVIRONMENT_ENDED = Message(
     "The environment of function {function} ended before it could answer: {said}. The {call} "
     "may have run.{log}",
 )
+SETUP_FAILED = Message("the initializer of a pool fails", InitializerFailedError, "{said}")
 STOCK_IMAGE = Message(
-    "calls of a pool or a fan-out, on Covalent's stock image",
-    CannotAnswerError,
-    "Function {function} runs Covalent's stock image, which knows single electrons only; nothing "
-    "ran. Build and deploy the function of this project (sam build && sam deploy).",
+    "a {call} of a pool on Covalent's stock image",
+    ConfigurationError,
+    "Function {function} runs Covalent's stock image, which takes one electron at a time through "
+    "S3. A pool needs a function of this project: sam build && sam deploy.",
 )
 NOT_UNDERSTOOD = Message(
     "function or executor is older",
@@ -359,20 +373,24 @@ def of_failure(
     call: str,
     function: str,
     limits: Mapping[str, float],
+    add_package: str = "",
     waited: float = 0.0,
 ) -> LambdaCallError:
     """The error for a failure that the function itself reported.
 
     Args:
+        add_package: how a package gets into this function; empty: as into any project's.
         call: what a call is for its caller ("call", "electron").
         limits: the executor's own limits in seconds, by the name of their argument.
         waited: seconds before it was sent, which count for `timeout`.
     """
     remote = {"type": failure.type, "traceback": failure.traceback}
-    remote["hint"] = hint(failure, usage)
+    remote["hint"] = hint(failure, usage, add_package)
     if failure.kind == wire.DEADLINE:
         return _stopped(usage, call, function, limits, waited, remote)
     said = failure.message
+    if failure.kind == wire.SETUP_FAILED:
+        return SETUP_FAILED(said=said, **remote)
     if failure.kind in wire.DID_NOT_RUN:
         return REJECTED(said=said, **remote)
     if failure.kind == wire.EXCEPTION:
@@ -545,15 +563,13 @@ _ADD_PACKAGE = (
     "function"
 )
 _CARRY_FILE = (
-    "import it at the top of your script and let it travel with the electron: deps_module={name} "
-    "in ct.electron(...), or cloudpickle.register_pickle_by_value({name}) before you dispatch. "
-    "(Neither helps with an import inside the electron's own body: move it to the top.)"
+    "import it at the top of your script, not inside the electron: modules beside the script "
+    "travel with the calls then, and carry=[{name!r}] of the executor names one from elsewhere. "
+    '(Nothing travels where the executor is named by a text only, as in executor="awslambda".)'
 )
 # What is installed here is a package; what is not may be anybody's file.
-_PACKAGE_FIRST = f"{_LACKS}Please {_ADD_PACKAGE}."
-_FILE_FIRST = (
-    f"{_LACKS}If it is a file of your own, {_CARRY_FILE} If it is a package, {_ADD_PACKAGE}."
-)
+_PACKAGE_FIRST = f"{_LACKS}Please {{add}}."
+_FILE_FIRST = f"{_LACKS}If it is a file of your own, {_CARRY_FILE} If it is a package, {{add}}."
 _OWN_IN_MAIN = (
     "{name!r} is defined in your script in a way that is pickled by its name only (a function "
     "wrapped by functools.lru_cache, a NewType, a class made by a call, or the like), and the "
@@ -573,12 +589,13 @@ _NAME_IN_MAIN = re.compile(r"Can't get attribute '([^']+)' on <module '__main__'
 _NO_MODULE = re.compile(r"No module named '([^']+)'")
 
 
-def hint(failure: wire.Failure, usage: wire.Usage) -> str:
+def hint(failure: wire.Failure, usage: wire.Usage, add_package: str = "") -> str:
     """The next step that fits a failure, if there is one."""
     missing = _NO_MODULE.search(failure.message)
     if missing and "ModuleNotFoundError" in (failure.type, failure.message.partition(":")[0]):
         name = missing[1].partition(".")[0]
-        return (_PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST).format(name=name)
+        text = _PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST
+        return text.format(name=name, add=add_package or _ADD_PACKAGE)
     by_name = _NAME_IN_MAIN.search(failure.message)
     if by_name:
         return _OWN_IN_MAIN.format(name=by_name[1])

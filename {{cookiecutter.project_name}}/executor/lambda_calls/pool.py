@@ -6,7 +6,10 @@ Usable in a script, a notebook or an electron; needs no Covalent.
 """
 
 import asyncio
-import atexit
+
+# Threads that asyncio uses end in the order in which they were imported, the last first: a pool's
+# calls need them until its own end (`_finish`).
+import concurrent.futures.thread  # noqa: F401
 import inspect
 import itertools
 import os
@@ -17,19 +20,21 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import ModuleType
 from typing import Any, TypeVar
 
-from . import wire
+from . import carrying, html, wire
 from .attempt import Limits
 from .aws.clients import Account
 from .call import Shared
-from .errors import CallCancelled, CallFailedError, ConfigurationError
+from .errors import CallCancelled, CallFailedError, ConfigurationError, LambdaCallError
 from .progress import Bar
-from .scatter import Ending, Policy, Scatter, Task
+from .scatter import PARALLEL, Ending, Policy, Scatter, Task
 from .session import Process, Target
 from .settings import Origin, SettingsError, SettingsReader, deploy_option, given
 from .stats import Stats
@@ -62,7 +67,8 @@ class LambdaPoolExecutor(Executor):
     Args:
         max_workers: requests under way at a time; None: as many as Lambda takes.
         initializer: called once in each environment before its first call; what it leaves in its
-            process (a loaded model) is there for each call.
+            process (a loaded model) is there for each call. One that leaves threads or processes
+            behind is called before each request instead. If it fails, the pool is broken.
         initargs: its arguments.
         function_name, s3_bucket_name, credentials_file, profile, region, samconfig, config_env,
             endpoint_url: as those of `AWSLambdaExecutor`.
@@ -75,6 +81,7 @@ class LambdaPoolExecutor(Executor):
         speculate: whether a straggler is sent a second time; its calls may run twice.
         progress: whether to show a bar (needs the package tqdm).
         prices: US dollars, where they differ from `lambda_calls.usage.PRICES`.
+        carry: modules that travel with the calls; None: those beside the script (see `carrying`).
 
     Raises:
         ConfigurationError: if samconfig.toml cannot be used.
@@ -104,6 +111,7 @@ class LambdaPoolExecutor(Executor):
         speculate: bool = False,
         progress: bool = False,
         prices: Mapping[str, float] | None = None,
+        carry: "Iterable[str | ModuleType] | None" = None,
     ) -> None:
         for name, value in (("max_workers", max_workers), ("per_invocation", per_invocation)):
             if value is not None and value <= 0:
@@ -128,26 +136,27 @@ class LambdaPoolExecutor(Executor):
             config_env=config_env,
             endpoint_url=endpoint_url or "",
         )
-        # Dask asks for this.
-        self._max_workers = max_workers or 1000
+        carrying.carry(carry)
+        self._max_workers = max_workers or PARALLEL  # Dask asks for it by this name
         self._setup = None if initializer is None else (initializer, tuple(initargs))
-        self._retries, self._retry_on = retries, retry_on
+        self._retries = retries
         self._stats = Stats(prices or {})
-        self._bar = Bar() if progress else None
         self._lock = threading.Lock()
         self._shut = False
-        self._pending: set[Future[Any]] = set()
         policy = Policy(
             parallel=max_workers,
             processes=per_invocation,
             limits=Limits(timeout=timeout, time_limit=time_limit),
             backoff=backoff,
-            again=self._is_worth_it,
+            again=partial(_is_worth_it, retry_on),
             speculate=speculate,
         )
-        self._engine = _Engine(target, policy, self._stats)
-        # A script that just ends has its calls done first, as with the standard library's pools.
-        self._ending = atexit.register(_finish, weakref.ref(self))
+        self._engine = _Engine(target, policy, self._stats, Bar() if progress else None)
+        self._made_in = os.getpid()
+        # A pool that is let go of ends its thread. A script that just ends has its calls done
+        # first, as with the standard library's pools: in `atexit` no thread could be started.
+        weakref.finalize(self, self._engine.close, wait=False).atexit = False
+        threading._register_atexit(_finish, weakref.ref(self))  # type: ignore[attr-defined]
 
     # -- concurrent.futures ----------------------------------------------------------------------
 
@@ -214,8 +223,9 @@ class LambdaPoolExecutor(Executor):
         return_exceptions: bool = False,
     ) -> Iterator[T]:
         """`map` over tuples of arguments."""
-        flow = self._flow(fn, arguments, timeout, chunksize, buffersize)
-        return _in_order(flow, return_exceptions)
+        flow = _InOrder(return_exceptions)
+        self._begin(flow, fn, arguments, timeout, chunksize, buffersize)
+        return flow.values()
 
     def map_unordered(
         self,
@@ -228,8 +238,9 @@ class LambdaPoolExecutor(Executor):
     ) -> Iterator[T]:
         """`map`, with each result as soon as it is there."""
         arguments = zip(*iterables, strict=False)
-        flow = self._flow(fn, arguments, timeout, chunksize, buffersize)
-        return _as_they_come(flow, return_exceptions)
+        flow = _AsTheyCome(return_exceptions)
+        self._begin(flow, fn, arguments, timeout, chunksize, buffersize)
+        return flow.values()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.
@@ -238,17 +249,14 @@ class LambdaPoolExecutor(Executor):
             wait: for those that there are.
             cancel_futures: those that have not begun are cancelled.
         """
+        if os.getpid() != self._made_in:
+            return  # its calls are the other process's
         with self._lock:
-            first, self._shut = not self._shut, True
-            pending = list(self._pending)
+            self._shut = True
         if cancel_futures:
-            for future in pending:
+            for future in self._engine.pending():
                 future.cancel()
-        if wait:
-            _wait_for(pending)
-            self._close()
-        elif first:
-            threading.Thread(target=self._close_after, args=(pending,), daemon=True).start()
+        self._engine.close(wait=wait)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool | None:
         if kind is None:
@@ -262,6 +270,8 @@ class LambdaPoolExecutor(Executor):
     def cancel(self, future: "Future[Any]") -> bool:
         """Cancel a call, also one that runs in Lambda, if it is alone in its request.
 
+        A running call is given some seconds to end; its future then raises `CancelledError`.
+
         Returns:
             Whether it is cancelled, or was told to stop.
         """
@@ -271,11 +281,15 @@ class LambdaPoolExecutor(Executor):
         """Stop everything, what runs in Lambda too, and take no more calls."""
         with self._lock:
             self._shut = True
-            pending = list(self._pending)
-        for future in pending:
+        for future in self._engine.pending():
             future.cancel()
         self._engine.cancel_all()
-        self._close()
+        self._engine.close()
+
+    @property
+    def max_workers(self) -> int:
+        """Requests under way at a time, at the most."""
+        return self._max_workers
 
     def stats(self) -> Stats:
         """What the calls took so far."""
@@ -288,16 +302,21 @@ class LambdaPoolExecutor(Executor):
     def __repr__(self) -> str:
         return f"LambdaPoolExecutor({self._engine.target.function!r}, {self._stats.summary})"
 
+    def _repr_html_(self) -> str:
+        shown = html.of_target("LambdaPoolExecutor", self._engine.target)
+        return shown + self._stats._repr_html_()
+
     # -- calls on their way ----------------------------------------------------------------------
 
-    def _flow(
+    def _begin(
         self,
+        flow: "_Flow",
         fn: Callable[..., Any],
         arguments: Iterable[Sequence[Any]],
         timeout: float | None,
         chunksize: int | None,
         buffersize: int | None,
-    ) -> "_Flow":
+    ) -> None:
         _refuse_coroutines(fn)
         self._check_open()
         for name, value in (("chunksize", chunksize), ("buffersize", buffersize)):
@@ -308,11 +327,17 @@ class LambdaPoolExecutor(Executor):
         shared = Shared.of(fn, self._setup)
         send = partial(self._send, shared=shared, size=chunksize)
         end = None if timeout is None else time.monotonic() + timeout
-        flow = _Flow(iter(arguments), send, buffersize or _BUFFER, end)
-        flow.fill()
-        return flow
+        flow.begin(iter(arguments), send, buffersize or _BUFFER, end)
 
     def _check_open(self) -> None:
+        if os.getpid() != self._made_in:
+            raise RuntimeError(
+                f"This pool was made in process {self._made_in}, of which this one is a fork: its "
+                "connections are not shared. Make a LambdaPoolExecutor in this process."
+            )
+        broken = self._engine.broken
+        if broken is not None:
+            raise broken
         if self._shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
@@ -321,52 +346,33 @@ class LambdaPoolExecutor(Executor):
     ) -> None:
         with self._lock:
             self._check_open()
-            self._pending.update(future for future, _ in calls)
-        for future, _ in calls:
-            future.add_done_callback(self._over)
-        if self._bar is not None:
-            self._bar.expect(len(calls))
-        self._engine.add(calls, shared, size, self._retries)
+            self._engine.add(calls, shared, size, self._retries)
 
-    def _over(self, future: "Future[Any]") -> None:
-        with self._lock:
-            self._pending.discard(future)
-        if self._bar is not None:
-            self._bar.done(failed=not future.cancelled() and future.exception() is not None)
-
-    def _is_worth_it(self, ending: Ending) -> bool:
-        """Whether a failed call is worth another try."""
-        error = exception_of(ending)
-        return isinstance(error, self._retry_on)
-
-    def _close_after(self, pending: "list[Future[Any]]") -> None:
-        _wait_for(pending)
-        self._close()
-
-    def _close(self) -> None:
-        atexit.unregister(self._ending)
-        self._engine.close()
-        if self._bar is not None:
-            self._bar.close()
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "A LambdaPoolExecutor cannot be pickled: it holds connections. Make one where it is "
+            "used, in the call itself."
+        )
 
 
 class _Engine:
     """An event loop in a thread of its own, on which a Scatter sends calls.
 
-    The mutable state is that thread, started at the first call, and the tasks of futures.
+    The mutable state is that thread, started at the first call, and what is not settled yet. It
+    knows no pool, so that a pool that nobody holds any more can be let go of.
     """
 
-    def __init__(self, target: Target, policy: Policy, stats: Stats) -> None:
-        self.target, self._policy, self._stats = target, policy, stats
+    def __init__(self, target: Target, policy: Policy, stats: Stats, bar: Bar | None) -> None:
+        self.target, self._policy, self._stats, self._bar = target, policy, stats, bar
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._process = Process()
         self._scatter: Scatter | None = None
-        self._tasks: weakref.WeakKeyDictionary[Future[Any], Task] = weakref.WeakKeyDictionary()
-        self._numbers = itertools.count()
-        self._arrived: deque[tuple[list[Task], int | None]] = deque()
-        self._told = False
+        self._tasks: dict[Future[Any], Task] = {}
+        self._arrived: deque[Task] = deque()
+        self._told = self._closed = False
+        self._emptied = asyncio.Event()
 
     def add(
         self,
@@ -376,59 +382,111 @@ class _Engine:
         retries: int,
     ) -> None:
         """Have calls run."""
-        tasks = []
+        if self._bar is not None:
+            self._bar.expect(len(calls))
         for future, data in calls:
             task = Task(
                 data=data,
                 shared=shared,
                 begins=future.set_running_or_notify_cancel,
                 settle=partial(_settle, future),
+                size=size,
                 retries_left=retries,
             )
             self._tasks[future] = task
-            tasks.append(task)
-        self._arrived.append((tasks, size))
+            self._arrived.append(task)
+            future.add_done_callback(self._over)
         loop = self._started()
         if not self._told:  # one wake-up for all that come before it is answered
             self._told = True
             loop.call_soon_threadsafe(self._take)
 
+    @property
+    def broken(self) -> LambdaCallError | None:
+        """Why no call can run any more; None if calls can."""
+        return None if self._scatter is None else self._scatter.broken
+
+    def pending(self) -> "list[Future[Any]]":
+        """The calls that are not settled yet."""
+        with self._lock:
+            return list(self._tasks)
+
+    def _over(self, future: "Future[Any]") -> None:
+        with self._lock:
+            self._tasks.pop(future, None)
+        if self._bar is not None:
+            self._bar.done(failed=not future.cancelled() and future.exception() is not None)
+        if self._closed and not self._tasks and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._emptied.set)
+
     def cancel(self, future: "Future[Any]") -> bool:
         """Stop a call that runs alone in its request; whether it was told to."""
-        task = self._tasks.get(future)
-        if task is None or self._scatter is None or self._loop is None or future.done():
+        task, scatter = self._tasks.get(future), self._scatter
+        if task is None or scatter is None or future.done():
             return False
-        told: Future[bool] = Future()
-
-        def stop(scatter: Scatter, task: Task) -> None:
-            told.set_result(scatter.cancel(task))
-
-        self._loop.call_soon_threadsafe(stop, self._scatter, task)
-        return told.result()
+        return bool(self._on_loop(lambda: scatter.cancel(task)))
 
     def cancel_all(self) -> None:
         """Stop every call; returns when the function has been told."""
-        if self._loop is None or self._scatter is None:
+        loop, scatter = self._loop, self._scatter
+        if loop is None or scatter is None or loop.is_closed():
             return
-        ending = asyncio.run_coroutine_threadsafe(self._scatter.cancel_all(), self._loop)
-        ending.result()
+        ending = asyncio.run_coroutine_threadsafe(scatter.cancel_all(), loop)
+        if threading.current_thread() is not self._thread:
+            ending.result()
 
-    def close(self) -> None:
-        """End the thread; nothing may be under way any more."""
+    def close(self, *, wait: bool = True) -> None:
+        """End the thread once every call is settled.
+
+        Args:
+            wait: for the thread's end.
+        """
         with self._lock:
-            loop, thread = self._loop, self._thread
-        if loop is not None and thread is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(loop.stop)
-            if thread is not threading.current_thread():
-                thread.join()
-        self._process.close()
+            thread, loop, closed, self._closed = self._thread, self._loop, self._closed, True
+        if thread is None or loop is None:
+            self._process.close()
+            self._close_bar()
+            return
+        if not closed:
+            asyncio.run_coroutine_threadsafe(self._end(), loop)
+        if wait and thread is not threading.current_thread():
+            thread.join()
+
+    async def _end(self) -> None:
+        while self._tasks:
+            self._emptied.clear()
+            if self._tasks:
+                await self._emptied.wait()
+        if self._scatter is not None:
+            await self._scatter.idle()
+        self._close_bar()
+        asyncio.get_running_loop().stop()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _on_loop(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns, called on the loop; None if that has ended."""
+        if threading.current_thread() is self._thread:
+            return work()
+        told: Future[Any] = Future()
+        try:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(lambda: told.set_result(work()))
+        except RuntimeError:  # it is closed
+            return None
+        return told.result()
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="lambda-pool", daemon=True
+                    target=_serve,
+                    args=(self._loop, self._process),
+                    name="lambda-pool",
+                    daemon=True,
                 )
                 self._thread.start()
             return self._loop
@@ -445,13 +503,14 @@ class _Engine:
                 noun="call",
                 answered=self._stats.add,
             )
+        tasks = []
         while self._arrived:
-            tasks, size = self._arrived.popleft()
-            self._scatter.add(tasks, size)
+            tasks.append(self._arrived.popleft())
+        self._scatter.add(tasks)
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """The thread's life: the loop, and what it leaves is closed at its end."""
+def _serve(loop: asyncio.AbstractEventLoop, process: Process) -> None:
+    """The thread's life: the loop, and what it leaves is closed and deleted at its end."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -463,89 +522,156 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
+        process.at_exit.run()  # deletes what lingers in the bucket
+        process.close()
 
 
 class _Flow:
-    """The calls of one `map`: read and sent no faster than their results are taken."""
+    """The calls of one `map`: read and sent no faster than their results are taken.
 
-    def __init__(
+    The mutable state is the input, and how many calls are on their way.
+    """
+
+    _arguments: Iterator[Sequence[Any]]
+    _send: Callable[[list[tuple[Future[Any], bytes]]], None]
+    _buffersize: int
+    _end: float | None
+
+    def __init__(self, return_exceptions: bool) -> None:
+        self._return_exceptions = return_exceptions
+        self._under_way, self._is_read = 0, False
+        self._error: Exception | None = None  # of the input
+
+    def begin(
         self,
         arguments: Iterator[Sequence[Any]],
         send: Callable[[list[tuple[Future[Any], bytes]]], None],
         buffersize: int,
         end: float | None,
     ) -> None:
-        self._arguments, self._send, self._buffersize = arguments, send, buffersize
-        self.end = end
-        self.futures: deque[Future[Any]] = deque()
-        self._is_read = False
+        """Send the first calls.
 
-    def fill(self) -> None:
-        """Send as many calls as there is room for; a quarter at least, so that they pack."""
-        room = self._buffersize - len(self.futures)
+        Args:
+            arguments: of all calls.
+            send: sends some.
+            buffersize: how many are on their way at a time.
+            end: until when all results must be there (seconds, monotonic).
+        """
+        self._arguments, self._send = arguments, send
+        self._buffersize, self._end = buffersize, end
+        self._fill()
+        self._raise_if_failed()
+
+    def _fill(self) -> None:
+        """Send as many calls as there is room for; a quarter at least, so that they pack.
+
+        What goes wrong is raised after the results of the calls before it.
+        """
+        room = self._buffersize - self._under_way
         if self._is_read or room < max(1, self._buffersize // 4):
             return
+        made: list[Future[Any]] = []
         calls: list[tuple[Future[Any], bytes]] = []
-        for args in itertools.islice(self._arguments, room):
-            future: Future[Any] = Future()
-            self.futures.append(future)
-            try:
-                calls.append((future, _pickled(args, {})))
-            except Exception as error:
-                future.set_exception(error)
-        self._is_read = len(self.futures) < self._buffersize
-        if calls:
-            self._send(calls)
+        try:
+            for args in itertools.islice(self._arguments, room):
+                made.append(Future())
+                try:
+                    calls.append((made[-1], _pickled(args, {})))
+                except Exception as error:
+                    made[-1].set_exception(error)
+        except Exception as error:
+            self._error = error
+        try:
+            if calls:
+                self._send(calls)
+        except RuntimeError as error:  # the pool was shut down
+            made, self._error = [], error
+        for future in made:
+            self._keep(future)
+        self._under_way += len(made)
+        self._is_read = len(made) < room
 
-    def left(self) -> float | None:
+    def _raise_if_failed(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _keep(self, future: "Future[Any]") -> None:
+        raise NotImplementedError
+
+    def _left(self) -> float | None:
         """Seconds that are left for all results."""
-        return None if self.end is None else self.end - time.monotonic()
+        return None if self._end is None else self._end - time.monotonic()
 
-    def cancel(self) -> None:
-        """Nobody takes results any more."""
-        for future in self.futures:
-            future.cancel()
-
-
-def _in_order(flow: _Flow, return_exceptions: bool) -> Iterator[Any]:
-    try:
-        while flow.futures:
-            future = flow.futures.popleft()
-            value = _taken(future, flow.left(), return_exceptions)
-            del future  # the result is the caller's alone
-            flow.fill()
-            yield value
-            del value
-    finally:
-        flow.cancel()
+    def _value(self, future: "Future[Any]", seconds: float | None) -> Any:
+        if not self._return_exceptions:
+            return future.result(seconds)
+        error = future.exception(seconds)
+        return future.result() if error is None else error
 
 
-def _as_they_come(flow: _Flow, return_exceptions: bool) -> Iterator[Any]:
-    try:
-        while flow.futures:
-            done = wait(flow.futures, timeout=flow.left(), return_when=FIRST_COMPLETED).done
-            if not done:
-                raise FuturesTimeoutError
-            flow.futures = deque(future for future in flow.futures if future not in done)
-            flow.fill()
-            for future in done:
-                yield _taken(future, None, return_exceptions)
-    finally:
-        flow.cancel()
+class _InOrder(_Flow):
+    """Results in the order of the input."""
+
+    def __init__(self, return_exceptions: bool) -> None:
+        super().__init__(return_exceptions)
+        self._futures: deque[Future[Any]] = deque()
+
+    def _keep(self, future: "Future[Any]") -> None:
+        self._futures.append(future)
+
+    def values(self) -> Iterator[Any]:
+        try:
+            while self._futures:
+                self._fill()
+                yield self._next()  # no name here: the result is the caller's alone
+            self._raise_if_failed()
+        finally:
+            for future in self._futures:
+                future.cancel()
+
+    def _next(self) -> Any:
+        try:
+            return self._value(self._futures[0], self._left())
+        finally:
+            self._futures.popleft()
+            self._under_way -= 1
 
 
-def _taken(future: "Future[Any]", seconds: float | None, return_exceptions: bool) -> Any:
-    if not return_exceptions:
-        return future.result(seconds)
-    error = future.exception(seconds)
-    return future.result() if error is None else error
+class _AsTheyCome(_Flow):
+    """Results as soon as they are there."""
 
+    def __init__(self, return_exceptions: bool) -> None:
+        super().__init__(return_exceptions)
+        self._futures: set[Future[Any]] = set()
+        self._done: SimpleQueue[Future[Any]] = SimpleQueue()
 
-def _wait_for(pending: "list[Future[Any]]") -> None:
-    wait(pending)
+    def _keep(self, future: "Future[Any]") -> None:
+        self._futures.add(future)
+        future.add_done_callback(self._done.put)
+
+    def values(self) -> Iterator[Any]:
+        try:
+            while self._futures:
+                self._fill()
+                yield self._next()  # no name here: the result is the caller's alone
+            self._raise_if_failed()
+        finally:
+            for future in self._futures:
+                future.cancel()
+
+    def _next(self) -> Any:
+        left = self._left()
+        try:
+            future = self._done.get(timeout=None if left is None else max(0.0, left))
+        except Empty:
+            raise FuturesTimeoutError from None
+        self._futures.discard(future)
+        self._under_way -= 1
+        return self._value(future, None)
 
 
 def _finish(pool: "weakref.ref[LambdaPoolExecutor]") -> None:
+    """Have a pool's calls done before the interpreter ends: the event loop still has threads."""
     made = pool()
     if made is not None:
         made.shutdown(wait=True)
@@ -562,6 +688,13 @@ def _settle(future: "Future[Any]", ending: Ending) -> None:
             future.set_exception(error)
         else:
             future.set_result(value)
+
+
+def _is_worth_it(
+    retry_on: type[BaseException] | tuple[type[BaseException], ...], ending: Ending
+) -> bool:
+    """Whether a failed call is worth another try."""
+    return isinstance(exception_of(ending), retry_on)
 
 
 def value_of(ending: Ending) -> Any:

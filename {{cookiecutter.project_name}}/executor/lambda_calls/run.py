@@ -204,6 +204,7 @@ class Run:
                 call=self._noun,
                 function=function,
                 limits=self._limits.by_name(),
+                add_package=self._session.target.add_package,
                 waited=attempt.waited,
             )
         if response.spread is not None:

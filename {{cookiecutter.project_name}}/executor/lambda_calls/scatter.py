@@ -40,6 +40,8 @@ _LONGEST_BACKOFF = 60.0  # seconds
 # quarters of them did.
 _STRAGGLES, _KNOWN = 3.0, 10
 _LOOKS_EVERY = 0.5  # seconds
+# Environments that a call may meet which cannot run anything; nothing of it ran there.
+_TRIES_ELSEWHERE = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Task:
         shared: what it has in common with others.
         begins: called when it is sent for the first time; whether it still is wanted.
         settle: called once, with what became of it.
+        size: how many of its kind go into one request; None: learnt from how long they take.
         retries_left: how often it may be tried again.
     """
 
@@ -76,10 +79,25 @@ class Task:
     shared: Shared
     begins: Callable[[], bool]
     settle: Callable[[Ending], None]
+    size: int | None = None
     retries_left: int = 0
     tries: int = 0
     settled: bool = False
     sendings: "set[_Sending]" = field(default_factory=set)
+
+    def end(self, ending: Ending) -> None:
+        """Settle it, and let go of whoever waited: its request may be told of later."""
+        settle, self.settled = self.settle, True
+        self.settle, self.begins = _nobody_waits, _is_unwanted
+        settle(ending)
+
+
+def _nobody_waits(ending: Ending) -> None:
+    pass
+
+
+def _is_unwanted() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -129,7 +147,7 @@ class Policy:
 
 
 # Requests at a time where nothing is said: what Lambda starts within ten seconds.
-_PARALLEL = 1000
+PARALLEL = 1000
 
 
 class Scatter:
@@ -158,24 +176,27 @@ class Scatter:
         self._name, self._noun, self._answered = name, noun, answered
         self._waiting: dict[int, _Queue] = {}  # by the identity of what is shared
         self._sendings: set[_Sending] = set()
-        self._later: set[asyncio.TimerHandle] = set()
+        self._later: dict[Task, asyncio.TimerHandle] = {}  # until they are tried again
         self._durations: list[float] = []
         self._cancelled = False
+        self.broken: LambdaCallError | None = None  # why no call can run
         self._watching: asyncio.Task[None] | None = None
 
-    def add(self, tasks: Iterable[Task], size: int | None = None) -> None:
-        """Have calls run.
-
-        Args:
-            tasks: the calls.
-            size: how many go into one request; None: learnt from how long they take.
-        """
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Have calls run."""
         for task in tasks:
-            self._queue(task.shared, size).tasks.append(task)
+            self._queue(task).tasks.append(task)
+        if self.broken is not None:
+            self._break(self.broken)
         self._pump()
 
     def cancel(self, task: Task) -> bool:
-        """Stop a call that runs alone in its request; whether that could be done."""
+        """Stop a call that waits, or runs alone in its request; whether that could be done."""
+        if task.settled:
+            return False
+        if not task.sendings:
+            self._drop(task)
+            return True
         alone = [x for x in task.sendings if len(x.tasks) == 1]
         for sending in alone:
             sending.cancellation.request()
@@ -184,23 +205,42 @@ class Scatter:
     async def cancel_all(self) -> None:
         """Stop every call, also those that run; they are settled as cancelled."""
         self._cancelled = True
-        for timer in self._later:
-            timer.cancel()
+        for task in list(self._later):
+            self._drop(task)
         for queue in self._waiting.values():
             while queue.tasks:
-                task = queue.tasks.popleft()
-                task.settled = True
-                task.settle(Ending(error=CallCancelled("cancelled before it was sent")))
+                self._drop(queue.tasks.popleft())
         for sending in self._sendings:
             sending.cancellation.request()
+        await self.idle()
+
+    async def idle(self) -> None:
+        """Wait until no request is under way."""
         while self._sendings:
             await asyncio.wait({x.job for x in self._sendings if x.job})
 
-    def _queue(self, shared: Shared, size: int | None = None) -> "_Queue":
-        queue = self._waiting.get(id(shared))
+    def _break(self, error: LambdaCallError) -> None:
+        """What waits would fail as well, one environment after the other."""
+        self.broken = self.broken or error
+        for queue in self._waiting.values():
+            while queue.tasks:
+                task = queue.tasks.popleft()
+                if not task.settled and (task.tries or task.begins()):
+                    task.end(Ending(error=error))
+
+    def _drop(self, task: Task) -> None:
+        """Settle a call that is not under way as cancelled."""
+        timer = self._later.pop(task, None)
+        if timer is not None:
+            timer.cancel()
+        if not task.settled:
+            task.end(Ending(error=CallCancelled("cancelled before it was sent")))
+
+    def _queue(self, task: Task) -> "_Queue":
+        queue = self._waiting.get(id(task.shared))
         if queue is None:
-            pace = Pace(size, self._policy.parallel or _PARALLEL)
-            queue = self._waiting[id(shared)] = _Queue(shared, pace)
+            pace = Pace(task.size, self._policy.parallel or PARALLEL)
+            queue = self._waiting[id(task.shared)] = _Queue(task.shared, pace)
         return queue
 
     # -- sending ---------------------------------------------------------------------------------
@@ -209,7 +249,7 @@ class Scatter:
         """Send what may be sent now."""
         if self._cancelled:
             return
-        parallel = self._policy.parallel or _PARALLEL
+        parallel = self._policy.parallel or PARALLEL
         for key, queue in list(self._waiting.items()):
             while queue.tasks and len(self._sendings) < parallel:
                 tasks = self._next(queue)
@@ -234,7 +274,7 @@ class Scatter:
             if tasks and len(queue.tasks[0].data) > room:
                 break
             task = queue.tasks.popleft()
-            if task.tries or task.begins():
+            if not task.settled and (task.tries or task.begins()):
                 task.tries += 1
                 tasks.append(task)
                 room -= len(task.data)
@@ -257,8 +297,8 @@ class Scatter:
     async def _send(self, sending: "_Sending", queue: "_Queue") -> None:
         try:
             await self._sent(sending, queue)
-        except Exception as error:  # no defect of ours may leave a call without an ending
-            self._fail(sending, messages.defect(error, call=self._noun, sent=True))
+        except Exception as error:  # nobody else would notice, and wait for ever
+            self._fail(sending, self._as_ours(error))
         finally:
             queue.under_way -= 1
             self._sendings.discard(sending)
@@ -287,16 +327,26 @@ class Scatter:
                 attempt.run(), lambda: self._told(attempt)
             )
             endings, begun = await self._endings(attempt, response)
-        except (LambdaCallError, CallCancelled) as error:
-            return self._fail(sending, error)
-        except wire.EnvelopeError as error:
-            return self._fail(sending, self._not_understood(error))
-        except StockImage:
-            return self._fail(sending, messages.STOCK_IMAGE(function=self._function))
         finally:
             await attempt.clean_up()
+        if response.failure and response.failure.kind == wire.SETUP_FAILED:
+            self._break(self._error_of(response, attempt.waited))
         self._note(sending, queue, response, attempt.log_tail, endings)
         self._settle_all(sending, response, endings, begun, attempt.waited)
+
+    def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
+        for task in sending.tasks:
+            self._settle(sending, task, Ending(error=error))
+
+    def _as_ours(self, error: Exception) -> LambdaCallError | CallCancelled:
+        """What went wrong with a request, as an error of this package."""
+        if isinstance(error, (LambdaCallError, CallCancelled)):
+            return error
+        if isinstance(error, StockImage):
+            return messages.STOCK_IMAGE(call=self._noun, function=self._function)
+        if isinstance(error, wire.EnvelopeError):
+            return self._not_understood(error)
+        return messages.defect(error, call=self._noun, sent=True)
 
     @staticmethod
     async def _told(attempt: Attempt) -> bool:
@@ -346,27 +396,32 @@ class Scatter:
         if failure and failure.kind == wire.CANCELLED:
             failed = Ending(error=CallCancelled("cancelled while it ran"))
         elif failure:
-            function, limits = self._session.target.function, self._policy.limits.by_name()
-            error = messages.of_failure(
-                failure,
-                response.usage,
-                call=self._noun,
-                function=function,
-                limits=limits,
-                waited=waited,
-            )
+            error = self._error_of(response, waited)
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
-        died = failure is not None and failure.kind not in wire.DID_NOT_RUN
+        unfit = failure is not None and failure.kind == wire.ENVIRONMENT
         unbegun: list[Task] = []
         for number, task in enumerate(sending.tasks):
             if number in endings:
                 self._settle(sending, task, endings[number])
-            elif died and begun and number not in begun and not self._cancelled:
-                unbegun.append(task)  # its neighbour ended the process
+            elif self._cancelled or number in begun or not failure:
+                self._settle(sending, task, failed or self._missing())
+            elif begun or (unfit and task.tries < _TRIES_ELSEWHERE):
+                unbegun.append(task)  # its neighbour, or the environment, is to blame
             else:
                 self._settle(sending, task, failed or self._missing())
         if unbegun:
-            self._queue(unbegun[0].shared).tasks.extendleft(reversed(unbegun))
+            self._queue(unbegun[0]).tasks.extendleft(reversed(unbegun))
+
+    def _error_of(self, response: wire.Response, waited: float) -> LambdaCallError:
+        assert response.failure is not None
+        return messages.of_failure(
+            response.failure,
+            response.usage,
+            call=self._noun,
+            function=self._function,
+            limits=self._policy.limits.by_name(),
+            waited=waited,
+        )
 
     def _missing(self) -> Ending:
         return Ending(error=self._not_understood("a call of the batch has no ending"))
@@ -375,10 +430,6 @@ class Scatter:
         return messages.NOT_UNDERSTOOD(
             call=self._noun, function=self._function, said=said, payload=b""
         )
-
-    def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
-        for task in sending.tasks:
-            self._settle(sending, task, Ending(error=error))
 
     @property
     def _function(self) -> str:
@@ -396,19 +447,17 @@ class Scatter:
             wait = min(_LONGEST_BACKOFF, self._policy.backoff * 2 ** (task.tries - 1))
             self._add_later(task, wait * random.uniform(0.5, 1.0))
             return
-        task.settled = True
-        task.settle(ending)
+        task.end(ending)
         for copy in elsewhere:
             if all(x.settled for x in copy.tasks):
                 copy.cancellation.request()
 
     def _add_later(self, task: Task, seconds: float) -> None:
         def go() -> None:
-            self._later.discard(timer)
+            del self._later[task]
             self.add([task])
 
-        timer = asyncio.get_running_loop().call_later(seconds, go)
-        self._later.add(timer)
+        self._later[task] = asyncio.get_running_loop().call_later(seconds, go)
 
     # -- what it learns --------------------------------------------------------------------------
 
@@ -422,7 +471,7 @@ class Scatter:
     ) -> None:
         used = response.usage
         queue.pace.measured(used.duration, len(endings))
-        if endings:
+        if endings and self._policy.speculate:
             self._durations.append(time.time() - sending.sent)
         returned = time.time()
         started = used.started or returned - used.duration
@@ -453,9 +502,10 @@ class Scatter:
             limit = _STRAGGLES * quantiles(self._durations, n=4)[2]
             for sending in list(self._sendings):
                 slow = time.time() - sending.sent > limit
-                if slow and not sending.is_copy and not sending.has_copy:
+                unsettled = [x for x in sending.tasks if not x.settled]
+                if slow and unsettled and not sending.is_copy and not sending.has_copy:
                     sending.has_copy = True
-                    self._begin(self._queue(sending.tasks[0].shared), sending.tasks, copy=True)
+                    self._begin(self._queue(unsettled[0]), unsettled, copy=True)
         self._watching = None
 
 

@@ -41,6 +41,7 @@ class Target:
         bucket: for what is too large for an invocation; None: there is none.
         origins: where names came from, by the name of the setting, for messages.
         deploy_option: what `sam deploy` needs beside, to deploy this function (` --config-env x`).
+        add_package: how a package gets into the function, where that differs from any project's.
     """
 
     account: Account
@@ -48,6 +49,7 @@ class Target:
     bucket: str | None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     deploy_option: str = field(default="", compare=False)
+    add_package: str = field(default="", compare=False)
 
     def named(self, setting: str, value: str) -> str:
         """`value` with where it was said."""

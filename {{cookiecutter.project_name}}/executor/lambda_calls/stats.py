@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import html
 from .errors import ConfigurationError
 from .scatter import Invocation
 
@@ -103,6 +104,18 @@ class Stats:
 
     def __repr__(self) -> str:
         return f"Stats({self.summary})"
+
+    def _repr_html_(self) -> str:
+        shown = self.summary
+        rows = [
+            ("calls", f"{shown.calls:,}, {shown.failed:,} of them failed"),
+            ("requests", f"{shown.requests:,}"),
+            ("environments", f"{shown.environments:,}, {shown.cold:,} cold starts"),
+            ("time", f"{shown.wall:.1f} s from the first request to the last answer"),
+            ("billed", f"{shown.billed:.1f} s, {shown.gb_seconds:.1f} GB-s"),
+            ("cost", f"about ${shown.dollars:.4f}"),
+        ]
+        return html.table("What the pool did", ("", ""), rows)
 
     def plot(self, path: str | Path) -> Path:
         """Draw a timeline: each request a line in the row of its environment.

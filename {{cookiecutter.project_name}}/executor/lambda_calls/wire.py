@@ -55,6 +55,9 @@ RUNNING, OUTCOME, RESULT, RESULT_TEXT = "running", "outcome", "result", "result-
 # that the executor knows that the call runs, and in the end its answer as OUTCOME.
 CANCEL, REPORT = "cancel", "report"
 
+# Begins the line that the function writes to its log before a call, followed by the `task_id`.
+RUNS = "runs "
+
 # A task that ran this many seconds leaves its answer in S3 as well: an idle connection may have
 # been dropped by then (NAT gateways do so after 350 s), and the work must not be lost.
 LEAVE_OUTCOME_AFTER = 20.0
@@ -265,7 +268,7 @@ class Batch:
         setup: a pickled `(function, args)`, called once in each environment before the first call;
             what it leaves in its process is there for each of them.
         before: hooks to run before the calls.
-        processes: how many calls run at a time.
+        processes: how many calls run at a time, each in a process that runs many.
     """
 
     task_id: str
@@ -440,6 +443,7 @@ STORAGE = "storage"  # S3 refused the function something
 STORAGE_BUSY = "storage-busy"  # S3 was slow or failed for now: the call may be sent again
 ENVIRONMENT = "environment"  # the function's environment is unfit (no process, no room in /tmp)
 CANNOT_LOAD = "cannot-load"  # the pickles ask for what the image lacks
+SETUP_FAILED = "setup-failed"  # what was to prepare the environment for a batch
 DID_NOT_RUN = frozenset(
     [
         PROTOCOL_DIFFERS,
@@ -450,6 +454,7 @@ DID_NOT_RUN = frozenset(
         STORAGE_BUSY,
         ENVIRONMENT,
         CANNOT_LOAD,
+        SETUP_FAILED,
     ]
 )
 # The electron ran, at least in part:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import toml
 
-EXECUTOR = Path(__file__).parents[2] / "{{cookiecutter.project_name}}" / "executor"
+EXECUTOR = Path(__file__).parents[4] / "{{cookiecutter.project_name}}" / "executor"
 SAMCONFIG = """\
 version = 0.1
 [default.global.parameters]
@@ -205,5 +205,5 @@ def test_a_covalent_conf_that_cannot_be_used(project: Path, broken: str) -> None
         covalent_conf().write_text(broken)
     done = run("configure", cwd=project)
     assert done.returncode == 1
-    assert "covalent.conf could not be written" in done.stderr
+    assert "covalent.conf could not be used" in done.stderr
     assert done.stderr.count("\n") == 1

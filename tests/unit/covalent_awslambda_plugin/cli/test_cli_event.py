@@ -1,0 +1,113 @@
+"""`event` and `result`, with the real handler between them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from covalent_awslambda_plugin.cli.main import main
+from function_box import Function
+
+SCRIPT = """\
+import covalent as ct
+import event_helper
+
+@ct.electron(deps_pip=None)
+def join(first: str, second: str, times: int = 1) -> str:
+    print("joins")
+    return event_helper.joined(first, second) * times
+
+@ct.electron
+def fail():
+    raise ValueError("a reason")
+
+def plain(x):
+    return x
+
+if __name__ == "__main__":
+    raise SystemExit("it must not run")
+"""
+
+
+@pytest.fixture
+def script(clean_surroundings: Path) -> Path:
+    """A workflow with a helper module beside it."""
+    (clean_surroundings / "event_helper.py").write_text(
+        "def joined(a, b):\n    return f'{a}, {b}'\n"
+    )
+    path = clean_surroundings / "my_workflow.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def event(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["event", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_there_and_back(
+    script: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The function runs the event, and `result` shows value and output."""
+    said = event(capsys, f"{script}:join", "Hello", "World", "times=2")
+    with Function(tmp_path / "box") as function:
+        answer = json.dumps(function.handle(json.loads(said)))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"Invoking Container\n{answer}\n"))
+    assert main(["result"]) == 0
+    out = capsys.readouterr().out
+    assert "returned: Hello, WorldHello, World" in out and "  joins" in out
+
+
+def test_a_failure(script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A failed electron's traceback is shown, and the exit status is 1."""
+    event_file, answer_file = tmp_path / "event.json", tmp_path / "answer.json"
+    out = event(capsys, f"{script}:fail", "-o", str(event_file))
+    assert f"sam local invoke -e {event_file} | covalent-lambda result" in out
+    with Function(tmp_path / "box") as function:
+        answer = function.handle(json.loads(event_file.read_text()))
+    answer_file.write_text(json.dumps(answer))
+    assert main(["result", str(answer_file)]) == 1
+    assert "ValueError: a reason" in capsys.readouterr().out
+    assert main(["result", "--json", str(answer_file)]) == 1
+    assert json.loads(capsys.readouterr().out)["failure"]["kind"] == "exception"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["my_workflow.py"], "does not say which electron"),
+        (["no.py:join"], "There is no script no.py"),
+        (["my_workflow.py:jon"], "has no electron 'jon'; it has join, fail"),
+        (["my_workflow.py:join", "one"], "missing a required argument: 'second'"),
+        (["my_workflow.py:join", "a", "b", "-o", "no/such/folder"], "could not be written"),
+    ],
+)
+def test_wrong_arguments(
+    script: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    """Each is one line on stderr and exit status 1."""
+    assert main(["event", *words]) == 1
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "There is no answer in it"),
+        ('{"a": 1}', "This is no answer of the function's"),
+        ('{"errorType": "E", "errorMessage": "m"}', "failed before it could answer: E: m"),
+    ],
+)
+def test_what_is_no_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    """It is told apart: nothing at all, somebody else's, a crash."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert main(["result"]) == 1
+    assert said in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""Modules that travel with calls."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lambda_calls import carrying
+from lambda_calls.errors import ConfigurationError
+from template_paths import EXECUTOR
+
+SCRIPT = """\
+import json, os, sys
+import top, package.inner, json as standard
+from lambda_calls import carrying
+print(json.dumps(sorted(carrying.carry(None))))
+"""
+
+
+def carried(folder: Path, *command: str) -> list[str]:
+    """The modules that a program carries, run as a program of its own."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={"PYTHONPATH": str(EXECUTOR), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return list(json.loads(done.stdout))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A script with a module, a package and a namespace package beside it."""
+    made = tmp_path / "scripts"
+    (made / "package").mkdir(parents=True)
+    (made / "package" / "__init__.py").write_text("")
+    (made / "package" / "inner.py").write_text("")
+    (made / "space").mkdir()
+    (made / "space" / "main.py").write_text(SCRIPT)
+    (made / "top.py").write_text("")
+    (made / "script.py").write_text(SCRIPT)
+    return made
+
+
+def test_those_beside_the_script(folder: Path, tmp_path: Path) -> None:
+    """Its module and its package, from wherever it is run; nothing that is installed."""
+    assert carried(folder, "script.py") == ["package", "top"]
+    assert carried(tmp_path, "scripts/script.py") == ["package", "top"]
+
+
+def test_a_program_that_is_run_as_a_module(folder: Path) -> None:
+    """The folder is the one that `python -m` finds it in."""
+    assert carried(folder, "-m", "space.main") == ["package", "space", "top"]
+
+
+def test_a_notebook(folder: Path) -> None:
+    """Where there is no script, the working directory counts."""
+    assert carried(folder, "-c", SCRIPT) == ["package", "top"]
+
+
+def test_a_module_that_is_not_there() -> None:
+    """It is named, and why it cannot be imported."""
+    with pytest.raises(ConfigurationError, match=r"carry= names the module 'no_such'"):
+        carrying.carry(["no_such"])
+
+
+@pytest.mark.parametrize("name", ["sys", "_json"])
+def test_a_compiled_module(name: str) -> None:
+    """Its code cannot travel: the message says what does."""
+    with pytest.raises(ConfigurationError, match="is compiled: its code cannot travel"):
+        carrying.carry([name])

@@ -1,0 +1,28 @@
+"""What notebooks show."""
+
+from __future__ import annotations
+
+from covalent_awslambda_plugin import AWSLambdaExecutor
+from lambda_calls import html
+from lambda_calls.pool import LambdaPoolExecutor
+
+
+def test_text_is_no_markup() -> None:
+    """Whatever a value holds, it is shown as text."""
+    assert "<td" in html.table("t", ("a",), [["<b>&"]])
+    assert "&lt;b&gt;&amp;" in html.table("t", ("a",), [["<b>&"]])
+
+
+def test_the_executor_shows_each_setting_and_its_origin() -> None:
+    """The function's name comes with where it was said."""
+    shown = AWSLambdaExecutor(function_name="my-fn", carry=[])._repr_html_()
+    assert ">my-fn<" in shown and ">the argument function_name=<" in shown
+    assert ">nothing<" in shown
+
+
+def test_the_pool_shows_where_it_sends_calls_and_what_they_took() -> None:
+    """Both tables are there before the first call, too."""
+    with LambdaPoolExecutor(function_name="my-fn") as pool:
+        shown = pool._repr_html_()
+        assert ">my-fn<" in shown and "What the pool did" in shown
+        assert pool.stats()._repr_html_() in shown

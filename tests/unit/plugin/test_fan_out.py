@@ -1,0 +1,193 @@
+"""Fan-out electrons through the executor; real handlers run them, none is Covalent's server."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fleet as fleets
+import pytest
+from aws_server import AWS
+from covalent._shared_files.exceptions import TaskCancelledError
+from covalent._workflow.transportable_object import TransportableObject
+from electrons import METADATA, covalents, execute, made
+from fleet import Fleet
+from lambda_calls import fan_out
+
+import wire
+
+
+@pytest.fixture
+def fleet(aws: AWS, tmp_path: Path) -> Iterator[Fleet]:
+    with fleets.running(aws, tmp_path, 2) as running:
+        yield running
+    assert not [x for x in aws.objects if "/tasks/" in x]
+
+
+@fan_out(max_workers=2)
+def shifted(x: int, by: int) -> int:
+    print(f"shifting {x}")
+    return x + by
+
+
+def test_a_list_in_a_list_out(fleet: Fleet) -> None:
+    """One electron, a call for each item, its output with the item's number and progress."""
+    result, stdout, stderr, status = execute(made(usage=True), shifted, list(range(60)), 100)
+    assert status == "COMPLETED", stderr
+    assert result.get_deserialized() == list(range(100, 160))
+    assert result.object_string == "[60 values; open the result to see them]"
+    lines = stdout.splitlines()
+    assert "[fan-out] 60 of 60 done (100 %), 0 failed, 0 running" in lines
+    assert [x for x in lines if x.startswith("[")][-1] == "[59] shifting 59"
+    assert sum(fleet.sizes) == 60
+    assert "[lambda] fan-out of 60; dispatch so far:" in stderr
+
+
+def test_nothing_is_unpickled_here(fleet: Fleet, tmp_path: Path) -> None:
+    """Items whose pickle leaves a trace leave it when the result is opened, not before."""
+    trace = tmp_path / "opened"
+
+    class Traced:
+        def __reduce__(self) -> Any:
+            return os.makedirs, (str(trace), 0o700, True)
+
+    @fan_out
+    def traced(x: int) -> Traced:
+        return Traced()
+
+    result, *_, status = execute(made(), traced, [1, 2])
+    assert (status, trace.exists()) == ("COMPLETED", False)
+    result.get_deserialized()
+    assert trace.exists()
+
+
+def test_lists_in_step_and_an_empty_one(fleet: Fleet) -> None:
+    """Two `over=` go together; no items are an empty list."""
+
+    @fan_out(over=("a", "b"), batch=2)
+    def paired(a: int, b: str, c: float) -> tuple[int, str, float]:
+        return a, b, c
+
+    result, *_ = execute(made(), paired, [1, 2, 3], ["x", "y", "z"], 0.5)
+    assert result.get_deserialized() == [(1, "x", 0.5), (2, "y", 0.5), (3, "z", 0.5)]
+    assert sorted(fleet.sizes) == [1, 2]
+    result, *_ = execute(made(), paired, [], [], 0.5)
+    assert result.get_deserialized() == []
+
+
+@fan_out(batch=1)
+def fails_at_three(x: int) -> int:
+    if x == 3:
+        raise ValueError("three is not for me")
+    time.sleep(30 if x > 3 else 0)
+    return x
+
+
+def test_the_first_failing_item_ends_all(fleet: Fleet) -> None:
+    """Its number and its remote traceback are told; what still runs is stopped."""
+    began = time.monotonic()
+    _, _, stderr, status = execute(made(), fails_at_three, list(range(8)))
+    assert time.monotonic() - began < 25
+    assert status == "FAILED"
+    assert "Item 3 of 8 failed (counted from 0), so the others were stopped" in stderr
+    assert "ValueError: three is not for me" in stderr
+    assert "in fails_at_three" in stderr
+
+
+def test_exceptions_as_values(fleet: Fleet) -> None:
+    """`return_exceptions`: the electron ends well; an item that crashed is one, too."""
+
+    @fan_out(return_exceptions=True, batch=5)
+    def odd_ones(x: int) -> int:
+        if x == 1:
+            raise KeyError("one")
+        if x == 3:
+            os._exit(4)
+        return x
+
+    result, *_, status = execute(made(), odd_ones, list(range(5)))
+    values = result.get_deserialized()
+    assert status == "COMPLETED"
+    assert values[0::2] == [0, 2, 4]
+    assert isinstance(values[1], KeyError)
+    assert isinstance(values[3], RuntimeError) and "exit code 4" in str(values[3])
+    assert result.object_string.startswith("[5 values, 2 of them exceptions")
+
+
+def test_retries_apply_to_each_item(fleet: Fleet, tmp_path: Path) -> None:
+    """Only what failed is run again."""
+    folder = str(tmp_path)
+
+    @fan_out(batch=4)
+    def flaky(x: int) -> int:
+        with open(f"{folder}/ran", "a") as file:
+            file.write(f"{x}\n")
+        if x == 2 and Path(folder, "ran").read_text().count("2") < 3:
+            raise ConnectionError("again, please")
+        return x
+
+    result, *_, status = execute(made(retries=2), flaky, list(range(4)))
+    assert (status, result.get_deserialized()) == ("COMPLETED", [0, 1, 2, 3])
+    assert sorted(Path(folder, "ran").read_text().split()) == ["0", "1", "2", "2", "2", "3"]
+
+
+def test_arguments_that_do_not_fit_fail_the_electron(fleet: Fleet) -> None:
+    """Before any item runs, with the function's own words."""
+    _, _, stderr, status = execute(made(), shifted, 5, 1)
+    assert status == "FAILED"
+    assert "TypeError: 'int' object is not iterable" in stderr
+    assert not fleet.sizes
+
+
+def test_cancelling_stops_all_items(fleet: Fleet) -> None:
+    """`cancel` of the node ends it, and both environments are free again."""
+
+    @fan_out(batch=1)
+    def sleeps(seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def work() -> None:
+        executor = made()
+        task = asyncio.ensure_future(
+            executor.run(covalents(sleeps), [TransportableObject([60.0] * 6)], {}, METADATA)
+        )
+        while len(fleet.batches) < 3:
+            await asyncio.sleep(0.05)
+        await made().cancel(METADATA, {"task_id": fleet.batches[0].task_id})
+        with pytest.raises(TaskCancelledError):
+            await task
+
+    began = time.monotonic()
+    asyncio.run(work())
+    assert time.monotonic() - began < 25
+    assert execute(made(), shifted, [1], 1)[0].get_deserialized() == [2]
+
+
+def test_a_script_gets_the_list_itself(fleet: Fleet) -> None:
+    """`run` of a bare function opens the result."""
+    values = asyncio.run(made().run(shifted, [[1, 2], 5], {}, METADATA))
+    assert values == [6, 7]
+
+
+def test_what_all_items_share_travels_once(fleet: Fleet, aws: AWS) -> None:
+    """A large argument beside the list is one blob for the electron, and one for its items."""
+    model = os.urandom(8_000_000)
+
+    @fan_out(batch=1)
+    def looks_up(x: int, model: bytes) -> int:
+        return model[x]
+
+    result, *_ = execute(made(), looks_up, [0, 1, 2, 3], model)
+    assert result.get_deserialized() == list(model[:4])
+    puts = [x for x in aws.requests if x.startswith("PUT /bucket/blobs/") and "part" not in x]
+    assert len(set(puts)) <= 2
+
+
+def test_items_answer_for_the_calls_protocol(fleet: Fleet) -> None:
+    """An executor of the same protocol is what sent them: no item is a request of its own."""
+    execute(made(), shifted, list(range(10)), 1)
+    kinds = [type(x) for x in fleet.batches]
+    assert kinds[0] is wire.Request
+    assert set(kinds[1:]) == {wire.Batch}

@@ -1,0 +1,572 @@
+"""LambdaPoolExecutor: what its calls return, raise and leave; real handlers run them."""
+
+import asyncio
+import concurrent.futures
+import gc
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cloudpickle
+import pytest
+from aws_server import AWS, Answer
+from electrons import bad
+from fleet import Fleet, pool
+from lambda_calls import (
+    CallFailedError,
+    ConfigurationError,
+    LambdaPoolExecutor,
+    RemoteTraceback,
+    ResourceLimitError,
+)
+from template_paths import EXECUTOR
+
+import wire
+
+# As what a script defines: the image has no such module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def fails(x: int) -> int:
+    if x == 3:
+        raise KeyError("three")
+    return x
+
+
+def until_told(seconds: float = 30) -> str:
+    time.sleep(seconds)
+    return "slept"
+
+
+class Large:
+    """A result that can be referred to weakly."""
+
+    def __init__(self, size: int) -> None:
+        self.data = bytes(size)
+
+
+def test_values_come_in_order_from_few_requests(fleet: Fleet) -> None:
+    """Short calls are packed once it is known that they are short."""
+    with pool(max_workers=2) as executor:
+        assert list(executor.map(square, range(3000))) == [x * x for x in range(3000)]
+    assert sum(fleet.sizes) == 3000
+    assert len(fleet.sizes) < 100
+
+
+def test_chunksize_is_kept(fleet: Fleet) -> None:
+    """What is asked for is what is sent."""
+    with pool(max_workers=2) as executor:
+        assert list(executor.map(square, range(10), chunksize=4)) == [x * x for x in range(10)]
+    assert sorted(fleet.sizes) == [2, 4, 4]
+
+
+def test_submit_takes_keywords_and_runs_alone(fleet: Fleet) -> None:
+    """A submitted call is a request of its own."""
+    with pool(max_workers=2) as executor:
+        futures = [executor.submit(int, str(x), base=8) for x in range(10, 13)]
+        assert [x.result() for x in futures] == [8, 9, 10]
+    assert fleet.sizes == [1, 1, 1]
+
+
+def test_starmap_and_unordered(fleet: Fleet) -> None:
+    """Tuples of arguments; results as soon as they are there."""
+    with pool(max_workers=2) as executor:
+        assert list(executor.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
+        assert sorted(executor.map_unordered(square, range(50))) == [x * x for x in range(50)]
+        late = executor.map_unordered(time.sleep, [1.0, 0.0], chunksize=1)
+        began = time.monotonic()
+        next(late)
+        assert time.monotonic() - began < 0.9
+        list(late)
+
+
+def test_exceptions_are_the_originals_with_where_they_were_raised(fleet: Fleet) -> None:
+    """Class and arguments as raised; the remote traceback is the cause."""
+    with pool(max_workers=2) as executor:
+        with pytest.raises(KeyError, match="three") as caught:
+            executor.submit(fails, 3).result()
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+        assert "in fails" in str(caught.value.__cause__)
+
+
+def test_exceptions_as_values(fleet: Fleet) -> None:
+    """`return_exceptions` keeps the neighbours' values and the order."""
+    with pool(max_workers=2) as executor:
+        values = list(executor.map(fails, range(6), return_exceptions=True, chunksize=6))
+    assert isinstance(values.pop(3), KeyError)
+    assert values == [0, 1, 2, 4, 5]
+
+
+class Odd(Exception):
+    """Cannot be unpickled: it wants two arguments and keeps one."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"{name} is odd")
+
+
+def raises_odd() -> None:
+    raise Odd("x", 1)
+
+
+def raises_unpicklable() -> None:
+    error = ValueError("holds a lock")
+    error.lock = threading.Lock()  # type: ignore[attr-defined]
+    raise error
+
+
+def test_exceptions_that_cannot_travel_get_a_stand_in(fleet: Fleet) -> None:
+    """It names the class, keeps the message, and says what it stands for."""
+    with pool(max_workers=2) as executor:
+        for function, said in ((raises_odd, "Odd: x is odd"), (raises_unpicklable, "a lock")):
+            with pytest.raises(CallFailedError, match=said) as caught:
+                executor.submit(function).result()
+            assert "stands for the exception" in str(caught.value)
+            assert function.__name__ in caught.value.traceback
+
+
+def test_what_cannot_be_pickled_fails_its_own_call_alone(fleet: Fleet) -> None:
+    """Argument or return value: its future fails, its neighbours' do not."""
+    with pool(max_workers=2) as executor:
+        bad_argument = executor.submit(str, threading.Lock())
+        good = executor.submit(str, 1)
+        with pytest.raises(TypeError, match="lock"):
+            bad_argument.result()
+        assert good.result() == "1"
+        values = list(
+            executor.map(
+                lambda x: threading.Lock() if x == 1 else x,
+                range(3),
+                chunksize=3,
+                return_exceptions=True,
+            )
+        )
+    assert values[0::2] == [0, 2]
+    assert isinstance(values[1], TypeError)
+    assert "return value cannot be pickled" in str(values[1])
+
+
+def test_a_crash_costs_the_culprit_alone(fleet: Fleet) -> None:
+    """Results before it are kept, calls after it are sent again, as they certainly did not run."""
+    ran = fleet.functions[0].folder.parent / "ran"
+    ran.mkdir(exist_ok=True)
+
+    def crashes(x: int) -> int:
+        (ran / f"{x}-{os.getpid()}").touch()
+        if x == 5:
+            os._exit(3)
+        return x
+
+    with pool(max_workers=2) as executor:
+        values = list(executor.map(crashes, range(9), chunksize=9, return_exceptions=True))
+    error = values.pop(5)
+    assert isinstance(error, CallFailedError)
+    assert "exit code 3" in str(error)
+    assert values == [0, 1, 2, 3, 4, 6, 7, 8]
+    times = [name.partition("-")[0] for name in os.listdir(ran)]
+    assert sorted(times) == [str(x) for x in range(9)]
+    assert fleet.sizes == [9, 3]
+
+
+def test_failed_calls_are_tried_again(fleet: Fleet) -> None:
+    """`retries`, with growing pauses, for what `retry_on` names; others fail at once."""
+    count = fleet.functions[0].folder.parent / "count"
+    count.mkdir(exist_ok=True)
+
+    def third_time(kind: type[Exception]) -> str:
+        (count / f"{kind.__name__}-{time.time()}").touch()
+        if len([x for x in os.listdir(count) if x.startswith(kind.__name__)]) < 3:
+            raise kind("flaky")
+        return "well"
+
+    with pool(max_workers=2, retries=2, backoff=0.4, retry_on=ConnectionError) as executor:
+        began = time.monotonic()
+        assert executor.submit(third_time, ConnectionError).result() == "well"
+        assert time.monotonic() - began > 0.6  # 0.4 and 0.8, less their jitter
+        with pytest.raises(ValueError, match="flaky"):
+            executor.submit(third_time, ValueError).result()
+
+
+def test_stop_reaches_a_call_that_waits_for_its_next_try(fleet: Fleet) -> None:
+    """It ends at once, as cancelled; nothing hangs."""
+    with pool(max_workers=2, retries=1, backoff=60) as executor:
+        first, second = executor.submit(fails, 3), executor.submit(fails, 3)
+        while executor.stats().summary.requests < 2:
+            time.sleep(0.02)
+        assert executor.cancel(first)
+        with pytest.raises(concurrent.futures.CancelledError):
+            first.result(5)
+        executor.stop()
+        with pytest.raises(concurrent.futures.CancelledError):
+            second.result(5)
+
+
+def test_cancel_before_it_is_sent(fleet: Fleet) -> None:
+    """`Future.cancel` takes a call back that waits."""
+    with pool(max_workers=1) as executor:
+        running = executor.submit(until_told, 1.0)
+        waiting = executor.submit(until_told, 1.0)
+        while not running.running():
+            time.sleep(0.01)
+        assert waiting.cancel()
+        assert running.result() == "slept"
+    assert len(fleet.sizes) == 1
+
+
+def test_cancel_stops_a_running_call_in_lambda(fleet: Fleet) -> None:
+    """`pool.cancel` ends it there; its neighbours go on."""
+    with pool(max_workers=2) as executor:
+        stopped, kept = executor.submit(until_told), executor.submit(until_told, 4.0)
+        time.sleep(1)
+        began = time.monotonic()
+        assert not stopped.cancel()
+        assert executor.cancel(stopped)
+        with pytest.raises(concurrent.futures.CancelledError):
+            stopped.result()
+        assert kept.result() == "slept"
+        # The environment answered, so it has stopped: it takes another call.
+        assert executor.submit(square, 2).result() == 4
+        assert time.monotonic() - began < 20
+
+
+def test_leaving_by_an_exception_stops_what_runs(fleet: Fleet) -> None:
+    """Nobody waits 30 s; both environments are free again."""
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError), pool(max_workers=2) as executor:
+        futures = [executor.submit(until_told) for _ in range(4)]
+        time.sleep(1)
+        raise ZeroDivisionError
+    assert time.monotonic() - began < 20
+    for future in futures:
+        with pytest.raises(concurrent.futures.CancelledError):
+            future.result(0)
+    with pool(max_workers=2) as executor:
+        assert list(executor.map(square, range(4), chunksize=1)) == [0, 1, 4, 9]
+
+
+def script(reachable: AWS, text: str) -> "subprocess.Popen[str]":
+    """A script of a user's, on the stand-in."""
+    program = textwrap.dedent(text)
+    keys = {"AWS_ENDPOINT_URL": reachable.url, "AWS_ACCESS_KEY_ID": "id"}
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, **keys, "PYTHONPATH": str(EXECUTOR)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+MADE = "from lambda_calls import LambdaPoolExecutor\nimport os, time, sys\n" + (
+    "pool = LambdaPoolExecutor(2, function_name='fn', s3_bucket_name='bucket', "
+    "region='eu-west-1')\n"
+)
+
+
+def test_ctrl_c_stops_what_runs(fleet: Fleet, reachable: AWS) -> None:
+    """A script that waits in `with` ends within seconds, and so do its calls."""
+    program = MADE + "with pool:\n    print(list(pool.map(time.sleep, [30, 30])))\n"
+    running = script(reachable, program)
+    while len(fleet.batches) < 2:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)
+    assert "KeyboardInterrupt" in errors
+    with pool(max_workers=2) as executor:
+        assert executor.submit(square, 3).result(timeout=20) == 9
+
+
+def test_a_script_that_ends_has_its_calls_done(fleet: Fleet, reachable: AWS) -> None:
+    """No shutdown, no with: what was submitted runs, and is told of."""
+    program = MADE + (
+        "pool.submit(time.sleep, 1)\n"
+        "pool.submit(str, 5).add_done_callback(lambda f: print('got', f.result()))\n"
+    )
+    running = script(reachable, program)
+    out, errors = running.communicate(timeout=60)
+    assert (out, errors, running.returncode) == ("got 5\n", "", 0)
+    assert len(fleet.batches) == 2
+
+
+def test_a_fork_is_told_to_make_its_own(fleet: Fleet, reachable: AWS) -> None:
+    """Using a pool after a fork neither hangs nor disturbs the parent's."""
+    program = MADE + (
+        "assert pool.submit(abs, -1).result() == 1\n"
+        "pending = pool.submit(time.sleep, 2)\n"
+        "if os.fork() == 0:\n"
+        "    try:\n"
+        "        pool.submit(abs, -2)\n"
+        "    except RuntimeError as error:\n"
+        "        print(error, flush=True)\n"
+        "    pool.shutdown()\n"
+        "    sys.exit()\n"
+        "os.wait()\n"
+        "pending.result()\n"
+        "print(pool.submit(abs, -3).result())\n"
+        "pool.shutdown()\n"
+    )
+    running = script(reachable, program)
+    out, _ = running.communicate(timeout=60)
+    assert re.fullmatch(r"This pool was made in process \d+, .*\n3\n", out)
+    assert running.returncode == 0
+
+
+def test_asyncio_uses_it(fleet: Fleet) -> None:
+    """`run_in_executor` and `wrap_future`, results and exceptions."""
+
+    async def work(executor: LambdaPoolExecutor) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(
+            loop.run_in_executor(executor, square, 5),
+            asyncio.wrap_future(executor.submit(square, 6)),
+            asyncio.wrap_future(executor.submit(fails, 3)),
+            return_exceptions=True,
+        )
+
+    with pool(max_workers=2) as executor:
+        *values, error = asyncio.run(work(executor))
+    assert values == [25, 36]
+    assert isinstance(error, KeyError)
+
+
+def test_async_functions_are_refused(reachable: AWS) -> None:
+    """In words, before anything is sent."""
+
+    async def work() -> None: ...
+
+    async def stream() -> Any:
+        yield 1
+
+    with pool() as executor:
+        for function in (work, stream):
+            with pytest.raises(TypeError, match="async function"):
+                executor.submit(function)
+            with pytest.raises(TypeError, match="async function"):
+                executor.map(function)
+    assert not [x for x in reachable.requests if x.startswith("POST")]
+
+
+def test_map_is_lazy(fleet: Fleet) -> None:
+    """An input without end is read no further than `buffersize`."""
+    read = []
+
+    def numbers() -> Iterator[int]:
+        for x in range(10**9):
+            read.append(x)
+            yield x
+
+    with pool(max_workers=2) as executor:
+        values = executor.map(square, numbers(), buffersize=8)
+        assert len(read) == 8
+        assert [next(values) for _ in range(20)] == [x * x for x in range(20)]
+        assert len(read) <= 28
+        values.close()  # type: ignore[attr-defined]
+
+
+def test_an_error_of_the_input_comes_after_the_results_before_it(fleet: Fleet) -> None:
+    """What was read is run; then the error is raised where the input raised it."""
+
+    def numbers() -> Iterator[int]:
+        yield from range(5)
+        raise OSError("the file ends here")
+
+    with pool(max_workers=2) as executor:
+        values = executor.map(square, numbers(), buffersize=4)
+        assert [next(values) for _ in range(5)] == [0, 1, 4, 9, 16]
+        with pytest.raises(OSError, match="ends here"):
+            next(values)
+
+
+def test_the_timeout_of_map(fleet: Fleet) -> None:
+    """It counts from the call of `map`, for all results together."""
+    with pytest.raises(TimeoutError), pool(max_workers=2) as executor:
+        list(executor.map(until_told, [0.1, 30], timeout=2, chunksize=1))
+
+
+def test_results_that_nobody_holds_are_freed(fleet: Fleet) -> None:
+    """The pool keeps neither futures nor values."""
+    with pool(max_workers=2) as executor:
+        future = executor.submit(Large, 1000)
+        value = weakref.ref(future.result())
+        seen = [weakref.ref(x) for x in executor.map(Large, [10, 20], chunksize=2)]
+        del future
+        time.sleep(0.2)  # the loop's thread lets go of it, too
+        gc.collect()
+        assert value() is None
+        assert [x() for x in seen] == [None, None]
+
+
+def test_a_pool_that_is_let_go_of_ends(fleet: Fleet) -> None:
+    """Its thread ends without `shutdown`; the fixture looks."""
+    executor = pool(max_workers=2)
+    assert executor.submit(square, 2).result() == 4
+    gone = weakref.ref(executor)
+    del executor
+    gc.collect()
+    assert gone() is None
+
+
+def test_large_functions_are_stored_once(fleet: Fleet, reachable: AWS) -> None:
+    """Half a megabyte in the function's closure travels once, however many requests there are."""
+    table = os.urandom(600_000)
+    with pool(max_workers=2) as executor:
+        values = executor.map(lambda x: table[x], range(6), chunksize=1)
+        assert list(values) == list(table[:6])
+    puts = [x for x in reachable.requests if x.startswith("PUT /bucket/blobs/")]
+    assert len(puts) == 1
+    # The fixture finds the bucket empty.
+
+
+def test_large_arguments_and_results_travel_through_the_bucket(fleet: Fleet) -> None:
+    """Beyond Lambda's 6 MB, in and out; nothing is left there."""
+    data = os.urandom(7_000_000)
+    with pool(max_workers=2) as executor:
+        assert executor.submit(bytes.__getitem__, data, slice(None)).result() == data
+
+
+def test_a_straggler_is_sent_again(fleet: Fleet) -> None:
+    """With `speculate`, the copy's answer is taken, and the straggler is stopped."""
+    folder = fleet.functions[0].folder.parent / "stragglers"
+    folder.mkdir(exist_ok=True)
+
+    def slow_once(x: int) -> int:
+        if x == 15:
+            first = not os.listdir(folder)
+            (folder / str(time.time())).touch()
+            time.sleep(40 if first else 0)
+        return x
+
+    began = time.monotonic()
+    with pool(max_workers=2, speculate=True) as executor:
+        assert list(executor.map(slow_once, range(16), chunksize=1)) == list(range(16))
+        assert time.monotonic() - began < 30
+    assert len(os.listdir(folder)) == 2
+    assert [x.tried_again for x in executor.stats().invocations].count(True) == 1
+
+
+def test_an_environment_that_is_unfit_costs_nothing(reachable: AWS, environments: Fleet) -> None:
+    """Nothing ran there, so its calls are sent again; but not for ever."""
+    refusals = [bad(wire.ENVIRONMENT, "no room in /tmp")] * 2
+
+    def script(event: dict[str, Any]) -> Answer:
+        return refusals.pop() if refusals else environments.answer(event)
+
+    reachable.script = script
+    with pool(max_workers=2) as executor:
+        assert executor.submit(square, 3).result() == 9
+        reachable.script = lambda event: bad(wire.ENVIRONMENT, "no room in /tmp")
+        with pytest.raises(Exception, match="no room"):
+            executor.submit(square, 3).result()
+
+
+def test_answers_that_make_no_sense_fail_their_calls(reachable: AWS) -> None:
+    """A cut frame, a batch without endings, a stock image: an error, never a hang."""
+    for result in ("AAAA", wire.encode(wire.Frame(wire.BEGUN, 0, b"").to_bytes())):
+        response = wire.Response(python="3.11.0", cloudpickle="3.1.2", result=result)
+        reachable.script = lambda event, said=response: Answer(payload=said.to_json())
+        with pool() as executor, pytest.raises(Exception, match="does not understand"):
+            executor.submit(square, 3).result(30)
+    stock = {"errorMessage": "local variable 's3' unbound", "errorType": "UnboundLocalError"}
+    reachable.script = lambda event: Answer(payload=stock, error="Unhandled")
+    with pool() as executor, pytest.raises(ConfigurationError, match="stock image"):
+        executor.submit(square, 3).result(30)
+
+
+def test_a_function_that_does_not_exist(reachable: AWS) -> None:
+    """Each call says so, in the words of the executor."""
+    reachable.script = lambda event: Answer(status=404, code="ResourceNotFoundException")
+    with pool() as executor, pytest.raises(ConfigurationError, match="fn"):
+        executor.submit(square, 3).result(30)
+
+
+def test_a_deadline_fails_the_call_that_ran(fleet: Fleet) -> None:
+    """`time_limit` stops it; what had not begun in its request is sent again."""
+    with pool(max_workers=2, time_limit=3) as executor:
+        values = list(
+            executor.map(until_told, [0, 30, 0], chunksize=3, return_exceptions=True),
+        )
+    assert isinstance(values.pop(1), ResourceLimitError)
+    assert values == ["slept", "slept"]
+
+
+def nested(url: str) -> list[int]:
+    os.environ.update(AWS_ACCESS_KEY_ID="id", AWS_SECRET_ACCESS_KEY="secret", AWS_ENDPOINT_URL=url)
+    with LambdaPoolExecutor(
+        1, function_name="fn", s3_bucket_name="bucket", region="eu-west-1"
+    ) as executor:
+        return list(executor.map(square, range(4)))
+
+
+def test_a_call_may_have_a_pool_of_its_own(fleet: Fleet, reachable: AWS) -> None:
+    """In the function as here, where its image holds the package."""
+    with pool(max_workers=1) as executor:
+        assert executor.submit(nested, reachable.url).result() == [0, 1, 4, 9]
+
+
+def test_pools_are_not_pickled(reachable: AWS) -> None:
+    """It says where to make one instead."""
+    with pool() as executor, pytest.raises(TypeError, match="Make one where it is used"):
+        pickle.dumps(executor)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
+        ({"per_invocation": -1}, ValueError, "per_invocation must be greater than 0"),
+        ({"retries": -1}, ValueError, "retries=-1"),
+        ({"timeout": 0}, ValueError, "timeout=0"),
+        ({"initializer": 5}, TypeError, "initializer must be a callable"),
+    ],
+)
+def test_arguments_are_checked(
+    arguments: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    """A wrong value is named when the pool is made."""
+    with pytest.raises(error, match=re.escape(said)):
+        pool(**arguments)
+
+
+def test_statistics_and_the_picture(fleet: Fleet, tmp_path: Path) -> None:
+    """Sums are those of the calls; a picture without matplotlib says what is missing."""
+    with pool(max_workers=2) as executor:
+        list(executor.map(fails, range(6), return_exceptions=True, chunksize=3))
+        with pytest.raises(ConfigurationError, match="no request"):
+            pool().plot(tmp_path / "x.svg")
+    summary = executor.stats().summary
+    assert (summary.calls, summary.failed, summary.requests) == (6, 1, 2)
+    assert 0 < summary.seconds <= summary.billed + 1
+    assert all(x.sent <= x.returned for x in executor.stats().invocations)
+
+
+def never(x: int) -> NoReturn:
+    raise AssertionError("it must not run")
+
+
+def test_shutdown_cancels_what_waits(fleet: Fleet) -> None:
+    """`cancel_futures` lets what runs end, and takes no more."""
+    executor = pool(max_workers=1)
+    running = executor.submit(until_told, 1.0)
+    while not running.running():
+        time.sleep(0.01)
+    waiting = [executor.submit(never, x) for x in range(5)]
+    executor.shutdown(cancel_futures=True)
+    assert running.result(0) == "slept"
+    assert all(x.cancelled() for x in waiting)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(square, 1)
+    executor.shutdown()

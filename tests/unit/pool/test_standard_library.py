@@ -1,0 +1,99 @@
+"""CPython's own tests of executors, run on a pool whose calls real handlers run.
+
+They come with Python's test-suite, which some installations leave out: the tests are skipped then.
+"""
+
+import unittest
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from fleet import Fleet, pool
+from lambda_calls import LambdaPoolExecutor
+
+# In Python 3.12 a package; before that, one module.
+_PARTS = {
+    "executor": "ExecutorTest",
+    "test_wait": "WaitTests",
+    "test_as_completed": "AsCompletedTests",
+    "test_shutdown": "ExecutorShutdownTest",
+    "test_init": "InitializerMixin",
+}
+# Why some of them make no sense here; each has a counterpart in test_pool.py.
+_IN_A_SCRIPT = "its script imports the class by its name from concurrent.futures"
+EXCEPTIONS = {
+    "test_cancel_futures": "it counts on a call having begun within microseconds",
+    "test_interpreter_shutdown": _IN_A_SCRIPT,
+    "test_submit_after_interpreter_shutdown": _IN_A_SCRIPT,
+    "test_hang_gh83386": _IN_A_SCRIPT,
+    "test_hang_gh94440": "it is about forking within a call of multiprocessing's pool",
+}
+
+
+def _suite() -> SimpleNamespace:
+    try:
+        whole = import_module("test.test_concurrent_futures")
+        if hasattr(whole, "ExecutorTest"):
+            found = {name: getattr(whole, name) for name in _PARTS.values()}
+        else:
+            found = {
+                name: getattr(import_module(f"{whole.__name__}.{part}"), name)
+                for part, name in _PARTS.items()
+            }
+    except ImportError as error:
+        pytest.skip(f"this Python came without its tests: {error}", allow_module_level=True)
+    return SimpleNamespace(**found)
+
+
+suite = _suite()
+
+
+class Pool(LambdaPoolExecutor):
+    """A pool on the stand-in's function."""
+
+    def __new__(cls, *args: Any, **arguments: Any) -> Any:
+        return pool(**arguments)
+
+
+class OnThePool(unittest.TestCase):
+    """Gives CPython's mixins the executor that they test."""
+
+    executor_type: Any = Pool
+    worker_count = 2
+    executor_kwargs: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _environments(self, fleet: Fleet) -> None:
+        """Two of them answer."""
+
+    def setUp(self) -> None:
+        if self._testMethodName in EXCEPTIONS:
+            self.skipTest(EXCEPTIONS[self._testMethodName])
+        self.executor = pool(max_workers=self.worker_count, **self.executor_kwargs)
+
+    def tearDown(self) -> None:
+        self.executor.shutdown(wait=True)
+
+
+class TestExecutor(suite.ExecutorTest, OnThePool):  # type: ignore[name-defined, misc]
+    pass
+
+
+class TestWait(suite.WaitTests, OnThePool):  # type: ignore[name-defined, misc]
+    pass
+
+
+class TestAsCompleted(suite.AsCompletedTests, OnThePool):  # type: ignore[name-defined, misc]
+    pass
+
+
+class TestShutdown(suite.ExecutorShutdownTest, OnThePool):  # type: ignore[name-defined, misc]
+    pass
+
+
+def test_the_exceptions_are_still_tests_of_cpython() -> None:
+    """An exception for a test that is no more would hide nothing, and say so for ever."""
+    found = {name for part in vars(suite).values() for name in dir(part)}
+    newer = {"test_hang_gh83386", "test_hang_gh94440"}  # not in all versions
+    assert set(EXCEPTIONS) - found <= newer

@@ -1,0 +1,104 @@
+"""Where a command writes: rich on a terminal, plain text in a pipe, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Styles by what is said; rich leaves them out where no terminal reads.
+STYLES = {
+    "good": "green",
+    "warning": "yellow",
+    "bad": "bold red",
+    "quiet": "dim",
+    "title": "bold",
+    "command": "cyan",
+}
+
+
+class Output:
+    """Writes text and tables, unless JSON was asked for, which `document` then writes.
+
+    Args:
+        as_json: whether it was.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody watches."""
+        return self.console.is_terminal and not self.as_json
+
+    def line(self, *parts: str | tuple[str, str]) -> None:
+        """Write a line made of texts and of `(text, style)`; it is never broken."""
+        if not self.as_json:
+            styled = [x if isinstance(x, str) else (x[0], STYLES[x[1]]) for x in parts]
+            self.console.print(Text.assemble(*styled), soft_wrap=True)
+
+    def block(self, text: str, indent: str) -> None:
+        """Write lines of somebody else's, indented."""
+        for line in text.rstrip("\n").splitlines():
+            self.line(indent + line)
+
+    def table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
+    ) -> None:
+        """Write a table.
+
+        Args:
+            columns: their headings.
+            rows: a text for each column.
+            right: the letter `r` for each column that holds numbers, another letter for others.
+        """
+        if self.as_json:
+            return
+        sides = right.ljust(len(columns), "l")
+        if self.is_terminal:
+            table = Table(box=None, padding=(0, 2, 0, 0), header_style=STYLES["quiet"])
+            for name, side in zip(columns, sides, strict=True):
+                table.add_column(name, justify="right" if side == "r" else "left")
+            for row in rows:
+                table.add_row(*(Text(cell) for cell in row))
+            self.console.print(table)
+            return
+        lines = [tuple(columns), *(tuple(row) for row in rows)]
+        widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+        for line in lines:
+            cells = [
+                cell.rjust(width) if side == "r" else cell.ljust(width)
+                for cell, width, side in zip(line, widths, sides, strict=True)
+            ]
+            self.line("  ".join(cells).rstrip())
+
+    def document(self, value: Any) -> None:
+        """Write JSON, if it was asked for."""
+        if self.as_json:
+            print(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def record(self, value: Any) -> None:
+        """Write one line of JSON, if it was asked for: a stream of them has no end."""
+        if self.as_json:
+            print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def dollars(amount: float) -> str:
+    """US dollars, with as many digits as tell anything."""
+    return f"${amount:.2f}" if amount >= 1 else f"${amount:.6f}"
+
+
+def seconds(amount: float) -> str:
+    """A duration."""
+    if amount < 100:
+        return f"{amount:.2f} s"
+    minutes, rest = divmod(round(amount), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

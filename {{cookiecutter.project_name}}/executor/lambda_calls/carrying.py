@@ -1,0 +1,111 @@
+"""Modules that travel with the calls that use them: helper files, which no image has.
+
+cloudpickle writes what a module defines by its name, which the function then imports. Of a module
+that is registered here it writes the code itself. That is so for the whole program, from then on:
+a function is pickled when it is dispatched or submitted, long after the executor was made.
+https://github.com/cloudpipe/cloudpickle#overriding-pickles-serialization-mechanism-for-importable-constructs
+"""
+
+import importlib
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import ModuleType
+
+from . import messages
+
+# Ours, and what brought them here: their calls are not the user's.
+_NEVER = frozenset(["__main__", "covalent", "covalent_awslambda_plugin", "lambda_calls"])
+
+
+def carry(modules: Iterable[str | ModuleType] | None) -> list[str]:
+    """Have modules travel with the calls of this program; their names.
+
+    Args:
+        modules: themselves or their names; a package brings its submodules along. None: those
+            that lie beside the script and were imported so far.
+
+    Raises:
+        ConfigurationError: if one cannot be imported, or is compiled.
+    """
+    import cloudpickle
+
+    chosen = beside_the_script() if modules is None else [_imported(x) for x in modules]
+    for module in chosen:
+        cloudpickle.register_pickle_by_value(module)
+    return [module.__name__ for module in chosen]
+
+
+def beside_the_script() -> list[ModuleType]:
+    """The imported modules and packages in the folder where Python looks for a script's own."""
+    folder = _folder_of_script()
+    found = modules_in(folder)
+    return found if found and not _is_installed(folder) else []
+
+
+def modules_in(folder: str) -> list[ModuleType]:
+    """The imported modules and packages that a folder holds."""
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if "." not in name and name not in _NEVER and _lies_in(module, folder)
+    ]
+
+
+def _folder_of_script() -> str:
+    """The folder of the program, or the working directory of a notebook; "" if there is none."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    try:
+        if file is None:
+            return os.getcwd()
+        folder = os.path.dirname(os.path.abspath(str(file)))
+    except OSError:  # the working directory is gone
+        return ""
+    spec = getattr(main, "__spec__", None)  # there is one after `python -m package.module`
+    for _ in range(spec.name.count(".") if spec else 0):
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def _is_installed(folder: str) -> bool:
+    """Whether Python's own modules or packages are there."""
+    return folder in sysconfig.get_paths().values() or "site-packages" in folder.split(os.sep)
+
+
+def _lies_in(module: ModuleType, folder: str) -> bool:
+    place = _place(module)
+    # Most are elsewhere, which the first comparison tells in a fraction of the second one's time.
+    is_there = place.startswith(folder) and os.path.dirname(place) == folder
+    return bool(folder) and is_there and not _is_compiled(place)
+
+
+def _place(module: ModuleType) -> str:
+    """The module's file, or the package's folder; "" if there is none.
+
+    Some modules import others when an attribute is asked for: they are not asked.
+    """
+    held = getattr(module, "__dict__", {})
+    if "__path__" in held:
+        return str(next(iter(held["__path__"]), ""))
+    return str(held.get("__file__") or "")
+
+
+def _is_compiled(place: str) -> bool:
+    return place.endswith(tuple(EXTENSION_SUFFIXES))
+
+
+def _imported(module: str | ModuleType) -> ModuleType:
+    if isinstance(module, ModuleType):
+        found = module
+    else:
+        try:
+            found = importlib.import_module(module)
+        except ImportError as error:
+            raise messages.NOT_CARRIED_UNKNOWN(name=module, said=error) from error
+    place = _place(found)
+    if not place or _is_compiled(place):
+        raise messages.NOT_CARRIED_COMPILED(name=found.__name__)
+    return found

@@ -1,0 +1,94 @@
+"""What an attempt and its function say to each other through S3, beside the connection.
+
+    attempt ── order: "cancel", "report 1" ──► tasks/<id>/order     function
+            ◄─────── it runs, sealed ───────── tasks/<id>/running
+            ◄─────── its answer, sealed ────── tasks/<id>/outcome
+
+Whoever can write to the bucket, but did not see the request, can forge neither of the last two.
+"""
+
+import contextlib
+
+from . import wire
+from .errors import LambdaCallError
+from .session import Session
+
+# Bytes: an outcome is an answer that Lambda would let through, with its seal.
+_LARGEST_OUTCOME = 2 * wire.PAYLOAD_LIMIT
+_LARGEST_RUNNING = 1024
+
+
+class Mailbox:
+    """The objects of one attempt.
+
+    The mutable state is which of them the bucket may hold.
+
+    Args:
+        session: the bucket.
+        task_id: names the attempt.
+    """
+
+    def __init__(self, session: Session, task_id: str) -> None:
+        self._objects, self._threads = session.objects, session.process.requests
+        self._task_id = task_id
+        self.exists = session.target.bucket is not None
+        self._held: set[str] = set()
+
+    async def order(self, order: str) -> None:
+        """Store an order for the function, which looks for one each second.
+
+        Raises:
+            LambdaCallError: if it cannot be stored.
+        """
+        self._held.add(wire.ORDER)
+        if order != wire.CANCEL:  # it may answer in the moment in which its answer comes
+            self._held.update((wire.RUNNING, wire.OUTCOME))
+        await self._threads.run(self._objects.put, self._key(wire.ORDER), order.encode())
+
+    def order_to_stop(self) -> None:
+        """Store the order to stop; it blocks, for the end of the process."""
+        if self.exists:
+            self._objects.put(self._key(wire.ORDER), wire.CANCEL.encode())
+
+    async def outcome(self, key: str) -> str | None:
+        """What the function left as its answer, if it is sealed with `key`.
+
+        Raises:
+            LambdaCallError: if S3 does not say.
+        """
+        return await self._sealed(wire.OUTCOME, key, _LARGEST_OUTCOME)
+
+    async def acknowledged(self, order: str, key: str) -> bool:
+        """Whether the function has said, sealed with `key`, that it knows `order`.
+
+        Raises:
+            LambdaCallError: if S3 does not say.
+        """
+        return await self._sealed(wire.RUNNING, key, _LARGEST_RUNNING) == order
+
+    def note(self, name: str) -> None:
+        """Remember that the function has left `name`."""
+        self._held.add(name)
+
+    async def clear(self) -> None:
+        """Delete what the bucket may hold; its lifecycle removes what this cannot."""
+        if self._held:
+            keys = [self._key(name) for name in sorted(self._held)]
+            with contextlib.suppress(LambdaCallError):
+                await self._threads.run(self._objects.delete, *keys)
+
+    async def _sealed(self, name: str, key: str, limit: int) -> str | None:
+        try:
+            stored = await self._threads.run(self._objects.get, self._key(name), limit)
+        except ValueError:  # larger than anything that the function leaves
+            return None
+        if stored is None:
+            return None
+        self._held.add(name)
+        try:
+            return wire.unseal(stored, key)
+        except wire.DigestMismatch:
+            return None  # of an earlier sending, or a forgery: the true one may still come
+
+    def _key(self, name: str) -> str:
+        return wire.task_key(self._task_id, name)

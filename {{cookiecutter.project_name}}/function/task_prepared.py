@@ -1,0 +1,161 @@
+"""The fork server in which an initializer has run, so that what it left is there for each call.
+
+    warm server ──► prepared server ──► children of batches
+                     the initializer, once
+
+It is a branch of the warm server, for the initializer that was asked for last; what that does to
+its process reaches only calls that asked for it. An initializer that leaves threads or processes
+behind runs in each batch's process instead: a process with threads must not fork.
+"""
+
+import contextlib
+import select
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set
+
+import task_channel as channels
+import wire
+from task_processes import Body, Child, Processes, Reply, Server, ServerLost
+
+_LOOKS_EVERY = 0.1  # seconds: whether an initializer that takes long is still wanted
+_FINISHED_WITHIN = 30.0  # seconds: of the batch before
+_IMPORTED_WITHIN = 60.0
+_REMEMBERED = 100  # initializers that leave threads
+
+_ENDED = (
+    "The initializer failed, so no call ran: it ended its process, or the system did (out of "
+    "memory, a crash in C)."
+)
+
+
+class SetupFailed(Exception):
+    """The initializer failed; `failure` has the fields of a `wire.Failure`."""
+
+    def __init__(self, failure: Dict[str, Any]) -> None:
+        super().__init__(failure["message"])
+        self.failure = failure
+
+
+class Prepared:
+    """The prepared server of an environment, made when it is needed.
+
+    The mutable state is the server with its spare, and which initializers cannot have one.
+
+    Args:
+        processes: of the environment.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._key = ""  # of the initializer that has run
+        self._server: Optional[Server] = None
+        self._spare: Optional[Child] = None
+        self._unfit: List[str] = []
+
+    def child(
+        self,
+        key: str,
+        setup: Callable[[], Body],
+        names: Set[str],
+        hidden: FrozenSet[str],
+        check: Callable[[], object],
+    ) -> Optional[Child]:
+        """A process in which an initializer has run; None if it must run in each.
+
+        Args:
+            key: names the initializer with its arguments.
+            setup: its parts, on the way to a server.
+            names, hidden: see `Processes.take`.
+            check: called while the initializer runs; what it raises ends that.
+
+        Raises:
+            SetupFailed: if the initializer failed.
+            ServerLost, EnvironmentFailed: if there can be no process any more.
+        """
+        if key in self._unfit:
+            return None
+        if self._server is not None:
+            with contextlib.suppress(ServerLost):
+                self._server.finish(_FINISHED_WITHIN)
+        fresh = self._processes.bring(names, hidden, _IMPORTED_WITHIN)
+        if key == self._key:
+            try:
+                if self._has_imported(fresh):
+                    return self._forked()
+            except ServerLost:
+                pass  # it ended, or the warm server did: once more
+        self.drop()
+        return self._forked() if self._run(key, setup(), check) else None
+
+    def fork_ahead(self) -> None:
+        """Have a spare made, without waiting for it."""
+        if self._spare is None and self._server is not None:
+            with contextlib.suppress(ServerLost):
+                self._spare = self._processes.child(self._server)
+
+    def drop(self) -> None:
+        """End the server, and all that its initializer left."""
+        if self._spare is not None:
+            self._spare.close()
+        if self._server is not None:
+            self._processes.end_branch(self._server)
+        self._server = self._spare = None
+        self._key = ""
+
+    def _has_imported(self, names: List[str]) -> bool:
+        """Whether the server holds the modules `names` now."""
+        if not names or self._server is None:
+            return self._server is not None
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+        order = {"do": "import", "names": names}
+        return not self._server.answer(self._server.order(order), _IMPORTED_WITHIN)["threads"]
+
+    def _run(self, key: str, setup: Body, check: Callable[[], object]) -> bool:
+        """Run an initializer in a new server; whether that can fork afterwards."""
+        self._server = self._processes.branch()
+        try:
+            answer = self._answer(self._server, setup, check)
+        except ServerLost:
+            self.drop()
+            raise SetupFailed({"kind": wire.SETUP_FAILED, "message": _ENDED}) from None
+        except BaseException:
+            self.drop()
+            raise
+        if "failure" in answer:
+            self.drop()
+            raise SetupFailed(answer["failure"])
+        if not answer["alone"]:
+            self.drop()
+            self._unfit = [*self._unfit, key][-_REMEMBERED:]
+            return False
+        self._key = key
+        return True
+
+    def _answer(self, server: Server, setup: Body, check: Callable[[], object]) -> Any:
+        ours, theirs = channels.pair()
+        number = self._processes.number()
+        with ours, theirs:
+            reply: Reply = server.order({"do": "prepare", "number": number}, [theirs.fileno()])
+            try:
+                setup.send(ours)
+            except channels.Closed as error:
+                raise ServerLost from error
+            finally:
+                setup.close()
+            while reply.message is None:
+                if select.select([server.control], [], [], _LOOKS_EVERY)[0]:
+                    server.control.setblocking(True)
+                    server.take()
+                check()
+        return reply.message
+
+    def _forked(self) -> Child:
+        assert self._server is not None
+        taken, self._spare = self._spare, None
+        if taken is not None:
+            with contextlib.suppress(ServerLost):
+                _ = taken.pid
+                return taken
+            taken.close()
+        return self._processes.forked(self._server)
