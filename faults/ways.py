@@ -229,9 +229,7 @@ def pool(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
         arguments = terms.ledger, terms.seconds, terms.data, terms.size
         futures = {n: made.submit(work.worked, n, *arguments) for n in numbers}
         for number, future in futures.items():
-            future.add_done_callback(
-                lambda _, number=number: settled[number].append(time.monotonic() - began)
-            )
+            future.add_done_callback(partial(_note, settled[number], began))
         wait(futures.values(), timeout=_deadline(terms))
         return [_future(n, x, settled[n]) for n, x in futures.items()]
 
@@ -283,6 +281,10 @@ def _item(number: int, value: Any, seconds: float) -> Settled:
     if isinstance(value, BaseException):
         return Settled(number, error=value, seconds=seconds)
     return Settled(number, value, seconds=seconds)
+
+
+def _note(times: list[float], began: float, _: Future[Any]) -> None:
+    times.append(time.monotonic() - began)
 
 
 def _future(number: int, future: Future[Any], settled: list[float]) -> Settled:
