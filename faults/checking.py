@@ -45,7 +45,7 @@ def check(lab: Lab, pairs: Sequence[tuple[Fault, str]], seed: str) -> list[Check
     apart = [x for x in pairs if not x[0].function]
     with ThreadPoolExecutor(_AT_A_TIME) as threads:
         found = list(threads.map(lambda x: _checked(lab, x[0], x[1], seed), apart))
-    return found + [_checked(lab, fault, way, seed) for fault, way in pairs if fault.function]
+    return found + [_checked(lab, x[0], x[1], seed) for x in pairs if x[0].function]
 
 
 def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:

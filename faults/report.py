@@ -23,8 +23,8 @@ def keep(
 ) -> None:
     """Write what was shown to results.json; what this run left out stays."""
     kept = kept_results()
-    kept["when"] = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    kept["python"], kept["seconds"] = platform.python_version(), round(seconds)
+    when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    run = {"when": when, "python": platform.python_version(), "seconds": round(seconds)}
     if checked:
         kept["rows"] = {
             name: {
@@ -32,8 +32,9 @@ def keep(
             }
             for name in dict.fromkeys(x.fault.name for x in checked)
         }
+        kept["table"] = run
     if storms:
-        kept["storms"] = [_storm(x) for x in storms]
+        kept["storms"], kept["storm"] = [_storm(x) for x in storms], run
     if soak is not None:
         kept["soak"] = soak.as_dict()
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
@@ -58,7 +59,9 @@ def faults() -> str:
         lines += ["| --- | --- | --- | --- |"]
         lines += [_row(fault, rows.get(fault.name, {})) for fault in found]
         lines.append("")
-    return "\n".join(lines).rstrip()
+    run = kept_results().get("table", {})
+    lines.append(f"Run on {run.get('when')}, in {run.get('seconds')} s.")
+    return "\n".join(lines)
 
 
 def figures() -> str:
@@ -72,7 +75,8 @@ def figures() -> str:
     lines += [_figures(x) for x in kept.get("storms", [])]
     if "soak" in kept:
         lines += ["", _soaked(kept["soak"])]
-    lines += ["", f"Run on {kept.get('when')}, Python {kept.get('python')}, on 2 shared cores."]
+    run = kept.get("storm", {})
+    lines += ["", f"Run on {run.get('when')}, Python {run.get('python')}, on 2 shared cores."]
     return "\n".join(lines)
 
 

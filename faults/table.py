@@ -251,8 +251,8 @@ _LIMITS: tuple[Fault, ...] = (
     ),
 )
 
-_S3_FAILS = {"status": 503, "code": "SlowDown"}
-_S3_BREAKS: dict[str, Any] = {"status": 500, "code": "InternalError"}
+_S3_FAILS: Mapping[str, Any] = {"status": 503, "code": "SlowDown"}
+_S3_BREAKS: Mapping[str, Any] = {"status": 500, "code": "InternalError"}
 _STORED: tuple[Fault, ...] = (
     Fault(
         "S3 slows the upload of an argument down",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_PATIENCE = 5.0  # seconds: threads end after what they do, sockets after their loop
+_PATIENCE = 10.0  # seconds: threads end after what they do, sockets after their loop
 # Of the interpreter and the tools: a subprocess of pytest's, a queue's feeder.
 _OTHERS = ("asyncio_", "pytest_timeout")
 

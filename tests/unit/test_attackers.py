@@ -68,7 +68,7 @@ def test_planted_outcome_and_sign_of_life_are_not_taken(
     aws: AWS, process: Process, planted: bytes, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forged answers of a lost call, sealed with another key, are as if they were not there."""
-    monkeypatch.setattr("lambda_calls.attempt._STARTS_WITHIN", 1.0)
+    monkeypatch.setattr("lambda_calls.asking.STARTS_WITHIN", 1.0)
 
     def answer(event: dict[str, Any]) -> Answer:
         task_id = json.loads(event["payload"])["task_id"]

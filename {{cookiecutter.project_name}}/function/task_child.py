@@ -161,13 +161,10 @@ def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
     Returns:
         Why it failed, as `failure`; else nothing.
     """
-    task = _Task(_Body.received(channel), folder, os.dup(channel.fileno()))
     try:
-        task.set_up()
+        _Task(_Body.received(channel), folder, channel).set_up()
     except _Failed as failed:
         return {"failure": vars(failed.failure)}
-    finally:
-        task.close()
     return {}
 
 

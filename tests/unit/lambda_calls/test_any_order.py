@@ -15,13 +15,13 @@ from aws_server import Answer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from lambda_calls import LambdaCallError, LambdaPoolExecutor
+from lambda_calls import LambdaCallError, LambdaPoolExecutor, asking
 from lambda_calls import attempt as attempts
 
 import wire
 
 _KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
-_QUICK = {"_STARTS_WITHIN": 0.5, "_GRACE": 1.0, "_FIRST_PAUSE": 0.05, "_LONGEST_PAUSE": 0.1}
+_QUICK = {"_GRACE": 1.0, "_FIRST_PAUSE": 0.05, "_LONGEST_PAUSE": 0.1}
 _TIMEOUT = 4.0
 _DEADLINE = 15.0  # seconds: timeout, grace, and a busy machine
 
@@ -52,6 +52,7 @@ class Pool(RuleBasedStateMachine):
         variables = {**_KEYS, "AWS_ENDPOINT_URL": self.aws.url}
         self.patches: list[Any] = [patch.dict("os.environ", variables)]
         self.patches += [patch.object(attempts, k, v) for k, v in _QUICK.items()]
+        self.patches.append(patch.object(asking, "STARTS_WITHIN", 0.5))
         for one in self.patches:
             one.start()
         self.pool = LambdaPoolExecutor(

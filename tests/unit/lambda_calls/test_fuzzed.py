@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lambda_calls import messages, usage
+from lambda_calls import messages, usage, wire
 from lambda_calls.aws.invoke import HttpResponse
 from lambda_calls.aws.refusals import ConnectionLost, CredentialsRefused, Refused
 from lambda_calls.errors import LambdaCallError
 from lambda_calls.run import Spread
-
-import wire
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 many = settings(

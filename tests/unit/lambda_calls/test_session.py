@@ -172,6 +172,7 @@ def test_certificates_that_do_not_exist(
         invoked(process)
 
 
+@pytest.mark.leaves("botocore's own client for STS is never closed")
 def test_role_that_may_not_be_assumed(aws: AWS, process: Process, tmp_path: Path) -> None:
     """STS's refusal is about the role, and names the profile that asks for it."""
     path = tmp_path / "config"

@@ -18,6 +18,7 @@ from covalent_awslambda_plugin.server import server
 from electrons import METADATA, bad, covalents, execute, good, made, request_of
 from lambda_calls import blobs
 from lambda_calls.base64_files import Decoded
+from lambda_calls.errors import LambdaCallError
 
 import wire
 
@@ -134,7 +135,9 @@ def test_digest_that_failed_is_taken_anew(aws: AWS, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Decoded, "sha256", once)
 
     async def both() -> Any:
-        with pytest.raises(MemoryError) as kept:  # with its frames, and what they hold
+        with pytest.raises(
+            LambdaCallError, match="MemoryError"
+        ) as kept:  # with its frames, and what they hold
             await made().run(len, ["x" * 7_000_000], {}, METADATA)
         assert await made().run(len, ["x" * 7_000_000], {}, METADATA) == 1
         return kept

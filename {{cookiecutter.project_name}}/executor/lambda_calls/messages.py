@@ -346,11 +346,17 @@ NOT_UNDERSTOOD = Message(
     "The {call} may have run. Is it built from this project, at the same version as the "
     "executor? (sam build && sam deploy; pip install ./executor)",
 )
+DEFECT_BEFORE = Message(
+    "the executor itself fails before it sends the call",
+    LambdaCallError,
+    "The executor met what it does not expect ({said}). The {call} did not run. Unless this "
+    "machine's memory or disk is full, please report this with the traceback.",
+)
 DEFECT = Message(
-    "a defect of the executor's",
+    "the executor itself fails after it sent the call",
     OutcomeUnknownError,
-    "The executor met what it does not expect ({said}). The {call} {ran}. Please report this with "
-    "the traceback.",
+    "The executor met what it does not expect ({said}). The {call} may have run. Unless this "
+    "machine's memory or disk is full, please report this with the traceback.",
 )
 NOT_OURS = Message(
     "an answer to another request",
@@ -545,9 +551,8 @@ def defect(error: Exception, *, call: str, sent: bool) -> LambdaCallError:
     """The error for what nobody has foreseen, whether or not the call was sent by then."""
     from traceback import format_exception
 
-    return DEFECT(
+    return (DEFECT if sent else DEFECT_BEFORE)(
         call=call,
-        ran="may have run" if sent else "did not run",
         type=f"{type(error).__module__}.{type(error).__qualname__}",
         said=f"{type(error).__name__}: {error}",
         traceback="".join(format_exception(error)),

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,21 @@ ACCOUNT = Account(region="eu-west-1")
 
 
 async def opened(account: Account = ACCOUNT, signing: Signing | None = None) -> InvokeApi:
-    api = InvokeApi(signing or Clients().signing(account), Threads(2, "test"))
+    _threads.append(Threads(2, "test"))
+    api = InvokeApi(signing or Clients().signing(account), _threads[-1])
     await api.open()
     return api
+
+
+_threads: list[Threads] = []
+
+
+@pytest.fixture(autouse=True)
+def threads_closed() -> Iterator[None]:
+    """The threads that a test has opened end with it."""
+    yield
+    while _threads:
+        _threads.pop().close()
 
 
 @pytest.fixture

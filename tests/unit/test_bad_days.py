@@ -1,0 +1,110 @@
+"""Days on which the machine, the project or the deployment is not as it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_server import AWS, Answer
+from calls import call
+from electrons import execute, good, made
+from lambda_calls.errors import LambdaCallError
+from lambda_calls.session import Process
+from template_paths import EXECUTOR
+
+import wire
+
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(EXECUTOR)!r})
+from lambda_calls import LambdaPoolExecutor
+with LambdaPoolExecutor(function_name="fn", s3_bucket_name="b", region="eu-west-1") as pool:
+    future = pool.submit(abs, -7)
+    print("sent", flush=True)
+    print(future.result(), flush=True)
+"""
+
+
+def answered(event: dict[str, Any], value: Any) -> Answer:
+    """A batch's answer in which the only call returned `value`."""
+    import pickle
+
+    frames = wire.Frame(wire.BEGUN, 0, b"").to_bytes()
+    frames += wire.Frame(wire.VALUE, 0, pickle.dumps(value)).to_bytes()
+    task_id = json.loads(event["payload"])["task_id"]
+    response = wire.Response(
+        python="3.11", cloudpickle="3", result=wire.encode(frames), task_id=task_id
+    )
+    return Answer(payload=response.to_json())
+
+
+def script(aws: AWS, **environment: str) -> "subprocess.Popen[str]":
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ENDPOINT_URL": aws.url}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        env={"PATH": os.environ["PATH"], **keys, **environment},
+        cwd=environment.get("HOME", "/"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_suspended_laptop(aws: AWS, tmp_path: Path) -> None:
+    """A client that is stopped in the middle of a call has its result once it goes on."""
+
+    def slow(event: dict[str, Any]) -> Answer:
+        time.sleep(1)
+        return answered(event, 7)
+
+    aws.script = slow
+    with script(aws, HOME=str(tmp_path)) as client:
+        assert client.stdout is not None and client.stdout.readline() == "sent\n"
+        client.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        client.send_signal(signal.SIGCONT)
+        assert client.stdout.readline() == "7\n"
+        assert client.wait(30) == 0
+
+
+def test_nothing_can_be_written(aws: AWS) -> None:
+    """The pool needs no file: home, working and temporary folder may be read-only."""
+    aws.script = lambda event: answered(event, 7)
+    with script(aws, HOME="/proc", TMPDIR="/proc") as client:
+        assert client.communicate(timeout=60)[0] == "sent\n7\n"
+
+
+def test_redeployed_in_the_middle(aws: AWS, process: Process) -> None:
+    """While old and new images answer, each answer of another protocol is told from ours."""
+    versions = iter([wire.PROTOCOL, wire.PROTOCOL + 1, wire.PROTOCOL])
+
+    def answer(event: dict[str, Any]) -> Answer:
+        found = good(7)
+        found.payload[wire.MARK] = next(versions)
+        return found
+
+    aws.script = answer
+    assert call(process, abs, -7) == 7
+    with pytest.raises(LambdaCallError, match="sam build && sam deploy"):
+        call(process, abs, -7)
+    assert call(process, abs, -7) == 7
+
+
+def test_samconfig_changed_while_running(aws: AWS, clean_surroundings: Path) -> None:
+    """An executor keeps the names that it was made with."""
+    asked: list[str] = []
+    file = clean_surroundings / "samconfig.toml"
+    file.write_text(
+        'version = 0.1\n[default.global.parameters]\nregion = "eu-west-1"\n'
+        'parameter_overrides = "FunctionName=before BucketName=bucket"\n'
+    )
+    executor = made(function_name=None, s3_bucket_name=None, region=None)
+    file.write_text(file.read_text().replace("before", "after"))
+    aws.script = lambda event: good(7)
+    execute(executor, abs, -7)
+    asked += [x for x in aws.requests if x.startswith("POST")]
+    assert asked and all("/before/" in x for x in asked)
