@@ -212,6 +212,8 @@ class Running:
         for stream, text in ((self._stdout, response.stdout), (self._stderr, response.stderr)):
             if stream is not None:
                 stream.write(text)
+        if response.failure and response.failure.kind == wire.CANCELLED:
+            self._say(response.failure.traceback)  # where it stood
         line = self._account_for(used)
         if self._terms.shows_usage:
             self._say(f"{line}\n")
