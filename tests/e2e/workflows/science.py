@@ -1,4 +1,4 @@
-"""Runs an electron that computes with numpy, pandas and scipy, not all of which are installed here.
+"""Runs an electron that computes with numpy, pandas and scipy; not all of them are installed here.
 
 Usage: python science.py FUNCTION BUCKET REGION
 """
