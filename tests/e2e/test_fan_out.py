@@ -59,9 +59,9 @@ def test_exceptions_as_values(answers: dict[str, Any]) -> None:
 
 
 def test_the_server_unpickles_no_item(answers: dict[str, Any]) -> None:
-    """The values are opened where the result is read, and only there."""
+    """Where the closing step runs on Lambda, nobody on this machine opens the values."""
     assert ended(answers, "traced").status == "COMPLETED"
-    assert answers["trace"] == {"before": False, "after": True}
+    assert answers["opened_here"] is False
 
 
 def test_cancelling_ends_node_and_items(answers: dict[str, Any]) -> None:

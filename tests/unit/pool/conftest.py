@@ -68,3 +68,9 @@ def descriptors() -> int:
         except OSError:
             pass
     return count
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> None:
+    """The environments of a module's fleet outlive its tests, and their connections to the stand-in
+    do, too; the fleet itself looks at what each test leaves behind."""
