@@ -72,5 +72,5 @@ def descriptors() -> int:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> None:
-    """The environments of a module's fleet outlive its tests, and their connections to the stand-in
-    do, too; the fleet itself looks at what each test leaves behind."""
+    """The environments of a module's fleet outlive its tests, and so do their connections to the
+    stand-in; the fleet itself looks at what each test leaves behind."""
