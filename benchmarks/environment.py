@@ -56,7 +56,9 @@ class Context:
 
 def ours() -> Handler:
     """The generated project's handler: `app` is imported in each environment, where it forks."""
-    sys.path[:0] = [str(FUNCTION), str(EXECUTOR / "lambda_calls")]
+    sys.path.insert(0, str(FUNCTION))
+    # Only for wire.py, which the image holds beside app.py; its html.py is not Python's.
+    sys.path.append(str(EXECUTOR / "lambda_calls"))
     for name in ("boto3", "task_guard", "task_storage"):
         importlib.import_module(name)
     return lambda event, context: importlib.import_module("app").handler(event, context)

@@ -43,7 +43,7 @@ from .toxics import Poison, Toxic
 CONTROL = "/_faults/"
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
-_LARGEST_HEAD = 64 * 1024
+_STARTS_WITHIN = 60.0  # seconds, of the first environment
 _KILLED = {"errorType": "Runtime.ExitError"}
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -111,6 +111,8 @@ class Environments:
             text=True,
             env={**os.environ, "AWS_ENDPOINT_URL": self._url},
         )
+        # Should environments not start at all, this says so, not each call.
+        self._rest(await asyncio.wait_for(self._taken(), _STARTS_WITHIN))
 
     def close(self) -> None:
         self._server.close()

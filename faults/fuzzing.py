@@ -16,7 +16,7 @@ import atheris  # type: ignore[import-not-found]
 _CALLS = (
     Path(__file__).resolve().parent.parent / "{{cookiecutter.project_name}}/executor/lambda_calls"
 )
-sys.path.insert(0, str(_CALLS))
+sys.path.append(str(_CALLS))
 with atheris.instrument_imports():
     import wire  # type: ignore[import-not-found]
 
