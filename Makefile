@@ -29,7 +29,7 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit isolation template faults faults-seed site e2e bench docs clean locks \
+.PHONY: help demo up down status logs test lint types unit core isolation template faults faults-seed site e2e bench docs clean locks \
 	venvs test-venvs docs-venv bench-venv check-demo check-up
 
 help: ## Show this list
@@ -69,6 +69,9 @@ types: test-venvs ## mypy, strict
 
 unit: test-venvs ## Unit tests
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit
+
+core: test-venvs ## Those of the executor and the function: CI runs them on more than one Python
+	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit/lambda_calls tests/unit/plugin tests/unit/test_app.py tests/unit/test_streams.py
 
 isolation: test-venvs ## What an electron leaves behind does not reach the next one
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/isolation
