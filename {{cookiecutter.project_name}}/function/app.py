@@ -324,8 +324,8 @@ class _Invocation:
             number = os.WTERMSIG(ended.status)
             if number == signal.SIGKILL and self._out_of_memory(ended):
                 return wire.OUT_OF_MEMORY, (
-                    f"The electron's process was killed for want of memory; it had taken "
-                    f"{ended.peak} MB, the function has {self.context.memory_limit_in_mb} MB."
+                    f"The electron's process ran out of memory and was killed. It had taken "
+                    f"{ended.peak} MB; the function has {self.context.memory_limit_in_mb} MB."
                 )
             name = signal.Signals(number).name if number in list(signal.Signals) else "?"
             return wire.CRASHED, (
