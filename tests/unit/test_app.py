@@ -189,7 +189,8 @@ def test_exception_whose_own_code_breaks(function: Function, attribute: str) -> 
     assert response.failure is not None
     assert response.failure.message == "hello"
     assert f'File "{__file__}", line ' in response.failure.traceback
-    assert response.failure.traceback.endswith("Odd: hello\n")
+    # Python 3.13 adds a line on the notes that it could not read.
+    assert "Odd: hello\n" in response.failure.traceback
 
 
 def test_long_place_of_a_stopped_electron_is_cut(function: Function) -> None:
