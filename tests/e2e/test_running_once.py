@@ -44,7 +44,7 @@ def test_runs(workbench: Workbench, counted: Mapping[str, Outcome], case: str, r
         ("raises", ["ValueError: raises"]),
         ("times_out", ["timeout=3", "in runs_too_long"]),
         ("reaches_its_time_limit", ["time_limit=3", "in runs_too_long"]),
-        ("kills_its_process", ["os._exit", "exit status 7"]),
+        ("kills_its_process", ["os._exit", "exit code 7"]),
     ],
 )
 def test_sentence(counted: Mapping[str, Outcome], case: str, words: list[str]) -> None:

@@ -131,11 +131,10 @@ def test_result_that_cannot_be_pickled(endings: Mapping[str, Outcome]) -> None:
 def test_module_missing_from_the_image(
     endings: Mapping[str, Outcome], electron: str, module: str
 ) -> None:
-    """A missing module is named, with where to add it and how to redeploy."""
+    """A missing module is named, with the sandbox's own way to add it."""
     node = _failed(endings, electron)
     assert f"No module named '{module}'" in node.complaint
-    assert "function/requirements.txt" in node.complaint
-    assert "sam build && sam deploy" in node.complaint
+    assert 'make up PACKAGES="' in node.complaint
 
 
 def test_module_that_travels(endings: Mapping[str, Outcome]) -> None:
