@@ -42,7 +42,10 @@ def main() -> int:
                 count = round((_SMALL_CALLS if options.small else options.calls) * part)
                 if not count:
                     continue
-                found = storm.run(running, count, seed=options.seed, retries=retries)
+                seconds = 20.0 if options.small else 60.0
+                found = storm.run(
+                    running, count, seed=options.seed, retries=retries, timeout=seconds
+                )
                 storms.append(found)
                 _tell(found)
         if options.soak and options.only in ("", "soak"):

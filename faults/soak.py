@@ -15,7 +15,7 @@ from typing import Any
 from . import storm
 from .lab import Lab
 
-_CALLS = 120  # in a round
+_CALLS, _TIMEOUT = 120, 15.0  # calls in a round, seconds for each
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def run(lab: Lab, minutes: float, seed: str) -> Soak:
     """Run rounds of calls for some minutes."""
     end = time.monotonic() + 60 * minutes
     # What a first round imports and opens stays.
-    storm.run(lab, _CALLS, seed=f"{seed} warm")
+    storm.run(lab, _CALLS, seed=f"{seed} warm", timeout=_TIMEOUT)
     samples: list[dict[str, float]] = []
     broken: list[str] = []
     calls = 0
     while time.monotonic() < end or len(samples) < 8:
-        found = storm.run(lab, _CALLS, seed=f"{seed} {len(samples)}")
+        found = storm.run(lab, _CALLS, seed=f"{seed} {len(samples)}", timeout=_TIMEOUT)
         calls += found.calls
         broken += found.broken
         samples.append(_sample())

@@ -29,7 +29,6 @@ _TOGETHER: Mapping[str, int] = {"executor": 150, "fan-out": 200, "pool": 150, "p
 _LARGE_EACH = 200  # one call of so many has an argument that travels through S3
 _LARGE = 5_000_000  # bytes
 _ENVIRONMENTS = 24
-_TIMEOUT = 60.0  # seconds
 _AT_A_TIME = 6  # electrons and pools
 _judging = threading.Lock()
 
@@ -133,7 +132,7 @@ class Storm:
     """A run.
 
     Attributes:
-        seed, retries: as given.
+        seed, retries, timeout: as given.
         ways: what became of the calls.
         state: the door's counts at the end.
         left: keys of objects in the bucket at the end.
@@ -142,6 +141,7 @@ class Storm:
 
     seed: str
     retries: int
+    timeout: float
     ways: dict[str, Way] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
@@ -168,6 +168,7 @@ def run(
     share: float = 0.05,
     kills: float = 0.01,
     way: str = "",
+    timeout: float = 60.0,
 ) -> Storm:
     """Run `calls` calls through all ways, or through one.
 
@@ -177,8 +178,9 @@ def run(
         share: of the requests that are broken.
         kills: share of the invocations whose environment is killed or frozen.
         way: one of `WAYS`; empty: all.
+        timeout: seconds for each call.
     """
-    storm = Storm(seed, retries)
+    storm = Storm(seed, retries, timeout)
     lab.empty()
     made = broken(share, kills)
     function = [x for x in made if x.service == "s3"]
@@ -219,7 +221,7 @@ def _some(lab: Lab, name: str, door: Door, numbers: list[int], data: bytes, stor
     terms = Terms(
         door.url,
         ledger.path,
-        timeout=_TIMEOUT,
+        timeout=storm.timeout,
         retries=storm.retries,
         data=data,
         name=f"storm-{name}-{numbers[0]}",
