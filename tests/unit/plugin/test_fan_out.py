@@ -93,10 +93,11 @@ def fails_at_three(x: int) -> int:
 def test_the_first_failing_item_ends_all(fleet: Fleet) -> None:
     """Its number and its remote traceback are told; what still runs is stopped."""
     began = time.monotonic()
-    _, _, stderr, status = execute(made(), fails_at_three, list(range(8)))
+    # One sleeps, and there are two environments: the one that fails finds a place at any time.
+    _, _, stderr, status = execute(made(), fails_at_three, list(range(5)))
     assert time.monotonic() - began < 25
     assert status == "FAILED"
-    assert "Item 3 of 8 failed (counted from 0), so the others were stopped" in stderr
+    assert "Item 3 of 5 failed (counted from 0), so the others were stopped" in stderr
     assert "ValueError: three is not for me" in stderr
     assert "in fails_at_three" in stderr
 
