@@ -364,9 +364,22 @@ def test_images_are_cleaned_up(site: Site) -> None:
     kept = image_names(site.project)
     mine = {name for name in kept if site.project.local_repository() in name}
     assert len(mine) >= 2
+    end_environments(site)
     site.project.prune_images()
     assert kept - image_names(site.project) == mine
     assert site.project.sam("build").code == 0
+
+
+def end_environments(site: Site) -> None:
+    """End the containers in which the embedded AWS ran the project's functions: it keeps them for
+    a while after a function is deleted, and Docker keeps the images of containers."""
+    env, folder = site.project.engine.env, site.project.folder
+    title = f"label=org.opencontainers.image.title={site.name('stack_name')}"
+    listed = ["docker", "ps", "--all", "--quiet", "--filter", title]
+    found = harness.run(listed, folder, env, 60).stdout.split()
+    if found:
+        done = harness.run(["docker", "rm", "--force", *found], folder, env, 60)
+        assert done.code == 0, str(done)
 
 
 def image_names(project: Project) -> set[str]:
