@@ -174,7 +174,7 @@ def end_tree(pid: int, *, grace: float = GRACE_SECONDS) -> None:
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         root.terminate()
-    _running_after(grace, tree[:1])
+    running_after(grace, tree[:1])
     # What the first process started meanwhile is found by its session, which is still the child's.
     _kill([*tree, *_session_of(pid)])
 
@@ -273,13 +273,13 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(processes: list[psutil.Process]) -> None:
-    for process in _running_after(0.1, processes):
+    for process in running_after(0.1, processes):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    _running_after(GRACE_SECONDS, processes)
+    running_after(GRACE_SECONDS, processes)
 
 
-def _running_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
+def running_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
     """Wait until these have ended, but no longer; return those that have not.
 
     psutil's own wait goes on until they are listed no more, which may take seconds: until their
