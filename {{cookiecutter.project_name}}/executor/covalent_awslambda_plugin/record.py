@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Entry:
     @staticmethod
     def of(node: int, usage: Usage, prices: Mapping[str, float]) -> "Entry":
         """The entry of an invocation that has just been answered."""
-        arm64 = Usage(**{**asdict(usage), "architecture": "arm64"})
+        arm64 = replace(usage, architecture="arm64")
         return Entry(
             node=node,
             ended=round(time.time(), 3),

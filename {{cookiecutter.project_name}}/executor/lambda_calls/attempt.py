@@ -205,23 +205,17 @@ class Attempt:
         if not self._session.target.bucket:
             size = 3 * len(large[0]) // 4
             raise messages.BUCKET_NEEDED(call=self._noun, size=size)
-        try:
-            stored = self._session.blobs.stored(large, again=again, seconds=self._left())
-            blobs = await stored.__aenter__()
-        except TimeoutError as error:
-            raise self._too_slow() from error
-        try:
+        stored = self._session.blobs.stored(large, again=again, seconds=self._left())
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                blobs = await stack.enter_async_context(stored)
+            except TimeoutError as error:
+                raise messages.UPLOAD_TOO_SLOW(
+                    call=self._noun,
+                    bucket=self._session.target.bucket,
+                    seconds=self._limits.timeout,
+                ) from error
             yield blobs
-        finally:
-            await stored.__aexit__(None, None, None)
-
-    def _too_slow(self, said: str = "") -> LambdaCallError:
-        return messages.UPLOAD_TOO_SLOW(
-            call=self._noun,
-            bucket=self._session.target.bucket,
-            seconds=self._limits.timeout,
-            said=said,
-        )
 
     async def _sent(self, blobs: Mapping[int, wire.Blob]) -> wire.Response:
         """The response to this call, sent when its turn has come; again while it is refused."""

@@ -1,8 +1,8 @@
 """Parts that are too large for the envelope: stored once, however many calls share them.
 
-An object stays while a call of this session holds it and some seconds longer, because calls that
-share an argument may come one after the other; then it is deleted. If another process deletes or
-expires one in between, the function says so before it runs anything, and the part is stored again.
+An object stays while a call holds it and some seconds longer, because calls that share an argument
+may come one after the other; then it is deleted. If another process deletes or expires one
+in between, the function says so before it runs anything, and the part is stored again.
 """
 
 import asyncio

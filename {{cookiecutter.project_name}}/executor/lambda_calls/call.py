@@ -77,19 +77,16 @@ class Call:
     def request(
         self, *, task_id: str, key: str, bucket: str, limit: float, blobs: Blobs
     ) -> wire.Request:
-        def place(part: str) -> wire.Part:
-            return blobs.get(id(part), part)
-
         return wire.Request(
             task_id=task_id,
             key=key,
             python=self.python,
             cloudpickle=self.cloudpickle,
-            function=place(self.function),
-            args=[place(x) for x in self.args],
-            kwargs={k: place(x) for k, x in self.kwargs.items()},
-            before=_placed(self.before, blobs),
-            after=_placed(self.after, blobs),
+            function=_placed(self.function, blobs),
+            args=[_placed(x, blobs) for x in self.args],
+            kwargs={k: _placed(x, blobs) for k, x in self.kwargs.items()},
+            before=_placed_hooks(self.before, blobs),
+            after=_placed_hooks(self.after, blobs),
             bucket=bucket,
             limit=limit,
         )
@@ -162,20 +159,18 @@ class Packed:
     def request(
         self, *, task_id: str, key: str, bucket: str, limit: float, blobs: Blobs
     ) -> wire.Batch:
-        def place(part: str | None) -> wire.Part | None:
-            return None if part is None else blobs.get(id(part), part)
-
+        keywords, setup = self.shared.keywords, self.shared.setup
         return wire.Batch(
             task_id=task_id,
             key=key,
             python=self.shared.python,
             cloudpickle=self.shared.cloudpickle,
-            function=blobs.get(id(self.shared.function), self.shared.function),
-            calls=blobs.get(id(self.calls), self.calls),
+            function=_placed(self.shared.function, blobs),
+            calls=_placed(self.calls, blobs),
             count=self.count,
-            shared=place(self.shared.keywords),
-            setup=place(self.shared.setup),
-            before=_placed(self.shared.before, blobs),
+            shared=None if keywords is None else _placed(keywords, blobs),
+            setup=None if setup is None else _placed(setup, blobs),
+            before=_placed_hooks(self.shared.before, blobs),
             processes=self.processes,
             bucket=bucket,
             limit=limit,
@@ -194,8 +189,12 @@ def too_large(parts: Sequence[str]) -> list[str]:
     return leaving
 
 
-def _placed(hooks: Hooks, blobs: Blobs) -> list[wire.Hook]:
-    def place(part: str) -> wire.Part:
-        return blobs.get(id(part), part)
+def _placed(part: str, blobs: Blobs) -> wire.Part:
+    return blobs.get(id(part), part)
 
-    return [(place(f), place(a), place(k), name) for f, a, k, name in hooks]
+
+def _placed_hooks(hooks: Hooks, blobs: Blobs) -> list[wire.Hook]:
+    return [
+        (_placed(function, blobs), _placed(args, blobs), _placed(kwargs, blobs), name)
+        for function, args, kwargs, name in hooks
+    ]

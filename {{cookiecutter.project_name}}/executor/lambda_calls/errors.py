@@ -71,3 +71,8 @@ class CannotAnswerError(LambdaCallError):
 
 class CallCancelled(Exception):
     """The call was cancelled; nobody waits for its result."""
+
+
+# After these another attempt has no use: nothing ran and nothing would; or the call ran, and its
+# result is kept.
+FINAL = (ConfigurationError, CallRejectedError, ResultUnreadError)

@@ -142,7 +142,7 @@ UPLOAD_TOO_SLOW = Message(
     "large arguments not stored within `timeout`",
     ResourceLimitError,
     "The {call} was not sent: its large arguments were not stored in bucket {bucket} within the "
-    "executor's timeout={seconds:g}. {said}Raise timeout=, or share fewer bytes.",
+    "executor's timeout={seconds:g}. Raise timeout=, or share fewer bytes.",
 )
 
 # -- names, permissions, credentials -------------------------------------------------------------
@@ -312,11 +312,6 @@ RESULT_TAMPERED = Message(
     LambdaCallError,
     "The {call} ran, but its result is lost: {said}",
 )
-OUTCOME_FORGED = Message(
-    "the stored answer was changed",
-    LambdaCallError,
-    "The {call} ran, but S3 object {key} was not taken: {said}",
-)
 
 # -- answers that are none -----------------------------------------------------------------------
 
@@ -438,7 +433,7 @@ def of_crash(
         log_tail: the end of the invocation's log.
         real: whether Lambda itself wrote the log, so that its figures count.
     """
-    answer = _as_dict(payload)
+    answer = wire.object_in(payload)
     kind, said = str(answer.get("errorType", "")), str(answer.get("errorMessage", ""))
     log = f"\nThe end of its log:\n{log_tail}" if log_tail else ""
     values = {"call": call, "function": function, "log": log}
@@ -472,7 +467,7 @@ def of_refused_invocation(
         option: what `sam deploy` needs to deploy this environment of samconfig.toml.
     """
     meaning = refusals.meaning(error)
-    said = f"{refusals.code(error)}: {refusals.message(error)}"
+    said = refusals.said(error)
     if meaning in (refusals.Meaning.TOO_MANY, refusals.Meaning.NOT_READY):
         return refusals.NotNow(said, retry_after=refusals.retry_after(error))
     if meaning is refusals.Meaning.TOO_FAST:
@@ -507,7 +502,7 @@ def not_signed(error: Exception, profile: str) -> LambdaCallError:
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
-        said = f"{refusals.code(error)}: {refusals.message(error)}"
+        said = refusals.said(error)
         return NO_ROLE(profile=f" of profile {profile!r}" if profile else "", said=said)
     from botocore import exceptions as botocores
 
@@ -536,7 +531,7 @@ def clock(error: Any) -> LambdaCallError:
     from datetime import datetime, timezone
     from email.utils import parsedate_to_datetime
 
-    said = f"{refusals.code(error)}: {refusals.message(error)}"
+    said = refusals.said(error)
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     try:
         there = parsedate_to_datetime(headers["date"])
@@ -621,11 +616,3 @@ def _is_installed(module: str) -> bool:
         return False
     places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
     return any("site-packages" in place or "dist-packages" in place for place in places)
-
-
-def _as_dict(payload: bytes) -> dict[str, Any]:
-    try:
-        answer = wire.loads(payload)
-    except wire.EnvelopeError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

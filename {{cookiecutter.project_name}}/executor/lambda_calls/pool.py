@@ -536,6 +536,7 @@ class _Flow:
     _send: Callable[[list[tuple[Future[Any], bytes]]], None]
     _buffersize: int
     _end: float | None
+    _futures: "deque[Future[Any]] | set[Future[Any]]"  # those whose results nobody has taken
 
     def __init__(self, return_exceptions: bool) -> None:
         self._return_exceptions = return_exceptions
@@ -561,6 +562,17 @@ class _Flow:
         self._buffersize, self._end = buffersize, end
         self._fill()
         self._raise_if_failed()
+
+    def values(self) -> Iterator[Any]:
+        """The results, each taken once; what nobody takes is cancelled."""
+        try:
+            while self._futures:
+                self._fill()
+                yield self._next()  # no name here: the result is the caller's alone
+            self._raise_if_failed()
+        finally:
+            for future in self._futures:
+                future.cancel()
 
     def _fill(self) -> None:
         """Send as many calls as there is room for; a quarter at least, so that they pack.
@@ -598,6 +610,10 @@ class _Flow:
     def _keep(self, future: "Future[Any]") -> None:
         raise NotImplementedError
 
+    def _next(self) -> Any:
+        """The next result; its future is kept no longer."""
+        raise NotImplementedError
+
     def _left(self) -> float | None:
         """Seconds that are left for all results."""
         return None if self._end is None else self._end - time.monotonic()
@@ -619,16 +635,6 @@ class _InOrder(_Flow):
     def _keep(self, future: "Future[Any]") -> None:
         self._futures.append(future)
 
-    def values(self) -> Iterator[Any]:
-        try:
-            while self._futures:
-                self._fill()
-                yield self._next()  # no name here: the result is the caller's alone
-            self._raise_if_failed()
-        finally:
-            for future in self._futures:
-                future.cancel()
-
     def _next(self) -> Any:
         try:
             return self._value(self._futures[0], self._left())
@@ -648,16 +654,6 @@ class _AsTheyCome(_Flow):
     def _keep(self, future: "Future[Any]") -> None:
         self._futures.add(future)
         future.add_done_callback(self._done.put)
-
-    def values(self) -> Iterator[Any]:
-        try:
-            while self._futures:
-                self._fill()
-                yield self._next()  # no name here: the result is the caller's alone
-            self._raise_if_failed()
-        finally:
-            for future in self._futures:
-                future.cancel()
 
     def _next(self) -> Any:
         left = self._left()

@@ -15,17 +15,8 @@ from . import messages, usage, wire
 from .attempt import Attempt, Limits
 from .call import Call
 from .cancellation import Cancellation
-from .errors import (
-    CallCancelled,
-    CallRejectedError,
-    ConfigurationError,
-    LambdaCallError,
-    ResultUnreadError,
-)
+from .errors import FINAL, CallCancelled, LambdaCallError
 from .session import Session
-
-# Nothing ran and nothing would; or it ran, and its result is kept.
-_FINAL = (ConfigurationError, CallRejectedError, ResultUnreadError)
 
 
 @dataclass(frozen=True)
@@ -153,7 +144,7 @@ class Run:
         for retries_left in range(self._limits.retries, -1, -1):
             try:
                 return await self._once()
-            except _FINAL:
+            except FINAL:
                 raise
             except LambdaCallError as error:
                 if not retries_left:

@@ -22,19 +22,12 @@ from . import messages, usage, wire
 from .attempt import Attempt, Limits, StockImage
 from .call import Packed, Shared
 from .cancellation import Cancellation
-from .errors import (
-    CallCancelled,
-    CallRejectedError,
-    ConfigurationError,
-    LambdaCallError,
-    ResultUnreadError,
-)
+from .errors import FINAL, CallCancelled, LambdaCallError
 from .pace import Pace
 from .session import Session
 
 # Bytes of pickled arguments in one request; more would not fit into it beside the rest.
 _MOST_BYTES = 3 * 1024 * 1024
-_FINAL = (ConfigurationError, CallRejectedError, ResultUnreadError)
 _LONGEST_BACKOFF = 60.0  # seconds
 # A call is a straggler when half of all are done, and it takes so many times as long as three
 # quarters of them did.
@@ -440,7 +433,7 @@ class Scatter:
         elsewhere = [x for x in task.sendings if x is not sending]
         if task.settled or (ending.error is not None and elsewhere):
             return  # a copy of it was faster, or still runs
-        final = isinstance(ending.error, (*_FINAL, CallCancelled))
+        final = isinstance(ending.error, (*FINAL, CallCancelled))
         failed = ending.value is None and not final
         if failed and task.retries_left and not self._cancelled and self._policy.again(ending):
             task.retries_left -= 1

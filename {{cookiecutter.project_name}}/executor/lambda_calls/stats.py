@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class Stats:
     def summary(self) -> Summary:
         """The sums so far."""
         with self._lock:
-            return replace(self._sum)
+            return self._sum
 
     @property
     def invocations(self) -> list[Invocation]:

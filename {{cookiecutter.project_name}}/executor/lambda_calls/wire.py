@@ -575,6 +575,15 @@ def loads(text: Union[str, bytes]) -> Any:
         raise EnvelopeError(f"it is no JSON: {error}") from error
 
 
+def object_in(text: Union[str, bytes]) -> Dict[str, Any]:
+    """The JSON object that somebody else wrote; an empty one if it is anything else."""
+    try:
+        value = loads(text)
+    except EnvelopeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _unmarked(raw: Any) -> Dict[str, Any]:
     """The fields of an envelope of this protocol."""
     if not is_envelope(raw):

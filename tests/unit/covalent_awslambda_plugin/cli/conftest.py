@@ -61,6 +61,17 @@ class Cloud:
             aws_secret_access_key=self.aws.env["AWS_SECRET_ACCESS_KEY"],
         )
 
+    def user(self, name: str, *actions: str) -> dict[str, str]:
+        """What the clients of a new user need, who may do `actions` on everything."""
+        iam = self.client("iam")
+        iam.create_user(UserName=name)
+        if actions:
+            allowed = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+            iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return self.env(key["AccessKeyId"], key["SecretAccessKey"])
+
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:

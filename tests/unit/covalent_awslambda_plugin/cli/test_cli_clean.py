@@ -142,11 +142,8 @@ def test_refusals_are_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without permissions each part says which one it lacks, and the exit status is 1."""
-    iam = cloud.client("iam")
-    iam.create_user(UserName="nobody")
-    key = iam.create_access_key(UserName="nobody")["AccessKey"]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    for name, value in cloud.user("nobody").items():
+        monkeypatch.setenv(name, value)
     status, told = cleaned(capsys)
     assert status == 1
     assert any("s3:ListBucketVersions on bucket" in x for x in told["problems"])

@@ -107,15 +107,7 @@ def test_each_missing_permission_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A user who may only read is told of both writes that are missing, and of nothing else."""
-    iam = cloud.client("iam")
-    iam.create_user(UserName="reader")
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": READ_ONLY, "Resource": "*"}],
-    }
-    iam.put_user_policy(UserName="reader", PolicyName="p", PolicyDocument=json.dumps(policy))
-    key = iam.create_access_key(UserName="reader")["AccessKey"]
-    for name, value in cloud.env(key["AccessKeyId"], key["SecretAccessKey"]).items():
+    for name, value in cloud.user("reader", *READ_ONLY).items():
         monkeypatch.setenv(name, value)
     status, checks = checked(capsys)
     assert status == 1

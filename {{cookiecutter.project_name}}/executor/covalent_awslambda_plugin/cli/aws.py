@@ -59,7 +59,7 @@ def refusals_worded(what: str, action: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        said = f"{refusals.code(error)}: {refusals.message(error)}"
+        said = refusals.said(error)
         if is_denied(error):
             raise CommandError(
                 f"{action} on {what} is not allowed: {said}. Grant it to whoever runs this; the "

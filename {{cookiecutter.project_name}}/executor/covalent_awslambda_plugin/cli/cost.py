@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..record import Entry
-from .dispatches import Dispatch, Dispatches, Node
+from .dispatches import Dispatch, Dispatches, Node, add_dispatch
 from .output import Output, dollars, seconds
 
 HELP = "add up what a dispatch cost"
@@ -21,9 +21,7 @@ and the free tier are not counted.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "dispatch", metavar="DISPATCH", nargs="?", help="its id (default: the latest one)"
-    )
+    add_dispatch(parser)
 
 
 def run(options: argparse.Namespace, output: Output) -> int:

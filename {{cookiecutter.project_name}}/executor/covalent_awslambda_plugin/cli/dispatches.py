@@ -6,6 +6,7 @@ of the time of the whole result.
 
 from __future__ import annotations
 
+import argparse
 import json
 import urllib.error
 import urllib.request
@@ -85,6 +86,13 @@ class Dispatch:
         return [node for node in self.nodes if not node.is_parameter]
 
 
+def add_dispatch(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names a dispatch; see `Dispatches.chosen`."""
+    parser.add_argument(
+        "dispatch", metavar="DISPATCH", nargs="?", help="its id (default: the latest one)"
+    )
+
+
 class Dispatches:
     """The dispatches of one server of Covalent's.
 
@@ -133,11 +141,7 @@ class Dispatches:
 
     def status(self, dispatch_id: str) -> str:
         """Its status alone, which costs the server next to nothing."""
-        query = f"/api/v2/dispatches?dispatch_id={quote(dispatch_id)}&status_only=true"
-        found = self.get(query)["dispatches"]
-        if not found:
-            raise self._unknown(dispatch_id)
-        return str(found[0]["status"])
+        return str(self._summary(dispatch_id, "&status_only=true")["status"])
 
     def dispatch(self, dispatch_id: str) -> Dispatch:
         """It, with all its nodes.
@@ -145,15 +149,12 @@ class Dispatches:
         Raises:
             CommandError: if the server does not know it, or does not answer.
         """
-        query = f"/api/v2/dispatches?dispatch_id={quote(dispatch_id)}"
-        found = self.get(query)["dispatches"]
-        if not found:
-            raise self._unknown(dispatch_id)
+        summary = self._summary(dispatch_id)
         about = self.get(f"/api/v1/dispatches/{dispatch_id}")
         started = _time(about["started_at"])
         return Dispatch(
             id=dispatch_id,
-            name=str(found[0]["name"]),
+            name=str(summary["name"]),
             status=str(about["status"]),
             started=started or 0.0,
             seconds=_between(started, _time(about["ended_at"])) or 0.0,
@@ -221,18 +222,20 @@ class Dispatches:
 
     def _file(self, path: str) -> str:
         try:
-            with urllib.request.urlopen(
-                f"{self.url}/api/v0/files/{path}", timeout=_SECONDS
-            ) as answer:
-                return str(answer.read().decode("utf-8", "replace"))
-        except (OSError, ValueError):  # it answers 500 for a file that is not there
+            return self.text(f"{self.url}/api/v0/files/{path}")
+        except CommandError:  # it answers 500 for a file that is not there
             return ""
 
-    def _unknown(self, dispatch_id: str) -> CommandError:
-        return CommandError(
-            f"Covalent's server at {self.url} knows no dispatch {dispatch_id!r}. Its page lists "
-            "those that it knows; without an id, the latest one is taken."
-        )
+    def _summary(self, dispatch_id: str, more: str = "") -> Any:
+        """The server's line on a dispatch; `more` is of the query."""
+        query = f"/api/v2/dispatches?dispatch_id={quote(dispatch_id)}{more}"
+        found = self.get(query)["dispatches"]
+        if not found:
+            raise CommandError(
+                f"Covalent's server at {self.url} knows no dispatch {dispatch_id!r}. Its page "
+                "lists those that it knows; without an id, the latest one is taken."
+            )
+        return found[0]
 
 
 def _nodes(exported: Mapping[str, Any]) -> list[Any]:

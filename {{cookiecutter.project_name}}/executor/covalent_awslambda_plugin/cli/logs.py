@@ -22,7 +22,7 @@ from lambda_calls import wire
 from lambda_calls.aws.clients import Account
 
 from . import aws, names
-from .dispatches import ENDED, Dispatch, Dispatches
+from .dispatches import ENDED, Dispatch, Dispatches, add_dispatch
 from .errors import CommandError
 from .output import Output
 
@@ -44,9 +44,7 @@ Chosen = Mapping[int, tuple[str, str]]  # by node: its number as it is shown, an
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "dispatch", metavar="DISPATCH", nargs="?", help="its id (default: the latest one)"
-    )
+    add_dispatch(parser)
     parser.add_argument(
         "--electron", metavar="NODE", help="only this one: its node number, or its name"
     )

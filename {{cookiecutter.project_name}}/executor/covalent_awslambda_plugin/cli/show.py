@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..record import Entry
-from .dispatches import ENDED, Dispatch, Dispatches, Node
+from .dispatches import ENDED, Dispatch, Dispatches, Node, add_dispatch
 from .output import Output, dollars, seconds
 
 HELP = "tell how a dispatch goes, and why what failed of it did"
@@ -30,9 +30,7 @@ _LINE_EVERY = 10.0  # seconds between two lines where no terminal is
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "dispatch", metavar="DISPATCH", nargs="?", help="its id (default: the latest one)"
-    )
+    add_dispatch(parser)
     parser.add_argument(
         "--no-wait", action="store_true", help="tell how it stands now, do not wait for its end"
     )

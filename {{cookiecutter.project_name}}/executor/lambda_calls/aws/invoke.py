@@ -53,7 +53,7 @@ class HttpResponse:
         from botocore.exceptions import ClientError
         from botocore.parsers import create_parser
 
-        said = _said(self.body)
+        said = wire.object_in(self.body)  # empty if it is none of Lambda's
         # The parser wants a JSON object, whatever a proxy on the way has answered instead.
         body = self.body if said else json.dumps({"message": _text(self.body)}).encode()
         raw = {"status_code": self.status, "headers": self.headers, "body": body}
@@ -177,15 +177,6 @@ class InvokeApi:
 
         frozen = self.signing.credentials.get_frozen_credentials()
         SigV4Auth(frozen, "lambda", self.signing.region).add_auth(request)
-
-
-def _said(body: bytes) -> dict[str, Any]:
-    """An error's body; empty if it is none of Lambda's."""
-    try:
-        said = wire.loads(body)
-    except wire.EnvelopeError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _text(body: bytes) -> str:

@@ -221,7 +221,7 @@ class Objects:
 
     def _refused(self, error: Any, action: str) -> Exception:
         code, status = refusals.code(error), refusals.status(error)
-        said = f"{code}: {refusals.message(error)}"
+        said = refusals.said(error)
         meaning = refusals.common(error)
         if error.operation_name.startswith("AssumeRole"):
             return messages.not_signed(error, self._account.profile)

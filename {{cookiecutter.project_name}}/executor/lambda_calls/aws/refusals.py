@@ -179,11 +179,11 @@ def meaning(error: Any) -> Meaning:
     Args:
         error: botocore's ClientError.
     """
-    name, said = code(error), _words(error)
+    name = code(error)
     found = INVOKE.get(name) or common(error)
     if name == "TooManyRequestsException" and error.response.get("Reason") in _TOO_FAST:
         return Meaning.TOO_FAST
-    if name == "ResourceConflictException" and _FAILED.search(said):
+    if name == "ResourceConflictException" and _FAILED.search(_words(error)):
         return Meaning.CODE
     return found or _of_status(status(error))
 
@@ -223,6 +223,11 @@ def message(error: Any) -> str:
     first = _words(error).strip().partition("\n")[0]
     first = re.sub(r"(?i)(security-token['\"]?[:=] *)[^\s,&]+", r"\1[cut]", first)
     return first if len(first) <= _REPEATED else f"{first[:_REPEATED]} […]"
+
+
+def said(error: Any) -> str:
+    """Code and words, as messages repeat them."""
+    return f"{code(error)}: {message(error)}"
 
 
 def retry_after(error: Any) -> float:

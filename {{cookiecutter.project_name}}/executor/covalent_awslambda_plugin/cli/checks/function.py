@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_calls import wire
+from lambda_calls.aws import refusals
 
 from .. import aws
 from .finding import Remark, missing, ok, partial
@@ -24,7 +25,7 @@ def state(situation: Situation) -> Iterator[Remark]:
     try:
         found = situation.client("lambda").get_function_configuration(FunctionName=name)
     except ClientError as error:
-        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+        if refusals.code(error) == "ResourceNotFoundException":
             region = situation.settings.region
             yield missing(
                 f"there is no function {name} in {region.value} (from {region.origin})",
@@ -63,7 +64,7 @@ def image(situation: Situation) -> Iterator[Remark]:
     try:
         pong = situation.pong()
     except ClientError as error:
-        code = error.response["Error"]["Code"]
+        code = refusals.code(error)
         if code == "ResourceNotFoundException":
             raise Unknown("there is no function, see Function") from error
         yield missing(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lambda_calls.settings import Kind, passed_over
+from lambda_calls.settings import DEFAULTS, Kind, deploy_option, passed_over
 
 from .. import names
 from ..errors import CommandError
 from .finding import Remark, missing, ok, partial
 from .situation import Situation
 
-_SHOWN = ("function_name", "s3_bucket_name", "region", "profile", "credentials_file")
 _CONFIGURE = "covalent-lambda configure"
 
 
@@ -27,7 +26,7 @@ def check(situation: Situation) -> Iterator[Remark]:
     else:
         why = passed_over(Path.cwd())
         yield ok(f"no samconfig.toml of this kind of project in {Path.cwd()} or above{_and(why)}")
-    for name in _SHOWN:
+    for name in DEFAULTS:
         setting = getattr(settings, name)
         if setting.value:
             yield ok(f"{name} = {setting.value}  (from {setting.origin})")
@@ -58,12 +57,8 @@ def _by_name(situation: Situation) -> Iterator[Remark]:
     shown = f"names {said!r}" if said else "names no function"
     yield partial(
         f'covalent.conf {shown}: executor="awslambda" does not mean the function above',
-        _CONFIGURE + (f" --config-env {settings.config_env}" if _is_other(situation) else ""),
+        _CONFIGURE + deploy_option(settings.config_env),
     )
-
-
-def _is_other(situation: Situation) -> bool:
-    return situation.settings.config_env not in ("", "default")
 
 
 def _and(why: str) -> str:
