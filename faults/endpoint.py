@@ -44,7 +44,6 @@ CONTROL = "/_faults/"
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
 _STARTS_WITHIN = 60.0  # seconds, of the first environment
-_KILLED = {"errorType": "Runtime.ExitError"}
 
 Reply = tuple[int, dict[str, str], bytes]
 

@@ -186,7 +186,7 @@ def run(
     function = [x for x in made if x.service == "s3"]
     names = [way] if way else list(_SHARES)
     storm.ways = {name: Way() for name in names}
-    before = held()
+    before = {x.ident for x in threading.enumerate()}
     with (
         lab.door(made, seed=seed, concurrency=_ENVIRONMENTS) as door,
         lab.function(function, seed=f"{seed} function"),
@@ -276,20 +276,8 @@ def _is_typed(one: Settled) -> bool:
     )
 
 
-def held() -> tuple[set[int | None], set[str]]:
-    """The threads of this process, and what its descriptors are open on."""
-    threads = {x.ident for x in threading.enumerate()}
-    sockets = set()
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            sockets.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
-        except OSError:
-            continue  # the one that listed them
-    return threads, sockets
-
-
-def left_since(before: tuple[set[int | None], set[str]]) -> list[str]:
-    """Threads of the pool's, and sockets, that were not there before.
+def left_since(before: set[int | None]) -> list[str]:
+    """Threads of the pool's that were not there before.
 
     The executor's own threads and its clients' connections belong to the process: they serve the
     next electron. So do threads' names tell which must be gone.
@@ -300,7 +288,7 @@ def left_since(before: tuple[set[int | None], set[str]]) -> list[str]:
         threads = [
             x.name
             for x in threading.enumerate()
-            if x.ident not in before[0] and x.name == "lambda-pool"
+            if x.ident not in before and x.name == "lambda-pool"
         ]
         if not threads or time.monotonic() > deadline:
             return [f"thread {x}" for x in threads]

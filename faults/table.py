@@ -55,11 +55,6 @@ class Fault:
     def classes(self) -> tuple[str, ...]:
         return (self.ends,) if isinstance(self.ends, str) else self.ends
 
-    @property
-    def takes_long(self) -> bool:
-        """Whether the caller has to wait for its own deadline."""
-        return "timeout" in self.terms
-
 
 def _invoke(kind: str, **more: Any) -> list[Toxic]:
     return [Toxic(kind, service="lambda", verb="POST", times=more.pop("times", 1), **more)]

@@ -120,14 +120,14 @@ _PROFILE = """
 [profile {name}]
 endpoint_url = {url}
 region = us-east-1
-aws_access_key_id = {key}
+aws_access_key_id = test
 aws_secret_access_key = test
 """
 _writing = threading.Lock()
 
 
-def profile(url: str, key: str = "test") -> str:
-    """The AWS profile by which both services are reached at `url`, with the key `key`.
+def profile(url: str) -> str:
+    """The AWS profile by which both services are reached at `url`.
 
     `endpoint_url=` of the executor is that of Lambda alone; rows that run side by side need doors
     of their own for S3 too.
@@ -138,7 +138,7 @@ def profile(url: str, key: str = "test") -> str:
         found = path.read_text() if path.exists() else ""
         if f"[profile {name}]" not in found:
             changed = path.with_suffix(".new")
-            changed.write_text(found + _PROFILE.format(name=name, url=url, key=key))
+            changed.write_text(found + _PROFILE.format(name=name, url=url))
             changed.replace(path)
     return name
 

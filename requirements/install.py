@@ -11,6 +11,7 @@ one whose lock has changed is brought up to it.
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -110,6 +111,7 @@ def renew_locks(*names: str) -> None:
             raise InstallError(f"{name}.in cannot be resolved")
 
 
+@functools.cache
 def find_uv() -> str:
     """Return the path of uv: the machine's or our own, installed if missing; else an empty one."""
     own = str(OWN_UV / "bin" / "uv")

@@ -112,10 +112,15 @@ def find() -> Engine | None:
     host = env.get("DOCKER_HOST") or _context_host(env)
     return Engine(
         host=host,
-        architecture="arm64" if machine in ("arm64", "aarch64") else "x86_64",
+        architecture=architecture_of(machine),
         gateway=_gateway(env),
         env={**env, "DOCKER_HOST": host},
     )
+
+
+def architecture_of(machine: str) -> str:
+    """What Lambda calls a processor that Docker or the system calls `machine`."""
+    return "arm64" if machine in ("arm64", "aarch64") else "x86_64"
 
 
 def _context_host(env: Mapping[str, str]) -> str:

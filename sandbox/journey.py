@@ -222,7 +222,7 @@ class Journey:
         digest = hashlib.sha256(str(self.home).encode()).hexdigest()
         answers["bucket_name"] = f"covalent-lambda-{digest[:8]}"
         # The emulation of another processor would be many times slower.
-        machine = engine.architecture if engine else _architecture()
+        machine = engine.architecture if engine else docker.architecture_of(platform.machine())
         if machine != "x86_64":
             answers["architecture"] = machine
         if self.settings.packages:
@@ -359,10 +359,6 @@ def _check_folder(folder: Path) -> None:
             f"Covalent finds no files below {folder}, as there is {' '.join(map(repr, strange))} "
             "in that path: clone to one of the letters a to z, digits, '-', '_' and '.'"
         )
-
-
-def _architecture() -> str:
-    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
 def _short(path: Path) -> str:

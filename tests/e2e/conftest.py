@@ -14,7 +14,6 @@ they fail instead. The folders of a failed run stay where pytest says.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import harness
 import iam
 import pytest
-from harness import PROJECT, PYTHON, Deployed, Outcome, Project, Workbench
+from harness import PROJECT, PYTHON, Deployed, Outcome, Project, Workbench, lacking
 from iam import User
 
 from sandbox import engine as docker_engine
@@ -32,15 +31,6 @@ from sandbox.deploying import Deploying, base_images, scaffold
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError
 from sandbox.server import Server, running_covalent
-
-REQUIRED = "COVALENT_LAMBDA_REQUIRE_E2E"
-
-
-def lacking(reason: str) -> None:
-    """Skip for want of something on this machine, or fail where all must be there."""
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"{reason} ({REQUIRED}=1)", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 from iam import User
 
 from sandbox import environment, processes
@@ -41,12 +42,21 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PROJECT = "covalent-lambda-e2e"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
+REQUIRED = "COVALENT_LAMBDA_REQUIRE_E2E"
+
 BUILD_SECONDS = 900.0
 DEPLOY_SECONDS = 300.0
 WORKFLOW_SECONDS = 300.0
 
 # CloudFormation's answers come at once here; SAM CLI would ask every 5 s.
 _POLL_SECONDS = "0.5"
+
+
+def lacking(reason: str) -> None:
+    """Skip for want of something on this machine, or fail where all must be there."""
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{reason} ({REQUIRED}=1)", pytrace=False)
+    pytest.skip(reason)
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,11 @@ class Project:
         functions = image_functions(self.built_template())
         (function,) = functions.values()
         return str(function["Properties"]["ImageUri"])
+
+    def sam_at(self, aws: Aws, env: Mapping[str, str], *words: str) -> Command:
+        """Run SAM CLI with nobody at the terminal, the registry at hand."""
+        with reachable_registry(aws, self.work), self.with_emulator(aws):
+            return self.sam(*words, env=env)
 
     @contextlib.contextmanager
     def with_emulator(self, aws: Aws) -> Iterator[None]:

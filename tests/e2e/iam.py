@@ -23,6 +23,11 @@ _ANY_REGION = "us-east-1"
 Request = tuple[str, str, dict[str, Any]]
 
 
+def as_list(value: Any) -> list[str]:
+    """What a policy says of actions or resources, where one may stand without a list."""
+    return [value] if isinstance(value, str) else list(value)
+
+
 @dataclass(frozen=True)
 class User:
     """An IAM user and its access key.

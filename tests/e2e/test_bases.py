@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 import harness
 import pytest
-from harness import PYTHON, Outcome, Project
+from harness import PYTHON, Outcome, Project, lacking
 from iam import User
 
 from sandbox.aws import Aws
@@ -27,7 +26,6 @@ from sandbox.engine import Engine
 from sandbox.server import Server
 
 BASES = Path(__file__).with_name("bases")
-REQUIRED = "COVALENT_LAMBDA_REQUIRE_E2E"
 LAYOUT = "covalent-lambda-bases-published:1"
 OLD = "covalent-lambda-bases-other:1"  # the same with another Python, under a name that tells none
 AWS_BASE = "covalent-lambda-bases-aws:1"
@@ -66,13 +64,6 @@ READ_RESULT = "import pickle, sys, wire; print(repr(pickle.loads(wire.decode(sys
 
 Make = Callable[..., Project]
 Published = Callable[[str, str], str]
-
-
-def lacking(reason: str) -> None:
-    """Skip for want of something on this machine, or fail where all must be there."""
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"{reason} ({REQUIRED}=1)", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

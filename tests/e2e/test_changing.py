@@ -48,9 +48,7 @@ class Site:
 
     def sam(self, *words: str) -> Command:
         """Run SAM CLI with nobody at the terminal, the registry at hand."""
-        registry = harness.reachable_registry(self.aws, self.project.work)
-        with registry, self.project.with_emulator(self.aws):
-            return self.project.sam(*words, env=self.aws.env)
+        return self.project.sam_at(self.aws, self.aws.env, *words)
 
     def deploy(self, environment: str = "default", *words: str) -> dict[str, str]:
         """`sam deploy`, which must succeed; the stack's outputs."""

@@ -22,7 +22,7 @@ import harness
 import iam
 import pytest
 from harness import PYTHON, Command, Project
-from iam import DENIED, Request, User
+from iam import DENIED, Request, User, as_list
 
 from sandbox.aws import Aws, running_aws
 from sandbox.deploying import Deploying, client, scaffold
@@ -89,9 +89,7 @@ class Office:
 
     def sam(self, *words: str) -> Command:
         """Run SAM CLI as the user."""
-        registry = harness.reachable_registry(self.aws, self.project.work)
-        with registry, self.project.with_emulator(self.aws):
-            return self.project.sam(*words, env=self.user.env)
+        return self.project.sam_at(self.aws, self.user.env, *words)
 
     def stacks(self) -> list[str]:
         """The project's stacks: its own, and that of its image repository."""
@@ -145,10 +143,6 @@ class Office:
             PolicySourceArn=self.user.arn, ActionNames=actions, ResourceArns=[resource]
         )["EvaluationResults"]
         return {each["EvalActionName"]: each["EvalDecision"] for each in answers}
-
-
-def as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
 
 
 @pytest.fixture(scope="module")

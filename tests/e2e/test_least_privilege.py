@@ -30,7 +30,7 @@ import pytest
 from botocore.exceptions import ClientError
 from functions import envelope
 from harness import WORKFLOWS, Command
-from iam import DENIED, Request, User
+from iam import DENIED, Request, User, as_list
 
 from sandbox import environment
 from sandbox.aws import ACCOUNT, Aws, running_aws
@@ -454,10 +454,6 @@ def without(document: Document, permission: Permission) -> Document:
             sid = f"Left{len(less['Statement'])}"
             less["Statement"].append({**statement, "Sid": sid, "Action": what, "Resource": where})
     return less
-
-
-def as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
 
 
 def test_bucket_refuses_plain_http(over_http: Command) -> None:

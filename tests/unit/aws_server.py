@@ -59,6 +59,21 @@ class AWS:
     before_put: Callable[[], Any] = lambda: None  # called as an object arrives
     script: Script = lambda event: Answer(status=404, code="ResourceNotFoundException")
 
+    @property
+    def posts(self) -> int:
+        """How many invocations were asked for."""
+        return len([r for r in self.requests if r.startswith("POST")])
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What an environment of the function needs to reach this server."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True

@@ -59,7 +59,7 @@ def request_of(event: dict[str, Any]) -> wire.Request:
 
 async def invoked(aws: AWS) -> None:
     """Wait until the function has been invoked."""
-    while not [r for r in aws.requests if r.startswith("POST")]:
+    while not aws.posts:
         await asyncio.sleep(0.02)
 
 

@@ -72,10 +72,7 @@ def running(aws: AWS, folder: Path, count: int) -> Iterator[Fleet]:
             stack.enter_context(
                 Function(
                     folder / f"environment-{number}",
-                    AWS_ENDPOINT_URL=aws.url,
-                    AWS_ACCESS_KEY_ID="id",
-                    AWS_SECRET_ACCESS_KEY="secret",
-                    AWS_DEFAULT_REGION="eu-west-1",
+                    **aws.env,
                     PYTHONPATH=str(EXECUTOR),  # an image may hold the executor
                 )
             )

@@ -92,21 +92,14 @@ def test_planted_arguments_are_not_opened(tmp_path: Path, planted: bytes) -> Non
     """The function opens no argument whose bytes are others than those that were announced, the
     function, the arguments and the hooks alike."""
     honest = bytes(len(planted))
-    with aws_server.running() as s3:
-        keys = {
-            "AWS_ENDPOINT_URL": s3.url,
-            "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-        }
-        with Function(tmp_path / "tmp", **keys) as environment:
-            event = _event()
-            for place in ("function", "args", "kwargs", "before"):
-                blob = wire.blob(honest, key=f"blobs/{place}")
-                s3.objects[f"/bucket/{blob.key}"] = planted
-                made = {**event, place: _with(event[place], vars(blob))}
-                answer = wire.Response.from_json(environment.handle(made))
-                assert answer.failure is not None and answer.failure.kind == wire.BLOB_TAMPERED
+    with aws_server.running() as s3, Function(tmp_path / "tmp", **s3.env) as environment:
+        event = _event()
+        for place in ("function", "args", "kwargs", "before"):
+            blob = wire.blob(honest, key=f"blobs/{place}")
+            s3.objects[f"/bucket/{blob.key}"] = planted
+            made = {**event, place: _with(event[place], vars(blob))}
+            answer = wire.Response.from_json(environment.handle(made))
+            assert answer.failure is not None and answer.failure.kind == wire.BLOB_TAMPERED
 
 
 def _event() -> dict[str, Any]:
@@ -144,15 +137,9 @@ def test_planted_cache_is_not_opened(tmp_path: Path, planted: bytes) -> None:
         return len(found)
 
     with aws_server.running() as s3:
-        keys = {
-            "AWS_ENDPOINT_URL": s3.url,
-            "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-        }
         blob = wire.blob(data)
         s3.objects[f"/bucket/{blob.key}"] = data
-        with Function(tmp_path / "tmp", **keys) as environment:
+        with Function(tmp_path / "tmp", **s3.env) as environment:
             event = {**_event(), "function": _part(len), "args": [vars(blob)], "kwargs": {}}
             event["before"] = []
             first = wire.Response.from_json(environment.handle(event))

@@ -30,8 +30,18 @@ def test_does_not_wait_for_a_process_left_behind() -> None:
     stream.close()
 
 
-def test_does_not_wait_for_a_process_that_never_stops_writing() -> None:
+def test_does_not_wait_for_a_process_that_never_stops_writing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """No more is taken in the end than a pipe can hold."""
+    taken: list[bool] = []
+    take = streams.Stream.take
+
+    def counted(stream: streams.Stream) -> bool:
+        taken.append(take(stream))
+        return taken[-1]
+
+    monkeypatch.setattr(streams.Stream, "take", counted)
     stream = streams.Stream()
     left = subprocess.Popen(["yes"], stdout=stream.writer)
     os.close(stream.writer)
@@ -39,6 +49,7 @@ def test_does_not_wait_for_a_process_that_never_stops_writing() -> None:
     left.kill()
     left.wait()
     stream.close()
+    assert len(taken) <= streams._LAST_CHUNKS
 
 
 def test_keeps_head_and_tail_of_a_long_stream() -> None:

@@ -213,7 +213,7 @@ class _Invocation:
         try:
             ended = self.guard.watch(self.children)
         except ServerLost:
-            ended = [guard.Ended(self.guard.due(), None, None, True, 0)] * len(self.children)
+            ended = [guard.Ended(self.guard.due(), None, None, 0)] * len(self.children)
             with _failing_later(self.environment):
                 processes.lost(self.children[0].server)
         self.peak = sum(x.peak for x in ended)
@@ -239,8 +239,6 @@ class _Invocation:
             return {"spread": self._placed(report["spread"], room)}
         if failure is None:
             return self._fitted(report)
-        if failure["kind"] == task_child.STOPPED:
-            failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
         return {"failure": wire.Failure(**failure)}
 
     def _told_of_calls(self, all_ended: List[guard.Ended]) -> Dict[str, Any]:
@@ -276,11 +274,7 @@ class _Invocation:
             return self._crash(child, ended)
         self.environment.running().learn(report["modules"])
         failure = report.get("failure")
-        if failure is None:
-            return None
-        if failure["kind"] == task_child.STOPPED:
-            failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
-        return wire.Failure(**failure)
+        return None if failure is None else wire.Failure(**failure)
 
     def _output_of_calls(self) -> List[bytes]:
         """The frames of what each call wrote."""
@@ -299,8 +293,11 @@ class _Invocation:
         try:
             offset, size = ended.report
             said = json.loads(channels.read_at(child.answer, size, offset))
-            if said.get("failure", {}).get("kind") == task_child.STOPPED and not ended.reason:
-                return None
+            failure = said.get("failure", {})
+            if failure.get("kind") == task_child.STOPPED:
+                if not ended.reason:
+                    return None
+                failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
             return said if isinstance(said.get("modules"), list) else None
         except (ValueError, TypeError, AttributeError):
             return None
@@ -368,8 +365,9 @@ class _Invocation:
         # The text is nearly always short; where it is not, the data is rarely shorter.
         if length <= room // 8:
             text = channels.read_at(self.child.answer, length, size).decode()
-            if len(json.dumps(text)) <= room // 8:
-                room -= len(json.dumps(text))
+            taken = len(json.dumps(text))
+            if taken <= room // 8:
+                room -= taken
             else:
                 text = None
         if text is None:

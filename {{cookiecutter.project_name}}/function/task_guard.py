@@ -48,14 +48,12 @@ class Ended(NamedTuple):
         reason: why it was stopped, as a failure's kind; empty if it was not.
         report: where in the answer's file its report lies; None if there is none.
         status: as `os.wait` has it; None if its fork server was lost.
-        killed: whether it was killed from here.
         peak: MB of memory.
     """
 
     reason: str
     report: Optional[List[int]]
     status: Optional[int]
-    killed: bool
     peak: int
 
 
@@ -277,7 +275,7 @@ class _Watched:
         self._guard, self._child = guard, child
         self._reason = ""
         self._report: Optional[List[int]] = None
-        self._killed = self._done = False
+        self._done = False
         self._peak = 0
         # What is to be done at which time; the next one last.
         self._steps: List[Any] = []
@@ -299,7 +297,7 @@ class _Watched:
         self._take_words()  # it may have said them while its end was told
         end = self._child.end or {"status": 0, "peak": 0}
         peak = max(self._peak, end["peak"])
-        return Ended(self._reason, self._report, end["status"], self._killed, peak)
+        return Ended(self._reason, self._report, end["status"], peak)
 
     def times(self) -> List[float]:
         """When there may be something to do."""
@@ -344,7 +342,6 @@ class _Watched:
         self._child.signal(task_child.DUMP)
 
     def _kill(self) -> None:
-        self._killed = True
         self._child.signal(signal.SIGKILL)
 
     def _continue(self) -> None:

@@ -105,10 +105,8 @@ class Server:
             ServerLost: if there is none within `seconds`.
             EnvironmentFailed: if the server could not do it.
         """
-        until = time.monotonic() + seconds
-        while reply.message is None:
-            self.control.settimeout(max(0.001, until - time.monotonic()))
-            self.take()
+        self._take_until(lambda: reply.message is not None, seconds)
+        assert reply.message is not None
         if "error" in reply.message:
             raise EnvironmentFailed(f"no process can be started: {reply.message['error']}")
         return reply.message
@@ -119,10 +117,7 @@ class Server:
         Raises:
             ServerLost: if that takes longer than `seconds`.
         """
-        until = time.monotonic() + seconds
-        while self.unfinished:
-            self.control.settimeout(max(0.001, until - time.monotonic()))
-            self.take()
+        self._take_until(lambda: not self.unfinished, seconds)
 
     def wait_for_end_of(self, pid: int, seconds: float) -> None:
         """Wait until nothing is left of a server that this one has forked.
@@ -130,11 +125,14 @@ class Server:
         Raises:
             ServerLost: if that takes longer than `seconds`.
         """
+        self._take_until(lambda: pid in self._over, seconds)
+        self._over.discard(pid)
+
+    def _take_until(self, is_there: Callable[[], bool], seconds: float) -> None:
         until = time.monotonic() + seconds
-        while pid not in self._over:
+        while not is_there():
             self.control.settimeout(max(0.001, until - time.monotonic()))
             self.take()
-        self._over.discard(pid)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
@@ -148,7 +146,7 @@ class Child:
     """A process for one task, and the parent's ends of all that connects them."""
 
     def __init__(self, server: Server, number: int, folder: str) -> None:
-        self.server, self.folder = server, folder
+        self.server = server
         self.stdout, self.stderr = Stream(), Stream()
         self.answer, self.stacks = channels.memory_file(folder), channels.memory_file(folder)
         self.channel, theirs = channels.pair()

@@ -176,10 +176,10 @@ class Storage:
         """Whether the cache may take `size` bytes more; older blobs go for it."""
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         most = _room(self._blobs)[1]
-        held = {path: os.path.getsize(path) for path in _oldest_first(self._blobs)}
-        total = sum(held.values())
         if size > most:
             return False
+        held = {path: os.path.getsize(path) for path in _oldest_first(self._blobs)}
+        total = sum(held.values())
         for path, taken in held.items():
             if total + size <= most and _room(self._blobs)[0] >= size:
                 return True

@@ -41,9 +41,9 @@ class Clipped:
     def text(self) -> str:
         """What was kept, as text, with a mark where something was cut."""
         self._cut()
-        head, tail = (x.decode("utf-8", "replace") for x in (self._head, self._tail))
         if not self._dropped:
             return (self._head + self._tail).decode("utf-8", "replace")
+        head, tail = (x.decode("utf-8", "replace") for x in (self._head, self._tail))
         mark = f"\n[... {self._dropped} bytes cut here; the function's log has them all ...]\n"
         return head + mark + tail
 

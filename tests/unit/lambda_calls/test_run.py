@@ -22,10 +22,6 @@ from lambda_calls.errors import (
 from lambda_calls.session import Process
 
 
-def posts(aws: AWS) -> int:
-    return len([r for r in aws.requests if r.startswith("POST")])
-
-
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -43,7 +39,7 @@ def test_what_would_not_run_is_not_retried(
     aws.script = lambda event: answer
     with pytest.raises(error):
         call(process, len, "x", retries=5)
-    assert posts(aws) == 1
+    assert aws.posts == 1
 
 
 @pytest.mark.parametrize("kind", [wire.EXCEPTION, wire.CRASHED, wire.OUT_OF_MEMORY])
@@ -67,7 +63,7 @@ def test_what_fails_each_time_ends(aws: AWS, process: Process) -> None:
     aws.script = lambda event: bad(wire.EXCEPTION, "always", type="E")
     with pytest.raises(CallFailedError, match="E: always"):
         call(process, len, "x", retries=2)
-    assert posts(aws) == 3
+    assert aws.posts == 3
 
 
 def stored_result(aws: AWS, event: dict[str, Any], value: Any) -> Answer:
@@ -112,7 +108,7 @@ def test_result_that_cannot_be_fetched_is_kept(
     aws.script = script
     with pytest.raises(ResultUnreadError, match=r"ran; its result is at s3://bucket/tasks/call-"):
         call(process, len, "x", timeout=1, retries=3)
-    assert posts(aws) == 1
+    assert aws.posts == 1
     assert len(aws.objects) == 1
 
 
@@ -146,7 +142,7 @@ def test_timeout_bounds_uploads(aws: AWS, process: Process) -> None:
             call(process, len, LARGE, timeout=1)
     finally:
         release.set()
-    assert posts(aws) == 0
+    assert aws.posts == 0
 
 
 def test_uploads_are_bounded(aws: AWS, process: Process) -> None:

@@ -30,10 +30,6 @@ from lambda_calls.session import Process
 THROTTLED = Answer(status=429, code="TooManyRequestsException")
 
 
-def posts(aws: AWS) -> int:
-    return len([r for r in aws.requests if r.startswith("POST")])
-
-
 def sealed(event: dict[str, Any], answer: Answer, key: str = "") -> tuple[str, bytes]:
     """`answer` as the outcome that the function leaves: its path and its bytes."""
     request = request_of(event)
@@ -257,7 +253,7 @@ def test_lost_answer_is_taken_from_its_outcome(aws: AWS, process: Process, hasty
 
     aws.script = losing(aws, runs_on)
     assert call(process, len, "x") == "survived"
-    assert posts(aws) == 1
+    assert aws.posts == 1
     assert not aws.objects
 
 
@@ -268,7 +264,7 @@ def test_lost_call_that_does_not_run(aws: AWS, process: Process, hasty: None) ->
     with pytest.raises(OutcomeUnknownError, match=r"asked whether it runs.*may have run"):
         call(process, len, "x", timeout=900)
     assert time.monotonic() - started < 10
-    assert posts(aws) == 1
+    assert aws.posts == 1
     assert list(aws.objects.values()) == [b"cancel"]
 
 

@@ -79,7 +79,7 @@ def test_cancelled_in_the_moment_of_a_refusal(aws: AWS) -> None:
 
     aws.script = script
     assert str(asyncio.run(scenario())[3]) == "CANCELLED"
-    assert len([r for r in aws.requests if r.startswith("POST")]) == 1
+    assert aws.posts == 1
     assert not aws.objects
 
 

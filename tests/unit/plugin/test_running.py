@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from aws_server import AWS, Answer
 from covalent._workflow.transportable_object import TransportableObject
-from covalent.executor import AWSLambdaExecutor
 from covalent_awslambda_plugin.errors import (
     ConfigurationError,
 )
@@ -72,21 +71,6 @@ def test_retries_are_opted_into(aws: AWS) -> None:
     assert result.get_deserialized() == "third"
     assert len(set(names)) == 3
     assert stderr.count("E: flaky") == 2
-
-
-def test_zero_is_no_default() -> None:
-    """A timeout of 0 is refused, not taken for the default."""
-    for name in ("timeout", "poll_freq"):
-        with pytest.raises(ConfigurationError, match=f"{name}=0 must be"):
-            made(**{name: 0})
-
-
-def test_large_argument_without_a_named_bucket(aws: AWS) -> None:
-    """Data does not go into the bucket of the documented default, which may be anybody's."""
-    executor = AWSLambdaExecutor(function_name="fn")
-    with pytest.raises(ConfigurationError, match=r"needs a bucket.*s3_bucket_name="):
-        asyncio.run(executor.run(len, ["x" * 7_000_000], {}, METADATA))
-    assert not aws.requests
 
 
 def test_wrong_configuration_is_not_retried(aws: AWS) -> None:

@@ -52,7 +52,7 @@ def test_stock_image_is_recognized_and_served(aws: AWS) -> None:
 
     asyncio.run(both())
     assert not aws.objects
-    assert len([r for r in aws.requests if r.startswith("POST")]) == 3
+    assert aws.posts == 3
 
 
 def test_function_deployed_anew_is_recognized_again(aws: AWS) -> None:
