@@ -102,6 +102,25 @@ def test_the_first_failing_item_ends_all(fleet: Fleet) -> None:
     assert "in fails_at_three" in stderr
 
 
+@fan_out(batch=1)
+def needs_what_is_nowhere(x: int) -> int:
+    import nowhere  # type: ignore[import-not-found]  # noqa: F401
+
+    return x
+
+
+def test_in_a_sandbox_the_hint_is_what_works_there(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item that lacks a module is told how one gets into the sandbox's function."""
+    monkeypatch.setenv("COVALENT_LAMBDA_ADD_PACKAGE", "run `make up PACKAGES=...`")
+    _, _, stderr, status = execute(made(), needs_what_is_nowhere, [1])
+    assert status == "FAILED"
+    assert "lacks the module 'nowhere'" in stderr
+    assert "run `make up PACKAGES=...`" in stderr
+    assert "requirements.txt" not in stderr
+
+
 def test_exceptions_as_values(fleet: Fleet) -> None:
     """`return_exceptions`: the electron ends well; an item that crashed is one, too."""
 

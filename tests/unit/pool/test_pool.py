@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import gc
+import importlib
 import os
 import pickle
 import re
@@ -24,6 +25,7 @@ from electrons import bad
 from fleet import Fleet, pool
 from lambda_calls import (
     CallFailedError,
+    CallRejectedError,
     ConfigurationError,
     LambdaPoolExecutor,
     RemoteTraceback,
@@ -491,6 +493,21 @@ def test_a_function_that_does_not_exist(reachable: AWS) -> None:
     reachable.script = lambda event: Answer(status=404, code="ResourceNotFoundException")
     with pool() as executor, pytest.raises(ConfigurationError, match="fn"):
         executor.submit(square, 3).result(30)
+
+
+def test_in_a_sandbox_the_hint_is_what_works_there(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call whose module the image lacks is told how one gets into the sandbox's function."""
+    monkeypatch.setenv("COVALENT_LAMBDA_ADD_PACKAGE", "run `make up PACKAGES=...`")
+    Path(tmp_path, "only_here.py").write_text("def found(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    only_here = importlib.import_module("only_here")
+    with pool(carry=()) as executor, pytest.raises(CallRejectedError) as error:
+        executor.submit(only_here.found).result()
+    assert "lacks the module 'only_here'" in str(error.value)
+    assert "run `make up PACKAGES=...`" in str(error.value)
+    assert "requirements.txt" not in str(error.value)
 
 
 def test_a_deadline_fails_the_call_that_ran(fleet: Fleet) -> None:

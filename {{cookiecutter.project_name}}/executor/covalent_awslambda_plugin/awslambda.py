@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Set by a sandbox, in which a package gets into the function in another way.
-_ADD_PACKAGE = "COVALENT_LAMBDA_ADD_PACKAGE"
-
 EXECUTOR_PLUGIN_NAME = "AWSLambdaExecutor"
 executor_plugin_name = EXECUTOR_PLUGIN_NAME  # the public plugin's spelling
 
@@ -441,7 +438,7 @@ class AWSLambdaExecutor(RemoteExecutor):
         )
 
     def _target(self) -> "Target":
-        from lambda_calls.session import Target
+        from lambda_calls.session import ADD_PACKAGE, Target
         from lambda_calls.settings import Origin, deploy_option
 
         origins = {name: Origin.from_dict(said) for name, said in self.origins.items()}
@@ -450,7 +447,7 @@ class AWSLambdaExecutor(RemoteExecutor):
             function=self.function_name,
             bucket=self.data_bucket,
             origins={name: str(origin) for name, origin in origins.items()},
-            add_package=os.environ.get(_ADD_PACKAGE, ""),
+            add_package=os.environ.get(ADD_PACKAGE, ""),
             deploy_option=deploy_option(origins["function_name"].environment),
         )
 

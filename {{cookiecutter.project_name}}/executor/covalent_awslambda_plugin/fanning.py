@@ -168,7 +168,7 @@ class FanOut:
                 said=said,
                 type=raised.type,
                 traceback=raised.traceback,
-                hint=messages.hint(failure, wire.Usage()),
+                hint=messages.hint(failure, wire.Usage(), self._session.target.add_package),
                 **values,
             )
         error = ending.error

@@ -169,6 +169,24 @@ class Attempt:
             await self._session.limiter.pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def error_of(self, response: wire.Response) -> LambdaCallError:
+        """The failure that the function reported, as an error.
+
+        Args:
+            response: this attempt's, with a failure.
+        """
+        assert response.failure is not None
+        target = self._session.target
+        return messages.of_failure(
+            response.failure,
+            response.usage,
+            call=self._noun,
+            function=target.function,
+            limits=self._limits.by_name(),
+            add_package=target.add_package,
+            waited=self.waited,
+        )
+
     def _unread(self, blob: wire.Blob, error: Exception) -> LambdaCallError:
         if isinstance(error, wire.DigestMismatch):
             return messages.RESULT_TAMPERED(call=self._noun, said=error)

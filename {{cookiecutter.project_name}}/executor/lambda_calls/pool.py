@@ -35,7 +35,7 @@ from .call import Shared
 from .errors import CallCancelled, CallFailedError, ConfigurationError, LambdaCallError
 from .progress import Bar
 from .scatter import PARALLEL, Ending, Policy, Scatter, Task
-from .session import Process, Target
+from .session import ADD_PACKAGE, Process, Target
 from .settings import Origin, SettingsError, SettingsReader, deploy_option, given
 from .stats import Stats
 
@@ -775,4 +775,5 @@ def _target(
         bucket=settings.bucket,
         origins={name: str(setting.origin) for name, setting in found.items()},
         deploy_option=deploy_option(settings.function_name.origin.environment),
+        add_package=os.environ.get(ADD_PACKAGE, ""),
     )

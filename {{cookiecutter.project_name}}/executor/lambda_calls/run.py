@@ -189,15 +189,7 @@ class Run:
         if failure and failure.kind == wire.CANCELLED:
             raise CallCancelled(f"{attempt.task_id} was cancelled")
         if failure:
-            raise messages.of_failure(
-                failure,
-                response.usage,
-                call=self._noun,
-                function=function,
-                limits=self._limits.by_name(),
-                add_package=self._session.target.add_package,
-                waited=attempt.waited,
-            )
+            raise attempt.error_of(response)
         if response.spread is not None:
             return await self._spread(attempt, response, response.spread)
         if response.result is None or response.text is None:

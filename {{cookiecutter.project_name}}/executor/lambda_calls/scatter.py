@@ -323,9 +323,9 @@ class Scatter:
         finally:
             await attempt.clean_up()
         if response.failure and response.failure.kind == wire.SETUP_FAILED:
-            self._break(self._error_of(response, attempt.waited))
+            self._break(attempt.error_of(response))
         self._note(sending, queue, response, attempt.log_tail, endings)
-        self._settle_all(sending, response, endings, begun, attempt.waited)
+        self._settle_all(sending, attempt, response, endings, begun)
 
     def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
         for task in sending.tasks:
@@ -379,17 +379,17 @@ class Scatter:
     def _settle_all(
         self,
         sending: "_Sending",
+        attempt: Attempt,
         response: wire.Response,
         endings: dict[int, Ending],
         begun: set[int],
-        waited: float,
     ) -> None:
         failure = response.failure
         failed: Ending | None = None
         if failure and failure.kind == wire.CANCELLED:
             failed = Ending(error=CallCancelled("cancelled while it ran"))
         elif failure:
-            error = self._error_of(response, waited)
+            error = attempt.error_of(response)
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
         unfit = failure is not None and failure.kind == wire.ENVIRONMENT
         unbegun: list[Task] = []
@@ -404,17 +404,6 @@ class Scatter:
                 self._settle(sending, task, failed or self._missing())
         if unbegun:
             self._queue(unbegun[0]).tasks.extendleft(reversed(unbegun))
-
-    def _error_of(self, response: wire.Response, waited: float) -> LambdaCallError:
-        assert response.failure is not None
-        return messages.of_failure(
-            response.failure,
-            response.usage,
-            call=self._noun,
-            function=self._function,
-            limits=self._policy.limits.by_name(),
-            waited=waited,
-        )
 
     def _missing(self) -> Ending:
         return Ending(error=self._not_understood("a call of the batch has no ending"))

@@ -31,6 +31,10 @@ _TRANSFERS = 6
 _REQUESTS = 24
 
 
+# The variable that holds `Target.add_package`; a sandbox sets it.
+ADD_PACKAGE = "COVALENT_LAMBDA_ADD_PACKAGE"
+
+
 @dataclass(frozen=True)
 class Target:
     """The function to run on.
