@@ -102,6 +102,11 @@ class ConcurrencyLimiter:
 
     async def _enter(self, age: float, seconds: float) -> None:
         loop = asyncio.get_running_loop()
+        if not self._waiting and self._inside < self._room() and not self._pauses(loop.time()):
+            self._inside += 1  # nobody to be behind of, nothing to wait for
+            if self._spacing:
+                self._resume_at = loop.time() + self._spacing
+            return
         future: asyncio.Future[None] = loop.create_future()
         # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes in the
         # moment of admission.
@@ -182,7 +187,7 @@ class ConcurrencyLimiter:
         loop = asyncio.get_running_loop()
         while self._waiting and self._inside < self._room():
             now = loop.time()
-            if now < self._resume_at - 0.001:  # a timer may fire a clock tick early
+            if self._pauses(now):
                 return self._call_again(self._resume_at)
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
@@ -200,6 +205,9 @@ class ConcurrencyLimiter:
         if self._waiting and self._inside >= self._window:
             self._window = self._inside + 1
         self._admit()
+
+    def _pauses(self, now: float) -> bool:
+        return now < self._resume_at - 0.001  # a timer may fire a clock tick early
 
     def _call_again(self, when: float) -> None:
         loop = asyncio.get_running_loop()

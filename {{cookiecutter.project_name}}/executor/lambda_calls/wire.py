@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import (
     Any,
     Dict,
+    FrozenSet,
     Iterator,
     List,
     Mapping,
@@ -606,7 +607,7 @@ def _read(value: Any, kind: Any, name: str) -> Any:
         kind: str, int, float, bool, a dataclass, or List, Dict, Tuple and Union of such.
         name: of the value, for messages.
     """
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = _shape_of(kind)
     if origin is Union:
         return _read_union(value, inner, name)
     if origin is list and isinstance(value, list):
@@ -627,24 +628,19 @@ def _read_union(value: Any, kinds: Tuple[Any, ...], name: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     for kind in kinds:
-        if isinstance(value, dict) == (is_dataclass(kind) or get_origin(kind) is dict):
+        if isinstance(value, dict) == (is_dataclass(kind) or _shape_of(kind)[0] is dict):
             return _read(value, kind, name)
     raise EnvelopeError(f"{name} is malformed: {_shown(value)}")
 
 
 def _read_fields(values: Dict[str, Any], kind: Any, name: str) -> Any:
-    known = {f.name: f for f in fields(kind)}
-    wrong = sorted(set(values) - set(known))
+    types, required = _types_of(kind)
+    wrong = sorted(values.keys() - types.keys())
     if wrong:
         raise EnvelopeError(f"unknown field(s) in {name}: {', '.join(map(_shown, wrong))}")
-    missing = sorted(
-        f.name
-        for f in known.values()
-        if f.default is MISSING and f.default_factory is MISSING and f.name not in values
-    )
+    missing = sorted(required - values.keys())
     if missing:
         raise EnvelopeError(f"missing field(s) in {name}: {', '.join(missing)}")
-    types = _types_of(kind)
     made = kind(**{k: _read(v, types[k], f"{k} of {name}") for k, v in values.items()})
     if isinstance(made, Blob) and made.size < 0:
         raise EnvelopeError(f"size of {name} is {_shown(made.size)}")
@@ -652,8 +648,18 @@ def _read_fields(values: Dict[str, Any], kind: Any, name: str) -> Any:
 
 
 @lru_cache(maxsize=None)
-def _types_of(kind: Any) -> Dict[str, Any]:
-    return get_type_hints(kind)
+def _types_of(kind: Any) -> Tuple[Dict[str, Any], FrozenSet[str]]:
+    """The fields of a dataclass with their types, and those that have no default."""
+    required = [
+        f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
+    ]
+    return get_type_hints(kind), frozenset(required)
+
+
+@lru_cache(maxsize=None)
+def _shape_of(kind: Any) -> Tuple[Any, Tuple[Any, ...]]:
+    """`List` of `List[str]`, and `(str,)`; looked up for each value of each answer."""
+    return get_origin(kind), get_args(kind)
 
 
 def _is_a(value: Any, kind: Any) -> bool:

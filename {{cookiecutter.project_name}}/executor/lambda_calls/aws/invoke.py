@@ -1,4 +1,4 @@
-"""Lambda's Invoke API on the event loop: signed by botocore, sent by aiohttp.
+"""Lambda's Invoke API on the event loop: signed here, sent by aiohttp.
 
 botocore's own client takes a thread for each invocation under way; this takes none, and about
 half the CPU (docs/performance.md). All that is configuration stays botocore's: endpoint, region,
@@ -14,6 +14,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from .. import wire
 from ..threads import Threads
 from .clients import CONNECT_TIMEOUT, READ_TIMEOUT, Signing
 from .refusals import ConnectionLost, NoDescriptors, Unreachable
+from .signing import Signer
 
 # Seconds before an unused connection sends its first sign of life, between two of them, and how
 # many may go unanswered: NAT gateways drop what is silent for 350 s, and Linux would begin after
@@ -76,6 +78,7 @@ class InvokeApi:
         import aiohttp
 
         self.signing, self._threads = signing, threads
+        self._signer = Signer(signing.region)
         secure = signing.url.startswith("https:")
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -159,24 +162,18 @@ class InvokeApi:
     async def _signed(
         self, url: str, payload: bytes, headers: Mapping[str, str]
     ) -> dict[str, str]:
-        from botocore.awsrequest import AWSRequest
-
         given = {"Accept-Encoding": "identity", **headers}
-        request = AWSRequest(method="POST", url=url, headers=given, data=payload)
         credentials = self.signing.credentials
-        if credentials is not None:
-            renewal = getattr(credentials, "refresh_needed", None)
-            if len(payload) >= _LARGE or (renewal is not None and renewal()):
-                await self._threads.run(self._sign, request)
-            else:
-                self._sign(request)
-        return dict(request.headers.items())
+        if credentials is None:
+            return given
+        renewal = getattr(credentials, "refresh_needed", None)
+        if len(payload) >= _LARGE or (renewal is not None and renewal()):
+            return await self._threads.run(self._sign, url, payload, given)
+        return self._sign(url, payload, given)
 
-    def _sign(self, request: Any) -> None:
-        from botocore.auth import SigV4Auth
-
-        frozen = self.signing.credentials.get_frozen_credentials()
-        SigV4Auth(frozen, "lambda", self.signing.region).add_auth(request)
+    def _sign(self, url: str, payload: bytes, headers: dict[str, str]) -> dict[str, str]:
+        keys = self.signing.credentials.get_frozen_credentials()
+        return self._signer.signed(url, payload, headers, keys, datetime.now(timezone.utc))
 
 
 def _text(body: bytes) -> str:

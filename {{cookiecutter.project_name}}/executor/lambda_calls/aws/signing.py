@@ -1,0 +1,90 @@
+"""Signature Version 4 of Lambda's Invoke, with what is the same for all requests made once.
+
+botocore's signer takes 0.15 ms for each: it parses the URL five times, holds headers in an e-mail
+message, and derives the same key anew. Here the key is kept for its day, and the URL's share is
+what botocore made of it, once. A test compares both signatures.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+_SERVICE = "lambda"
+
+
+class Signer:
+    """Signs requests of one region.
+
+    The mutable state is the key of the day, and what botocore made of the latest URL.
+
+    Args:
+        region: that the signature names.
+    """
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        # Each is replaced as a whole, as large requests are signed in threads.
+        self._key: tuple[tuple[str, str], bytes] = (("", ""), b"")
+        self._place: tuple[str, str, str] = ("", "", "")
+
+    def signed(
+        self, url: str, payload: bytes, headers: Mapping[str, str], keys: Any, now: datetime
+    ) -> dict[str, str]:
+        """The headers of a POST with those that sign it.
+
+        Args:
+            url: without a query.
+            payload: the body.
+            headers: to send and to sign.
+            keys: botocore's frozen credentials.
+            now: the time, in UTC.
+        """
+        moment = now.strftime("%Y%m%dT%H%M%SZ")
+        sent = {**headers, "X-Amz-Date": moment}
+        if keys.token:
+            sent["X-Amz-Security-Token"] = keys.token
+        path, host = self._of(url)
+        signed = {name.lower(): " ".join(value.split()) for name, value in sent.items()}
+        signed["host"] = host
+        names = sorted(signed)
+        lines = "".join(f"{name}:{signed[name]}\n" for name in names)
+        digest = hashlib.sha256(payload).hexdigest()
+        request = f"POST\n{path}\n\n{lines}\n{';'.join(names)}\n{digest}"
+        scope = f"{moment[:8]}/{self._region}/{_SERVICE}/aws4_request"
+        hashed = hashlib.sha256(request.encode()).hexdigest()
+        text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashed}"
+        signature = _mac(self._key_of(moment[:8], keys.secret_key), text).hex()
+        sent["Authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
+            f"SignedHeaders={';'.join(names)}, Signature={signature}"
+        )
+        return sent
+
+    def _key_of(self, day: str, secret: str) -> bytes:
+        made_for, key = self._key
+        if made_for != (day, secret):
+            key = f"AWS4{secret}".encode()
+            for part in (day, self._region, _SERVICE, "aws4_request"):
+                key = _mac(key, part)
+            self._key = ((day, secret), key)
+        return key
+
+    def _of(self, url: str) -> tuple[str, str]:
+        """Path and host as the signature has them."""
+        known, path, host = self._place
+        if known != url:
+            from botocore.auth import SigV4Auth
+            from botocore.awsrequest import AWSRequest
+
+            bare = SigV4Auth(None, _SERVICE, self._region)
+            lines = bare.canonical_request(AWSRequest("POST", url)).split("\n")
+            path, host = lines[1], lines[3].partition(":")[2]  # POST, path, query, host:…
+            self._place = (url, path, host)
+        return path, host
+
+
+def _mac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
