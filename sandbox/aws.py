@@ -23,6 +23,7 @@ START_SECONDS = 60.0
 WHAT = "the embedded AWS"
 
 _HOST = "127.0.0.1"
+_APP = Path(__file__).with_name("ministack_app.py")
 # What MiniStack calls itself on the containers that it starts, together with its port.
 _INSTANCE = "covalent-lambda-sandbox"
 # AWS has as many open files as it needs. For MiniStack alone: the server and the scripts live with
@@ -99,7 +100,7 @@ def start(
     # address would offer code execution to the whole local network.
     if engine is not None and engine.gateway and processes.can_bind(engine.gateway, port):
         addresses.append(engine.gateway)
-    command = [*_WITH_ALL_FILES, str(python), "-m", "hypercorn", "ministack.app:app"]
+    command = [*_WITH_ALL_FILES, str(python), "-m", "hypercorn", f"{_APP}:app"]
     command += ["--workers", "0", "--keep-alive", "75"]
     command += [word for address in addresses for word in ("--bind", f"{address}:{port}")]
     env = _environment(home, port, python, auth=auth, engine=engine)

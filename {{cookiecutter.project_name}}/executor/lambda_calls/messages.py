@@ -563,9 +563,10 @@ _ADD_PACKAGE = (
     "function"
 )
 _CARRY_FILE = (
-    "import it at the top of your script, not inside the electron: modules beside the script "
-    "travel with the calls then, and carry=[{name!r}] of the executor names one from elsewhere. "
-    '(Nothing travels where the executor is named by a text only, as in executor="awslambda".)'
+    "import it at the top of your script, not inside the electron, and make the executor there: "
+    "modules beside the script travel with the calls then, and carry=[{name!r}] of the executor "
+    'names one from elsewhere. With executor="awslambda", a text, nothing travels: write '
+    "executor=AWSLambdaExecutor()."
 )
 # What is installed here is a package; what is not may be anybody's file.
 _PACKAGE_FIRST = f"{_LACKS}Please {{add}}."

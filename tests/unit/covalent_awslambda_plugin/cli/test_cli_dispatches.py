@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cloud, Command  # type: ignore[attr-defined]
+from conftest import FUNCTION, SAMCONFIG, Cloud, Command  # type: ignore[attr-defined]
 
 pytestmark = pytest.mark.leaves("the Covalent server keeps its connections to the stand-in open")
 
@@ -40,7 +41,15 @@ def broken(x):
 def whole(x):
     return begin(x)
 
-dispatch_id = ct.dispatch(broken if sys.argv[1] == "broken" else whole)(4)
+@ct.electron(executor="awslambda")
+def double(x):
+    return 2 * x
+
+@ct.lattice(executor="awslambda")
+def by_name(x):
+    return double(x)
+
+dispatch_id = ct.dispatch(globals()[sys.argv[1]])(4)
 outcome = ct.get_result(dispatch_id, wait=True)
 value = outcome.result
 print(dispatch_id, type(value) is helper_beside.Doubled and value.value)
@@ -163,11 +172,20 @@ def test_the_log_of_an_electron(cloud: Cloud, command: Command, folder: Path) ->
     assert wrong.returncode == 1 and "has no request 'r9'" in wrong.stderr
 
 
-def test_what_is_written_now_is_followed(cloud: Cloud, project: Path) -> None:
-    """A line that an electron writes while it runs is shown within five seconds.
+def test_the_log_of_an_executor_by_name(cloud: Cloud, command: Command, folder: Path) -> None:
+    """Of `executor="awslambda"` Covalent keeps no function: it is that of covalent.conf."""
+    (folder / "samconfig.toml").write_text(SAMCONFIG)
+    assert cli(command, folder, "configure").returncode == 0
+    dispatch_id, _ = dispatched(command, folder, "by_name")
+    (folder / "samconfig.toml").write_text(SAMCONFIG.replace(FUNCTION, "another"))
+    log = Log(cloud)
+    log.write("one", "START RequestId: r1", f"[covalent] runs {dispatch_id}-0-aaaa", "a line")
+    shown = cli(command, folder, "logs", dispatch_id)
+    assert (shown.returncode, shown.stdout) == (0, "double[0] a line\n"), shown.stderr
 
-    The embedded AWS writes a function's own lines at its end only; here the test writes them.
-    """
+
+def test_what_is_written_now_is_followed(cloud: Cloud, project: Path) -> None:
+    """A line that an electron writes while it runs is shown within five seconds."""
     from covalent_awslambda_plugin.cli import logs
     from covalent_awslambda_plugin.cli.dispatches import Dispatch, Node
 
@@ -193,7 +211,11 @@ def test_what_is_written_now_is_followed(cloud: Cloud, project: Path) -> None:
 
     log = Log(cloud)
     log.write("s", "START RequestId: r", "[covalent] runs d-3-aa")
-    followed = logs._Followed(Running(), dispatch, None)  # type: ignore[arg-type]
+    followed = logs._Followed(
+        Running(),  # type: ignore[arg-type]
+        dispatch,
+        argparse.Namespace(electron=None),
+    )
     found: dict[str, float] = {}
 
     def follow() -> None:

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         return _show_request(options, output)
     dispatches = Dispatches.configured()
     dispatch = dispatches.dispatch(dispatches.chosen(options.dispatch))
-    followed = _Followed(dispatches, dispatch, options.electron)
+    followed = _Followed(dispatches, dispatch, options)
     shown = 0
     for number, name, message in _lines(followed, follow=options.follow):
         shown += 1
@@ -190,19 +190,21 @@ class _Followed:
     Args:
         dispatches: of the server.
         dispatch: what was asked for.
-        electron: the number or name of the only electron to show; None: all.
+        options: the command's; its `electron` is the number or name of the only one to show.
 
     Raises:
         CommandError: if there is no such electron, or none on Lambda.
     """
 
-    def __init__(self, dispatches: Dispatches, dispatch: Dispatch, electron: str | None) -> None:
-        self.dispatches, self.dispatch, self._electron = dispatches, dispatch, electron
+    def __init__(
+        self, dispatches: Dispatches, dispatch: Dispatch, options: argparse.Namespace
+    ) -> None:
+        self.dispatches, self.dispatch, self._options = dispatches, dispatch, options
         self._members: dict[str, tuple[Chosen, list[_Log]]] = {}
         self._names: set[str] = set()
         self.find_members(dispatch)
         if not any(chosen for chosen, _ in self._members.values()):
-            there = ", ".join(sorted(self._names)) or "none"
+            there, electron = ", ".join(sorted(self._names)) or "none", options.electron
             raise CommandError(
                 f"Dispatch {dispatch.id} has no electron {electron or 'at all'!r}; it has {there}."
             )
@@ -216,11 +218,29 @@ class _Followed:
         """Take in the sublattices that have come since the last time."""
         for path, member in self.dispatches.family(dispatch):
             if member.id not in self._members:
-                chosen = _chosen(member, path, self._electron)
-                logs = _logs_of(self.dispatches, member, chosen) if chosen else []
+                chosen = _chosen(member, path, self._options.electron)
+                logs = self._logs_of(member, chosen) if chosen else []
                 self._members[member.id] = chosen, logs
                 own = (node.name for node in member.electrons())
                 self._names |= {name for name in own if not name.startswith(":")}
+
+    def _logs_of(self, dispatch: Dispatch, chosen: Chosen) -> list[_Log]:
+        """The logs of the functions that its electrons were sent to."""
+        targets = {
+            self._target(said)
+            for number, said in self.dispatches.executors(dispatch.id).items()
+            if number in chosen
+        }
+        since = dispatch.started - _EARLIER
+        return [_Log(_group(account, name), since=since) for account, name in targets]
+
+    def _target(self, said: Mapping[str, Any]) -> tuple[Account, str]:
+        """Where an executor sends electrons; of `executor="awslambda"` nothing is said."""
+        if "function_name" in said:
+            account = Account(said["region"], said["profile"], said["credentials_file"])
+            return account, said["function_name"]
+        settings = names.resolved(self._options, by_name=True)
+        return names.account(settings), settings.function_name.value
 
     def look(self) -> Iterator[tuple[str, str, str]]:
         """The lines that have come since the last look, with their electrons."""
@@ -251,17 +271,6 @@ def _chosen(dispatch: Dispatch, path: str, electron: str | None) -> Chosen:
         for node in dispatch.electrons()
         if electron is None or electron in (f"{path}{node.number}", node.name)
     }
-
-
-def _logs_of(dispatches: Dispatches, dispatch: Dispatch, chosen: Chosen) -> list[_Log]:
-    """The logs of the functions that its electrons were sent to."""
-    targets = {
-        (Account(said["region"], said["profile"], said["credentials_file"]), said["function_name"])
-        for number, said in dispatches.executors(dispatch.id).items()
-        if number in chosen and said.get("function_name")
-    }
-    since = dispatch.started - _EARLIER
-    return [_Log(_group(account, name), since=since) for account, name in targets]
 
 
 def _group(account: Account, function: str) -> _Group:

@@ -26,8 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def resolved(options: argparse.Namespace) -> Settings:
+def resolved(options: argparse.Namespace, *, by_name: bool = False) -> Settings:
     """Where an executor without arguments would send electrons.
+
+    Args:
+        options: those of `add_arguments`.
+        by_name: where `executor="awslambda"` would: covalent.conf comes first.
 
     Raises:
         CommandError: if Covalent cannot be imported or read.
@@ -40,6 +44,7 @@ def resolved(options: argparse.Namespace) -> Settings:
     said = {name: conf.values[name] for name in names}
     return SettingsReader().resolve(
         conf=given(said, conf.origin),
+        conf_first=by_name,
         samconfig=options.samconfig,
         config_env=options.config_env,
         environ=os.environ,
