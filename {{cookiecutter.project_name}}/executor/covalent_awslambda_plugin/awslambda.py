@@ -54,6 +54,19 @@ _EXECUTOR_PLUGIN_DEFAULTS = {
     "timeout": 900,
 }
 _NAMES = ("function_name", "s3_bucket_name", "credentials_file", "profile", "region")
+_OPTIONS = (
+    "endpoint_url",
+    "timeout",
+    "time_limit",
+    "retries",
+    "usage",
+    "prices",
+    "log_stdout",
+    "log_stderr",
+    "poll_freq",
+    "cache_dir",
+    "execution_role",
+)
 
 # What gives `executor="awslambda"` its names in a server that runs outside of the project.
 CONFIGURE = "covalent-lambda configure"
@@ -136,11 +149,12 @@ class AWSLambdaExecutor(RemoteExecutor):
             settings_reader().warn(remark)
         given.update(time_limit=time_limit, retries=retries)
         given.update(endpoint_url=endpoint_url, prices=prices)
+        given.update(usage=usage, log_stdout=log_stdout, log_stderr=log_stderr)
         option = options.Options(given, conf, by_covalent=by_covalent)
         super().__init__(
             poll_freq=option.checked("poll_freq", options.seconds, 5.0),
-            log_stdout=log_stdout,
-            log_stderr=log_stderr,
+            log_stdout=option.argument("log_stdout"),
+            log_stderr=option.argument("log_stderr"),
             cache_dir=option.checked("cache_dir", str, "") or _default_cache_dir(),
             time_limit=option.checked("time_limit", options.limit, -1.0),
             retries=option.checked("retries", options.count, 0),
@@ -148,7 +162,7 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.timeout = option.checked("timeout", options.seconds, 900.0)
         self.execution_role = option.checked("execution_role", str, "")
         self.endpoint_url = option.checked("endpoint_url", options.address, "")
-        self.usage = usage
+        self.usage = option.argument("usage")
         self.prices: dict[str, float] = option.checked("prices", options.prices, {})
         settings = option.settings(
             _NAMES, settings_reader(), samconfig=samconfig, config_env=config_env
@@ -158,7 +172,8 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.credentials_file = settings.credentials_file.value
         self.profile = settings.profile.value
         self.region = settings.region.value
-        self.origins = {name: getattr(settings, name).origin.as_dict() for name in _NAMES}
+        named = {name: getattr(settings, name).origin.as_dict() for name in _NAMES}
+        self.origins = {**named, **option.origins}  # of what is not at its default
         self.unresolved = option.problem  # what is wrong with covalent.conf; `run` says it
         self.carry: list[str] | None = None
         if not by_covalent:
@@ -193,15 +208,14 @@ class AWSLambdaExecutor(RemoteExecutor):
         from lambda_calls import html
         from lambda_calls.settings import Origin
 
-        named = [
-            (name, getattr(self, name) or "–", Origin.from_dict(self.origins[name]))
-            for name in _NAMES
-        ]
-        options = [
-            (name, getattr(self, name), "") for name in ("timeout", "time_limit", "retries")
-        ]
+        rows = []
+        for name in (*_NAMES, *_OPTIONS):
+            said = self.origins.get(name)
+            origin = str(Origin.from_dict(said)) if said else "the default"
+            rows.append((name, getattr(self, name) or "–", origin))
         carried = "modules beside the script" if self.carry is None else ", ".join(self.carry)
-        rows = [*named, *options, ("carry", carried or "nothing", "")]
+        origin = "the default" if self.carry is None else "the argument carry="
+        rows.append(("carry", carried or "nothing", origin))
         return html.table("AWSLambdaExecutor", ("setting", "value", "from"), rows)
 
     @property

@@ -72,11 +72,15 @@ class Options:
         by_covalent: whether the arguments are those of covalent.conf. Covalent makes an executor
             from it before it fills in the attributes of the user's own, so a mistake there is
             noted as `problem`, and the default is taken instead.
+
+    Attributes:
+        origins: where options that are not at their defaults came from, as JSON.
     """
 
     def __init__(self, given: Mapping[str, Any], conf: Conf, *, by_covalent: bool) -> None:
         self._given, self._conf, self._by_covalent = given, conf, by_covalent
         self.problem = ""
+        self.origins: dict[str, dict[str, str]] = {}
 
     def checked(self, name: str, check: Callable[[Any], T], default: T) -> T:
         """The option's value as `check` returns it; `default` if nobody gave one.
@@ -90,11 +94,26 @@ class Options:
         if value in (None, ""):
             return default
         try:
-            return check(value)
+            found = check(value)
         except ValueError as error:
             where = "" if is_argument else f", from {self._conf.origin(name)},"
             self.note(ConfigurationError(f"{name}={value!r}{where} {error}"))
             return default
+        if found != default:
+            self._note_origin(name, is_argument=is_argument)
+        return found
+
+    def argument(self, name: str) -> Any:
+        """The value of an option that covalent.conf does not hold."""
+        if value := self._given[name]:
+            self._note_origin(name, is_argument=True)
+        return value
+
+    def _note_origin(self, name: str, *, is_argument: bool) -> None:
+        from lambda_calls.settings import Origin
+
+        origin = Origin.argument(name) if is_argument else self._conf.origin(name)
+        self.origins[name] = origin.as_dict()
 
     def note(self, error: ConfigurationError) -> None:
         """Raise an error in the user's own program; keep it for `run` in Covalent's server."""
