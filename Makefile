@@ -29,7 +29,7 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit core isolation template faults faults-seed site e2e bench docs clean locks \
+.PHONY: help demo up down status logs test lint types unit core isolation template examples faults faults-seed site e2e bench docs clean locks \
 	venvs test-venvs docs-venv bench-venv check-demo check-up
 
 help: ## Show this list
@@ -53,7 +53,7 @@ status: ## What of `make up` runs, and where
 logs: ## The last lines of its logs, the function's too
 	@$(call ANY_UP,logs)
 
-test: lint types unit isolation template faults-seed site e2e ## Every check
+test: lint types unit isolation template examples faults-seed site e2e ## Every check
 
 lint: test-venvs ## ruff: rules and format
 	@$(VENV)/bin/ruff check .
@@ -78,6 +78,9 @@ isolation: test-venvs ## What an electron leaves behind does not reach the next 
 
 template: test-venvs ## Tests of the template and of what it generates
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/template
+
+examples: test-venvs ## Run the examples, the tutorial and the pages' code, in a sandbox of their own
+	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/examples
 
 # Its banner is about a version that is not installed here; --quiet would silence the refusals.
 site: docs-venv ## The website of docs/, in build/site; broken links are refused

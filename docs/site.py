@@ -9,7 +9,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:benchmarks|requirements)/[^)#]+|[A-Z]+\.md)\)")
+OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:benchmarks|examples|requirements)/[^)#]+|[A-Z]+\.md)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
