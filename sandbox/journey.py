@@ -270,7 +270,9 @@ def write_environment(path: Path, aws: Aws, covalent: Server, project: Path, pyt
         **covalent.env,
         "COVALENT_LAMBDA_SAMCONFIG": str(project / "samconfig.toml"),
     }
-    first = f"{_write_sam(path.parent / 'sandbox-bin')}:{python.parent}"
+    own = _write_programs(path.parent / "sandbox-bin", python)
+    # Behind the Python that has the packages, what else the sandbox's own one brings: `covalent`.
+    first = f"{own}:{python.parent}:{Path(sys.executable).parent}"
     text = _ENVIRONMENT.format(
         names=" ".join([*variables, *_UNSET, *_EXTENDED]),
         unset=" ".join(_UNSET),
@@ -280,19 +282,21 @@ def write_environment(path: Path, aws: Aws, covalent: Server, project: Path, pyt
     path.write_text(text, encoding="utf-8")
 
 
-def _write_sam(folder: Path) -> Path:
-    """Write a `sam` that deploys to the sandbox; all else it leaves to SAM CLI."""
+def _write_programs(folder: Path, python: Path) -> Path:
+    """Write a `sam` that deploys to the sandbox, and a `covalent-lambda` on the right Python."""
     folder.mkdir(parents=True, exist_ok=True)
-    program = folder / "sam"
-    program.write_text(
-        _SAM.format(
+    texts = {
+        "sam": _SAM.format(
             root=shlex.quote(str(ROOT)),
             python=shlex.quote(sys.executable),
             sam=shlex.quote(deploying.sam_command()),
         ),
-        encoding="utf-8",
-    )
-    program.chmod(0o755)
+        "covalent-lambda": _COVALENT_LAMBDA.format(python=shlex.quote(str(python))),
+    }
+    for name, text in texts.items():
+        program = folder / name
+        program.write_text(text, encoding="utf-8")
+        program.chmod(0o755)
     return folder
 
 
@@ -306,6 +310,12 @@ if [ "${{1-}}" = deploy ]; then
     PYTHONPATH={root} exec {python} -m sandbox deploy "$@"
 fi
 exec {sam} "$@"
+"""
+
+# It imports scripts, and compares packages: with those of the Python that has all of them.
+_COVALENT_LAMBDA = """\
+#!/bin/sh
+exec {python} -m covalent_awslambda_plugin "$@"
 """
 
 _UNSET = (

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 REQUIREMENTS = Path("function") / "requirements.txt"
+ANSWERS = Path("docs") / "answers.json"  # the packages among them
 BEFORE = "before"
 
 _MADE_FROM = "made-from"
@@ -30,7 +34,7 @@ def put_in_place(fresh: Path, folder: Path, *, renew_packages: bool) -> tuple[Pa
     digest = _digest(fresh)
     if project.is_dir() and made_from.is_file() and made_from.read_text("utf-8") == digest:
         if renew_packages:
-            shutil.copyfile(fresh / REQUIREMENTS, project / REQUIREMENTS)
+            _take_packages(fresh, project)
         shutil.rmtree(fresh)
         return project, "the one of the last time, with your changes"
     note = ""
@@ -39,8 +43,9 @@ def put_in_place(fresh: Path, folder: Path, *, renew_packages: bool) -> tuple[Pa
         shutil.rmtree(before, ignore_errors=True)
         project.rename(before)
         if not renew_packages and (before / REQUIREMENTS).is_file():
-            shutil.copyfile(before / REQUIREMENTS, fresh / REQUIREMENTS)
-        note = f"new, as the template has changed; the one of the last time is now {before}"
+            _take_packages(before, fresh)
+        aside = os.path.relpath(before)
+        note = f"new, as the template has changed; the one of the last time is now {aside}"
     fresh.rename(project)
     made_from.write_text(digest, encoding="utf-8")
     return project, note
@@ -53,11 +58,33 @@ def packages(project: Path) -> list[str]:
     return [line for line in lines if line]
 
 
+def _take_packages(source: Path, project: Path) -> None:
+    shutil.copyfile(source / REQUIREMENTS, project / REQUIREMENTS)
+    if (source / ANSWERS).is_file():  # its user may have removed it
+        answers = _answers(project)
+        answers["packages"] = _answers(source).get("packages", "")
+        text = json.dumps(answers, indent=2, ensure_ascii=False)
+        (project / ANSWERS).write_text(text + "\n", encoding="utf-8")
+
+
+def _answers(project: Path) -> dict[str, Any]:
+    """Return what the project was made with; nothing if that cannot be read any more."""
+    try:
+        answers = json.loads((project / ANSWERS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return answers if isinstance(answers, dict) else {}
+
+
 def _digest(project: Path) -> str:
-    """Return a digest of all files but the packages, which have a setting of their own."""
+    """Return a digest of all files but for the packages, which have a setting of their own."""
     digest = hashlib.sha256()
     for path in sorted(project.rglob("*")):
-        if path.is_file() and path.relative_to(project) != REQUIREMENTS:
-            digest.update(f"{path.relative_to(project)}\0{path.stat().st_size}\0".encode())
-            digest.update(path.read_bytes())
+        name = path.relative_to(project)
+        if path.is_file() and name != REQUIREMENTS:
+            content = path.read_bytes()
+            if name == ANSWERS:
+                content = json.dumps({**_answers(project), "packages": ""}).encode()
+            digest.update(f"{name}\0{len(content)}\0".encode())
+            digest.update(content)
     return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,17 @@ def fresh(tmp_path: Path, *, handler: str = "", wanted: str = "") -> Path:
     (project / "function").mkdir(parents=True)
     (project / "function" / "app.py").write_text(handler)
     (project / projects.REQUIREMENTS).write_text(f"# Packages\n{wanted}\n")
+    (project / "docs").mkdir()
+    answers = {"region": "us-east-1", "packages": wanted}
+    (project / projects.ANSWERS).write_text(json.dumps(answers))
     return project
+
+
+def answered(project: Path) -> str:
+    """The packages among the answers that the project keeps."""
+    answers = json.loads((project / projects.ANSWERS).read_text())
+    assert answers["region"] == "us-east-1"
+    return str(answers["packages"])
 
 
 def place(tmp_path: Path, project: Path, *, renew_packages: bool = False) -> tuple[Path, str]:
@@ -39,6 +51,7 @@ def test_the_project_stays_as_its_user_left_it(tmp_path: Path) -> None:
     assert (project / "function" / "app.py").read_text() == "mine"
     assert (project / "mine.py").exists()
     assert projects.packages(project) == ["numpy"]
+    assert answered(project) == "numpy"
 
 
 def test_other_packages_replace_those_of_the_last_time(tmp_path: Path) -> None:
@@ -47,6 +60,7 @@ def test_other_packages_replace_those_of_the_last_time(tmp_path: Path) -> None:
     (project / "mine.py").touch()
     place(tmp_path, fresh(tmp_path, wanted="pandas>=2 # yes"), renew_packages=True)
     assert projects.packages(project) == ["pandas>=2"]
+    assert answered(project) == "pandas>=2 # yes"
     assert (project / "mine.py").exists()
     place(tmp_path, fresh(tmp_path), renew_packages=True)
     assert projects.packages(project) == []
@@ -59,8 +73,9 @@ def test_a_changed_template_means_a_new_project(tmp_path: Path) -> None:
     project, note = place(tmp_path, fresh(tmp_path, handler="new"))
     assert (project / "function" / "app.py").read_text() == "new"
     assert projects.packages(project) == ["numpy"]
+    assert answered(project) == "numpy"
     assert (tmp_path / "kept" / "before" / "mine.py").exists()
-    assert str(tmp_path / "kept" / "before") in note
+    assert note.endswith(os.path.relpath(tmp_path / "kept" / "before"))
 
 
 def test_without_packages_no_venv_is_made(tmp_path: Path) -> None:

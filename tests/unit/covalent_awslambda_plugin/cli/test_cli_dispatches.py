@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from conftest import FUNCTION, SAMCONFIG, Cloud, Command  # type: ignore[attr-defined]
 
+from sandbox import Server
+
 pytestmark = pytest.mark.leaves("the Covalent server keeps its connections to the stand-in open")
 
 WORKFLOW = """\
@@ -49,6 +51,14 @@ def double(x):
 def by_name(x):
     return double(x)
 
+@ct.electron(executor="awslmbda")
+def lost(x):
+    return x
+
+@ct.lattice
+def misspelt(x):
+    return lost(x)
+
 dispatch_id = ct.dispatch(globals()[sys.argv[1]])(4)
 outcome = ct.get_result(dispatch_id, wait=True)
 value = outcome.result
@@ -81,6 +91,17 @@ def dispatched(command: Command, folder: Path, which: str) -> tuple[str, str]:
 
 def cli(command: Command, folder: Path, *words: str) -> Any:
     return command("-m", "covalent_awslambda_plugin", *words, cwd=folder)
+
+
+def test_a_misspelt_executor(command: Command, folder: Path, covalent: Server) -> None:
+    """`show` says what the server's log alone tells otherwise, and leaves nothing in that log."""
+    dispatch_id, _ = dispatched(command, folder, "misspelt")
+    shown = cli(command, folder, "show", dispatch_id)
+    assert shown.returncode == 1, shown.stderr
+    assert "✗ lost (node 0) failed after" in shown.stdout
+    assert "No executor found by name: awslmbda" in shown.stdout
+    log = (covalent.home / "covalent.log").read_text()
+    assert "awslambda.jsonl" not in log  # no invocation is noted, so there is no such file
 
 
 def test_a_failed_dispatch(command: Command, folder: Path) -> None:

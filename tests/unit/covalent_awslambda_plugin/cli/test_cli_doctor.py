@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -127,7 +128,13 @@ def test_no_bucket_and_no_function(
     cloud.functions.script = lambda event: Answer(status=404, code="ResourceNotFoundException")
     status, checks = checked(capsys)
     assert status == 1
-    assert texts(checks["Bucket"], "missing") == [f"there is no bucket {BUCKET}"]
+    (said,) = texts(checks["Bucket"], "missing")
+    assert re.fullmatch(
+        rf"there is no bucket {BUCKET} \(from .*samconfig\.toml .*BucketName\)", said
+    )
+    unknown = "not checked: there is no bucket, see Bucket"
+    assert texts(checks["Permissions"], "missing") == []
+    assert texts(checks["Permissions"], "partial") == [unknown]
     assert checks["Bucket"]["remarks"][0]["remedy"] == "sam build && sam deploy"
     assert texts(checks["Image"], "partial") == ["not checked: there is no function, see Function"]
 

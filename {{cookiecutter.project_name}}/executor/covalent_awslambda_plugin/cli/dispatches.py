@@ -173,7 +173,10 @@ class Dispatches:
         local = Path(dispatch.folder) / record.FILE_NAME
         try:
             text = local.read_text("utf-8")
-        except OSError:  # the server runs elsewhere, or nothing was noted
+        except OSError:
+            if local.parent.is_dir():  # nothing was noted
+                return []
+            # The server runs elsewhere. It writes a traceback to its log for a file that it lacks.
             text = self._file(f"{dispatch.id}/{record.FILE_NAME}")
         return list(record.read(text))
 

@@ -35,7 +35,8 @@ def bucket(situation: Situation) -> Iterator[Remark]:
     except ClientError as error:
         status = refusals.status(error)
         if status == 404:
-            yield missing(f"there is no bucket {name}", situation.deploy)
+            origin = situation.settings.s3_bucket_name.origin
+            yield missing(f"there is no bucket {name} (from {origin})", situation.deploy)
         elif status == 403:
             yield missing(
                 f"bucket {name}: s3:ListBucket is not allowed, or it is somebody else's", _POLICY
@@ -123,6 +124,8 @@ def _allowed(request: Callable[[], Any], *expected: str) -> bool:
             return True
         if aws.is_denied(error):
             return False
+        if refusals.code(error) == "NoSuchBucket":
+            raise Unknown("there is no bucket, see Bucket") from error
         raise
     return True
 
