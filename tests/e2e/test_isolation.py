@@ -63,11 +63,11 @@ def new(alone: Alone) -> Any:
     return alone.returned(world.seen, ways.WORD)
 
 
-@pytest.mark.parametrize("name", ways.WAYS)
+@pytest.mark.parametrize("name", ways.IN_A_CONTAINER)
 def test_next_electron_finds_the_world_new(alone: Alone, new: Any, name: str) -> None:
     """After each way to leave something behind, the next electron finds the world new, and the
     environment is warm."""
-    way, ends = ways.WAYS[name]
+    way, ends = ways.IN_A_CONTAINER[name]
     failure = alone.call(way)["failure"]
     assert (failure["kind"] if failure else "") == ends, failure
     after = alone.call(world.seen, ways.WORD)

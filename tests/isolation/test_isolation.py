@@ -39,6 +39,7 @@ def test_next_electron_finds_the_world_new(function: Function, new: Any, name: s
         assert response.failure is not None and response.failure.kind == ends, response
     else:
         assert response.failure is None, response
+        assert "the child's" not in (response.text or "")
     after = function.call(world.seen, ways.WORD)
     assert after.stdout == "seen\n" and after.stderr == ""
     found = returned(after)

@@ -6,8 +6,7 @@ name of whatever it leaves, so that the electron after it can look for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Callable  # noqa: UP035 - Python 3.8 subscripts no other
 
 WORD = "left_by_an_electron"
 
@@ -565,6 +564,17 @@ def stop_its_parent() -> None:
 
 
 @way()
+def stop_its_siblings() -> None:
+    import os
+    import signal
+
+    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
+        for sibling in map(int, file.read().split()):
+            if sibling != os.getpid():
+                os.kill(sibling, signal.SIGSTOP)
+
+
+@way()
 def kill_its_siblings() -> None:
     import os
     import signal
@@ -652,3 +662,20 @@ def packages_installed() -> None:
     target = pathlib.Path(os.environ["PIP_TARGET"])
     (target / "left_by_an_electron.py").write_text("")
     (target / "json.py").write_text("raise SystemExit")
+
+
+def files_open_to_all() -> int:
+    import contextlib
+    import os
+
+    made = 0
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.join(folder, "folder_left_by_an_electron", "deep"))
+            open(os.path.join(folder, "left_by_an_electron"), "w").close()
+            made += 1
+    return made
+
+
+# On a laptop others write to these folders, too, so that nothing is removed there.
+IN_A_CONTAINER = {**WAYS, "files_open_to_all": (files_open_to_all, "")}

@@ -80,7 +80,7 @@ def seen(word: str) -> dict[str, Any]:
         atexit._ncallbacks(),  # type: ignore[attr-defined]
     )
     found["threads"] = threading.active_count(), len(os.listdir("/proc/self/task"))
-    found["hooks"] = threading.excepthook is threading.__excepthook__
+    found["hooks"] = threading.excepthook.__module__, threading.excepthook.__name__
     found["descriptors"] = sorted(
         (int(x), os.readlink(f"/proc/self/fd/{x}").split(":")[0][:10])
         for x in os.listdir("/proc/self/fd")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,7 @@ from template_paths import FUNCTION, LAMBDA_CALLS
 import wire
 
 PATHS = [str(FUNCTION), str(LAMBDA_CALLS), str(Path(__file__).parent)]
-WORKER = f"""
-import json, sys
-sys.path[:0] = {PATHS[:1]!r}
-sys.path += {PATHS[1:]!r}
+SERVING = """
 import app
 class Context:
     memory_limit_in_mb, aws_request_id = 512, "request-1"
@@ -37,11 +34,13 @@ class Context:
     def get_remaining_time_in_millis(self):
         import time
         return int(1000 * (self.end - time.monotonic()))
+import json, sys
 for line in sys.stdin:
     event, seconds = json.loads(line)
     sys.stdout.write(json.dumps(app.handler(event, Context(1000 * seconds))) + "\\n")
     sys.stdout.flush()
 """
+WORKER = f"import sys; sys.path[:0] = {PATHS[:1]!r}; sys.path += {PATHS[1:]!r}\n{SERVING}"
 
 
 def part(value: Any) -> str:
@@ -73,12 +72,15 @@ class Function:
     """One environment of the function. Use it in a `with` statement.
 
     Args:
-        folder: its /tmp and the file for its log.
+        folder: its /tmp, beside which the file for its log lies.
+        command: what serves; None: the handler of this tree, on this Python.
         environment: variables beside PATH.
     """
 
-    def __init__(self, folder: Path, python: str = sys.executable, **environment: str) -> None:
-        self.folder, self._python = folder, python
+    def __init__(
+        self, folder: Path, command: Sequence[str] | None = None, **environment: str
+    ) -> None:
+        self.folder, self._command = folder, command or [sys.executable, "-c", WORKER]
         self._environment = environment
         opened, path = tempfile.mkstemp(suffix=".log", dir=folder.parent)
         os.close(opened)
@@ -95,7 +97,7 @@ class Function:
         }
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", WORKER],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

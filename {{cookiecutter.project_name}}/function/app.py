@@ -11,6 +11,7 @@ as new as the first one did. docs/architecture.md says why.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -80,6 +81,7 @@ class Environment:
             os.mkdir(self.folder, 0o700)
             alone = os.path.dirname(os.path.abspath(__file__)) == _IMAGE
             path = [os.path.abspath(x or os.curdir) for x in sys.path]
+            task_child.set_readable(ctypes.CDLL(None), False)
             self.processes = Processes(Settings(self.folder, path, alone))
             self.prepared = Prepared(self.processes)
         except (OSError, EnvironmentFailed) as error:
@@ -122,6 +124,16 @@ class Environment:
             raise EnvironmentFailed(self._broken)
         return self.processes
 
+    def finish(self) -> None:
+        """Wait until nothing is left of the tasks before.
+
+        Raises:
+            EnvironmentFailed: if there can be no process any more.
+        """
+        if self.prepared is not None:
+            self.prepared.finish()
+        self.running().finish()
+
     def fail(self, reason: str) -> None:
         """Have this environment end after the answer, so that Lambda makes a new one.
 
@@ -132,7 +144,10 @@ class Environment:
         if not self._refused:
             timer = threading.Timer(_END_AFTER, os._exit, [1])
             timer.daemon = True
-            timer.start()
+            try:
+                timer.start()
+            except RuntimeError:  # where no process can be started, no thread can
+                signal.setitimer(signal.ITIMER_REAL, _END_AFTER)  # whose signal ends this process
 
 
 class _Invocation:
@@ -201,6 +216,8 @@ class _Invocation:
         """The response's fields."""
         processes = self.environment.running()
         _check_python(self.request)
+        # First: what is left of the task before could change files after they were verified.
+        self.environment.finish()
         body = Body(self.environment.folder)
         try:
             self.task = _Task(self, body)
@@ -218,7 +235,7 @@ class _Invocation:
                 processes.lost(self.children[0].server)
         self.peak = sum(x.peak for x in ended)
         fields = self._told(ended)
-        if self.task.packages and not self.task.installed and "failure" not in fields:
+        if self.task.installs and "failure" not in fields:
             self.storage.installed(self.task.packages)
         self.storage.make_room(self.task.packages)
         return fields
@@ -231,8 +248,7 @@ class _Invocation:
         report = self._report(child, ended)
         if report is None:
             return {"failure": self._crash(child, ended)}
-        if not (self.task.packages and not self.task.installed):  # less what installs
-            self.environment.running().learn(report["modules"])
+        self._learn(report)
         failure = report.get("failure")
         if failure is None and "spread" in report:
             room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
@@ -272,9 +288,14 @@ class _Invocation:
         """Why one process of a batch did not run all its calls; None if it did."""
         if report is None:
             return self._crash(child, ended)
-        self.environment.running().learn(report["modules"])
+        self._learn(report)
         failure = report.get("failure")
         return None if failure is None else wire.Failure(**failure)
+
+    def _learn(self, report: Dict[str, Any]) -> None:
+        """Have what a task's process imported warm for the next one, less what installs."""
+        if not self.task.installs:
+            self.environment.running().learn(report["modules"])
 
     def _output_of_calls(self) -> List[bytes]:
         """The frames of what each call wrote."""
@@ -290,16 +311,17 @@ class _Invocation:
         """What a task's process told; None if it told nothing that can be used."""
         if ended.report is None:
             return None
+        offset, size = ended.report
         try:
-            offset, size = ended.report
-            said = json.loads(channels.read_at(child.answer, size, offset))
-            failure = said.get("failure", {})
-            if failure.get("kind") == task_child.STOPPED:
+            left = os.fstat(child.answer).st_size - offset
+            said = json.loads(channels.read_at(child.answer, min(size, max(0, left)), offset))
+            failure = said.get("failure")
+            if failure is not None and failure["kind"] == task_child.STOPPED:
                 if not ended.reason:
                     return None
                 failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
-            return said if isinstance(said.get("modules"), list) else None
-        except (ValueError, TypeError, AttributeError):
+            return _checked(said, offset)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
 
     def _crash(self, child: Child, ended: guard.Ended) -> wire.Failure:
@@ -364,7 +386,7 @@ class _Invocation:
         text: Optional[wire.Part] = None
         # The text is nearly always short; where it is not, the data is rarely shorter.
         if length <= room // 8:
-            text = channels.read_at(self.child.answer, length, size).decode()
+            text = channels.read_at(self.child.answer, length, size).decode("utf-8", "replace")
             taken = len(json.dumps(text))
             if taken <= room // 8:
                 room -= taken
@@ -427,14 +449,20 @@ class _Task:
         self.packages, self.installed = "", False
         self.is_prepared = False  # whether its initializer has run in its line of forks
 
+    @property
+    def installs(self) -> bool:
+        """Whether it installs packages, which nobody knows yet."""
+        return bool(self.packages) and not self.installed
+
     def begin(self, children: List[Child]) -> None:
         """Hand the task over to processes, which are added to `children`."""
         order = self._order()
         setup = self._request.setup if isinstance(self._request, wire.Batch) else None
+        self._note(setup)
         first = None if setup is None or self._request.before else self._prepared(setup)
         self.is_prepared = first is not None
         if setup is not None:
-            order["setup"] = None if first else self._code(setup, self._body)
+            order["setup"] = None if first else self._part(setup, self._body)
         children.append(first or self._taken())
         self._share(children)
         self._body.close_with(json.dumps(order).encode())
@@ -461,8 +489,8 @@ class _Task:
     def _taken(self) -> Child:
         """A process in which modules that the task needs are warm."""
         processes = self._invocation.environment.running()
-        if self.packages and not self.installed:
-            return processes.bare()  # nobody knows what will be installed
+        if self.installs:
+            return processes.bare()
         names, hidden = task_modules.named(self._pickles), self._hidden()
         return processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
 
@@ -472,12 +500,10 @@ class _Task:
         if prepared is None:
             return None
         key = setup.sha256 if isinstance(setup, wire.Blob) else wire.digest(setup.encode())
-        if isinstance(setup, str):
-            self._pickles.append(_decoded(setup))
 
         def body() -> Body:
             made = Body(self._invocation.environment.folder)
-            order = {"task_id": self._request.task_id, "setup": self._code(setup, made)}
+            order = {"task_id": self._request.task_id, "setup": self._part(setup, made)}
             made.close_with(json.dumps(order).encode())
             return made
 
@@ -486,24 +512,19 @@ class _Task:
             return prepared.child(key, body, names, hidden, self._invocation.guard.check)
         except SetupFailed as failed:
             raise _Failed(**failed.failure) from failed
-        except ServerLost as lost:
-            raise EnvironmentFailed("its fork server has ended") from lost
 
     def _share(self, children: List[Child]) -> None:
         """Have as many processes as a batch asks for, and no more than it has calls."""
         request = self._request
-        if not isinstance(request, wire.Batch) or (self.packages and not self.installed):
+        if not isinstance(request, wire.Batch) or self.installs:
             return
         count = min(request.processes, request.count, _MOST_PROCESSES)
         if count < 2:
             return
         processes, server = self._invocation.environment.running(), children[0].server
-        try:
-            children += [processes.child(server) for _ in range(count - 1)]
-            for child in children:
-                _ = child.pid
-        except ServerLost as lost:
-            raise EnvironmentFailed("its fork server has ended") from lost
+        children += [processes.child(server) for _ in range(count - 1)]
+        for child in children:
+            _ = child.pid
         self._body.in_turns(request.count)
 
     def _order(self) -> Dict[str, Any]:
@@ -530,7 +551,8 @@ class _Task:
         return dict(order, packages=self.packages, installed=self.installed)
 
     def _before(self) -> List[Any]:
-        """The hooks that are to run: those of DepsPip only where nothing is installed yet."""
+        """The hooks that are to run, and whether each installs packages: those of DepsPip only
+        where nothing is installed yet."""
         pip = [hook for hook in self._request.before if self._is_pip(hook)]
         if pip:
             digest = wire.digest(json.dumps(pip, default=vars).encode())
@@ -541,7 +563,8 @@ class _Task:
                     wire.ENVIRONMENT, f"No room for packages in /tmp: {error}"
                 ) from error
         skipped = pip if self.installed else []
-        return [self._hook(hook) for hook in self._request.before if hook not in skipped]
+        hooks = [hook for hook in self._request.before if hook not in skipped]
+        return [[*self._hook(hook), hook in pip] for hook in hooks]
 
     @staticmethod
     def _is_pip(hook: wire.Hook) -> bool:
@@ -565,9 +588,13 @@ class _Task:
 
     def _code(self, part: wire.Part, body: Body) -> Any:
         """A part that may name the modules that it needs."""
+        self._note(part)
+        return self._part(part, body)
+
+    def _note(self, part: Optional[wire.Part]) -> None:
+        """Have the modules warm that a part names."""
         if isinstance(part, str):
             self._pickles.append(_decoded(part))
-        return self._part(part, body)
 
     def _part(self, part: wire.Part, body: Body) -> Any:
         if isinstance(part, str):
@@ -595,8 +622,8 @@ def _failing_later(environment: Environment) -> Any:
     """The task of the body is told of all the same; the environment ends after its answer."""
     try:
         yield
-    except (EnvironmentFailed, ServerLost) as error:
-        environment.fail(str(error) or "its fork server has ended")
+    except EnvironmentFailed as error:
+        environment.fail(str(error))
 
 
 def _kind_of(error: Exception) -> str:
@@ -653,6 +680,30 @@ def _version(package: str) -> Optional[str]:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _checked(said: Dict[str, Any], size: int) -> Dict[str, Any]:
+    """What a task's process told, which may be anything the electron wanted.
+
+    Args:
+        said: it.
+        size: of the answer before it.
+
+    Raises:
+        ValueError, TypeError, LookupError: if it is no report.
+    """
+    if not all(isinstance(x, str) for x in said["modules"]):
+        raise TypeError("modules")
+    if "failure" in said:
+        if not all(isinstance(x, str) for x in vars(wire.Failure(**said["failure"])).values()):
+            raise TypeError("failure")
+        return said
+    sizes = [said["spread"]] if "spread" in said else [said["result"], said["text"]]
+    if not all(type(x) is int and x >= 0 for x in sizes) or sum(sizes) > size:
+        raise ValueError("sizes")
+    if "spread" not in said and not isinstance(said["attrs"], dict):
+        raise TypeError("attrs")
+    return said
 
 
 def _response(

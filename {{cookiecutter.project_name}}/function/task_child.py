@@ -54,6 +54,7 @@ _exit, _getpid, _open, _len = os._exit, os.getpid, open, len
 INTERRUPT, DUMP = signal.SIGUSR1, signal.SIGUSR2  # end the task; show where it stands
 STOPPED = "stopped"  # a kind of failure that only the parent knows the reason of
 PACKET, MEMORY = "packet", "memory"  # where a part's bytes are
+_PR_SET_DUMPABLE = 4
 CLOSED = 71  # exit code: the task closed the descriptors by which its answer would go
 _SHOWN = 100_000  # characters of a value's text that are kept for Covalent's UI
 _SAID = 100_000  # bytes of an exception's message, and of its traceback
@@ -143,7 +144,6 @@ def serve(
     os.close(stderr)
     faulthandler.enable(stacks)
     faulthandler.register(DUMP, stacks)
-    _let_the_kernel_choose_this_one()
     _draw_new_random_numbers()
     os.environ.update(HOME=folder, TMPDIR=folder)
     gc.enable()
@@ -152,6 +152,9 @@ def serve(
         body = _Body.received(channel)
     except channels.Closed:
         os._exit(0)  # it was not needed
+    # Not before: the electron that still runs could change the one that comes after it.
+    set_readable(libc, True)
+    _let_the_kernel_choose_this_one()
     _Task(body, folder, channel).run(answer, lambda: task_modules.new(known, path), libc)
 
 
@@ -166,6 +169,12 @@ def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
     except _Failed as failed:
         return {"failure": vars(failed.failure)}
     return {}
+
+
+def set_readable(libc: Any, readable: bool) -> None:
+    """Whether other processes of the same user, an electron's, may read and change this one's
+    memory."""
+    libc.prctl(_PR_SET_DUMPABLE, int(readable), 0, 0, 0)
 
 
 def _let_the_kernel_choose_this_one() -> None:
@@ -296,13 +305,14 @@ class _Task:
         except FileNotFoundError:  # a task has removed the folder that all of them lie in
             os.makedirs(folder, mode=0o700)
         os.chdir(folder)
-        packages = self._order["packages"]
-        if not packages:
-            packages = os.path.join(folder, "packages")
-            os.mkdir(packages)  # Python remembers that a folder was missing
+        os.environ.update(self._order["environment"])
+        if self._order["packages"]:
+            sys.path.insert(0, self._order["packages"])
         # What pip installs must land where one may write, and be importable.
-        os.environ.update(self._order["environment"], PIP_TARGET=packages)
-        sys.path.insert(0, packages)
+        own = os.path.join(folder, "packages")
+        os.mkdir(own)  # Python remembers that a folder was missing
+        sys.path.insert(0, own)
+        os.environ["PIP_TARGET"] = own
         if self._order["installed"]:
             sys.dont_write_bytecode = True  # the next one must find the folder as it is
         if "tempfile" in sys.modules:
@@ -326,8 +336,7 @@ class _Task:
         try:
             calls.run(frames, file.fileno(), turns)
         finally:
-            if _getpid() != self._process:
-                _end_forked()
+            self._end_if_forked()
 
     def set_up(self) -> None:
         """Call the initializer."""
@@ -341,8 +350,7 @@ class _Task:
             failure = wire.Failure(wire.SETUP_FAILED, message, said.type, said.traceback)
             raise _Failed(failure) from failed
         finally:
-            if _getpid() != self._process:
-                _end_forked()
+            self._end_if_forked()
 
     def called(self) -> Any:
         """Run hooks, function and hooks; the return value is the function's."""
@@ -367,8 +375,13 @@ class _Task:
     def _run_hooks(self) -> Dict[str, List[Any]]:
         """Run the hooks before the function; their values, by the keyword that each fills."""
         values: Dict[str, List[Any]] = {}
-        for function, args, kwargs, keyword in self._order["before"]:
+        for function, args, kwargs, keyword, installs in self._order["before"]:
+            own = os.environ.get("PIP_TARGET", "")
+            if installs:  # into the folder that later tasks have, too; nothing else lands there
+                os.environ["PIP_TARGET"] = self._order["packages"]
             value = self._call_hook(function, args, kwargs)
+            if installs:
+                os.environ["PIP_TARGET"] = own
             if keyword:
                 values.setdefault(keyword, []).append(value)
         if self._order["before"]:
@@ -386,8 +399,21 @@ class _Task:
             try:
                 return function(*args, **kwargs)
             finally:
-                if _getpid() != self._process:
-                    _end_forked()
+                self._end_if_forked()
+
+    def _end_if_forked(self) -> None:
+        """End a process that the task forked and that has come back here: it is not the task's."""
+        if _getpid() == self._process:
+            return
+        kind, error, _ = sys.exc_info()
+        code = 0
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif kind is not None:
+            traceback.print_exc()
+            code = 1
+        _flush(None)
+        _exit(code & 0xFF)
 
     def _load(self, part: Any, what: str) -> Any:
         """Unpickle a part, whose digest was checked or which came with the signed request."""
@@ -467,19 +493,6 @@ def _alone() -> bool:
         return os.waitpid(-1, os.WNOHANG) is None
     except ChildProcessError:
         return True
-
-
-def _end_forked() -> NoReturn:
-    """End a process that the task forked and that has come back here: it is not the task's."""
-    kind, error, _ = sys.exc_info()
-    code = 0
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    elif kind is not None:
-        traceback.print_exc()
-        code = 1
-    _flush(None)
-    _exit(code & 0xFF)
 
 
 def _flush(libc: Any) -> None:

@@ -292,6 +292,7 @@ class _Watched:
 
     def ended(self) -> Ended:
         """How it ended."""
+        self._kill()  # it says that it ends by itself, but what says so is the task's
         self._child.stdout.drain()
         self._child.stderr.drain()
         self._take_words()  # it may have said them while its end was told
@@ -319,11 +320,11 @@ class _Watched:
         words = self._child.said()
         while words:
             if "report" in words:
-                self._report = words["report"]
+                self._report = _numbers(words["report"], 2)
             else:
                 # Its memory may take a while to be freed; the next task will wait for it.
-                self._done = bool(words.get("alone")) and self._report is not None
-                self._peak = words.get("peak", 0)
+                self._done = words.get("alone") is True and self._report is not None
+                self._peak = (_numbers([words.get("peak")], 1) or [0])[0]
             words = self._child.said()
         if not self._reason and not self._steps:
             self._plan((_LEAVE_WITHIN, self._kill))
@@ -350,6 +351,12 @@ class _Watched:
 
     def _lose(self) -> None:
         raise ServerLost
+
+
+def _numbers(said: Any, count: int) -> Optional[List[int]]:
+    """As many numbers as there should be; None if that is not what a task's process has said."""
+    right = isinstance(said, list) and len(said) == count
+    return said if right and all(type(x) is int and x >= 0 for x in said) else None
 
 
 def log(message: str) -> None:

@@ -51,6 +51,14 @@ class Prepared:
         self._spare: Optional[Child] = None
         self._unfit: List[str] = []
 
+    def finish(self) -> None:
+        """Wait until nothing is left of the batch before."""
+        if self._server is not None:
+            try:
+                self._server.finish(_FINISHED_WITHIN)
+            except ServerLost:
+                self.drop()
+
     def child(
         self,
         key: str,
@@ -69,13 +77,10 @@ class Prepared:
 
         Raises:
             SetupFailed: if the initializer failed.
-            ServerLost, EnvironmentFailed: if there can be no process any more.
+            EnvironmentFailed: if there can be no process any more.
         """
         if key in self._unfit:
             return None
-        if self._server is not None:
-            with contextlib.suppress(ServerLost):
-                self._server.finish(_FINISHED_WITHIN)
         fresh = self._processes.bring(names, hidden, _IMPORTED_WITHIN)
         if key == self._key:
             try:
@@ -94,20 +99,18 @@ class Prepared:
 
     def drop(self) -> None:
         """End the server, and all that its initializer left."""
-        if self._spare is not None:
-            self._spare.close()
+        self._drop_spare()
         if self._server is not None:
+            self._processes.keep(False)
             self._processes.end_branch(self._server)
-        self._server = self._spare = None
+        self._server = None
         self._key = ""
 
     def _has_imported(self, names: List[str]) -> bool:
         """Whether the server holds the modules `names` now."""
         if not names or self._server is None:
             return self._server is not None
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        self._drop_spare()
         order = {"do": "import", "names": names}
         return not self._server.answer(self._server.order(order), _IMPORTED_WITHIN)["threads"]
 
@@ -129,6 +132,7 @@ class Prepared:
             self.drop()
             self._unfit = [*self._unfit, key][-_REMEMBERED:]
             return False
+        self._processes.keep(True)
         self._key = key
         return True
 
@@ -149,6 +153,11 @@ class Prepared:
                     server.take()
                 check()
         return reply.message
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def _forked(self) -> Child:
         assert self._server is not None

@@ -8,6 +8,7 @@ Processes ─┬─ root  (Server)  never imports anything
 
 import array
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from task_streams import Stream
 _ANSWERS_WITHIN = 5.0  # seconds; an import may take as long as its task has
 _TIDIED_WITHIN = 30.0  # seconds; tasks may leave hundreds of thousands of files
 _STACKS = 100_000  # bytes
+_WORDS = 4096  # bytes of what a task's process says at a time
 _OWN = os.path.dirname(os.path.abspath(__file__))
 _PACKET = 96 * 1024  # bytes of a task that travel in one packet
 
@@ -33,8 +35,11 @@ class EnvironmentFailed(Exception):
     """This environment cannot run electrons; the message says what is wrong."""
 
 
-class ServerLost(Exception):
-    """A server has ended, or does not answer."""
+class ServerLost(EnvironmentFailed):
+    """A server has ended, or does not answer; another one may be able to take its place."""
+
+    def __init__(self) -> None:
+        super().__init__("its fork server has ended")
 
 
 class Reply:
@@ -167,7 +172,7 @@ class Child:
         """The process's id; it blocks until there is one.
 
         Raises:
-            ServerLost, EnvironmentFailed: if there is none.
+            EnvironmentFailed: if there is none.
         """
         return int(self.server.answer(self._forked)["pid"])
 
@@ -184,6 +189,7 @@ class Child:
             channels.Closed: if the process has ended before.
         """
         self.server.unfinished.add(self.pid)
+        self.signal(signal.SIGCONT)  # a task before this one may have stopped it
         body.send(self.channel)
 
     def interrupt(self) -> None:
@@ -202,13 +208,14 @@ class Child:
 
     def said(self) -> Optional[Dict[str, Any]]:
         """What the process says; empty if it says nothing, None if it never will."""
-        self.channel.setblocking(False)
         try:
-            message, _ = channels.receive(self.channel)
-            return message if isinstance(message, dict) else {}
+            # Without room for descriptors: a task could use up the parent's.
+            said = self.channel.recv(_WORDS, socket.MSG_DONTWAIT)
+            message = json.loads(said) if said else None
+            return message if isinstance(message, dict) else None
         except BlockingIOError:
             return {}
-        except (channels.Closed, OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def stacks_text(self) -> str:
@@ -320,6 +327,19 @@ class Processes:
         self._lesson: List[str] = []  # what it is about
         self.fork_ahead()
 
+    def finish(self) -> None:
+        """Wait until nothing is left of the tasks before.
+
+        Raises:
+            EnvironmentFailed: if there can be no process any more.
+        """
+        self._root.finish(_TIDIED_WITHIN)
+        if self._warm is not None:
+            try:
+                self._warm.finish(_TIDIED_WITHIN)
+            except ServerLost:
+                self._replace()
+
     def take(self, names: Set[str], hidden: FrozenSet[str], seconds: float) -> Child:
         """A process for a task that needs the modules `names`.
 
@@ -331,25 +351,21 @@ class Processes:
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
+        self.bring(names, hidden, seconds)
+        if hidden & {name.partition(".")[0] for name in self._wanted}:
+            return self.forked(self._root)
         try:
-            self.bring(names, hidden, seconds)
-            if hidden & {name.partition(".")[0] for name in self._wanted}:
-                return self.forked(self._root)
-            try:
-                return self._warmed()
-            except ServerLost:  # something has ended it since
-                self._replace()
-                return self._warmed()
-        except ServerLost as lost:
-            raise EnvironmentFailed("its fork server has ended") from lost
+            return self._warmed()
+        except ServerLost:  # something has ended it since
+            self._replace()
+            return self._warmed()
 
     def bring(self, names: Set[str], hidden: FrozenSet[str], seconds: float) -> List[str]:
         """Have the warm server hold modules; those that it did not hold before.
 
         Raises:
-            ServerLost, EnvironmentFailed: if there can be no process any more.
+            EnvironmentFailed: if there can be no process any more.
         """
-        self._finish()
         self._learned(seconds)
         fresh = self._new(names, hidden)
         self._import(fresh, seconds)
@@ -359,9 +375,16 @@ class Processes:
         """Another server, like the warm one, and gone with it.
 
         Raises:
-            ServerLost, EnvironmentFailed: if there can be no process any more.
+            EnvironmentFailed: if there can be no process any more.
         """
         return self._branched(self._warm_server())
+
+    def keep(self, now: bool) -> None:
+        """Have what an initializer left in /tmp stay there, or go with what tasks leave."""
+        for server in (self._root, self._warm):
+            if server is not None:
+                with contextlib.suppress(ServerLost):
+                    server.order({"do": "keep", "now": now})
 
     def end_branch(self, server: Server) -> None:
         """End a server that `branch` made; returns when nothing is left of it."""
@@ -376,11 +399,7 @@ class Processes:
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
-        try:
-            self._finish()
-            return self.forked(self._root)
-        except ServerLost as lost:
-            raise EnvironmentFailed("its fork server has ended") from lost
+        return self.forked(self._root)
 
     def fork_ahead(self) -> None:
         """Have a spare made, without waiting for it."""
@@ -410,14 +429,6 @@ class Processes:
             raise EnvironmentFailed("an electron, or the system, has ended its fork server")
         if server is self._warm:
             self._replace()
-
-    def _finish(self) -> None:
-        self._root.finish(_TIDIED_WITHIN)
-        if self._warm is not None:
-            try:
-                self._warm.finish(_TIDIED_WITHIN)
-            except ServerLost:
-                self._replace()
 
     # -- imports ------------------------------------------------------------------------------
 
@@ -512,7 +523,7 @@ class Processes:
         """A process that `server` has forked.
 
         Raises:
-            ServerLost, EnvironmentFailed: if there is none.
+            EnvironmentFailed: if there is none.
         """
         return self._born(self.child(server))
 

@@ -18,6 +18,8 @@ Orders come over a channel, each is answered by one message, in turn:
     {"do": "import", "names": [...]}              {"threads": …} see task_modules.bring
     {"do": "prepare", "number": n} + 1 descriptor {"alone": …}   runs an initializer, which comes
                                                                  over that descriptor
+    {"do": "keep", "now": true}                   {}             what an initializer left in /tmp
+                                                                 stays; false: no longer
 
 Told without being asked, when a process that it forked has ended and every process that came of
 it, and when no file of it is left either:
@@ -43,7 +45,7 @@ import task_channel as channels
 import task_child
 import task_modules
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SWEEP = 2.0  # seconds that ending what a task left behind may take
 # Where anybody may write in a container. Shared memory and semaphores lie in /dev/shm.
 _OPEN_TO_ALL = ("/tmp", "/var/tmp", "/dev/shm")
@@ -124,6 +126,7 @@ class _Server:
     ) -> None:
         self._control, self._settings, self._found = control, settings, found
         self._root = root
+        self._kept: Set[str] = set()  # what an initializer has left beside its own folder
         self._tasks: Dict[int, str] = {}  # folder by process id
         self._branches: Set[int] = set()
         self._known = frozenset(sys.modules)
@@ -153,8 +156,7 @@ class _Server:
 
     def _set_up(self) -> None:
         self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        # Else an electron, which has the same user, could read and change this process's memory.
-        self._libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        task_child.set_readable(self._libc, False)
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         self._listen_for_ends()
@@ -172,9 +174,13 @@ class _Server:
                 answer = {"pid": self._branch(fds)}
             elif order["do"] == "prepare":
                 answer = self._prepare(order["number"], fds)
+            elif order["do"] == "keep":
+                self._kept = _found(self._settings) if order["now"] else set()
+                answer = {}
             else:
                 answer = task_modules.bring(order["names"])
                 self._known = frozenset(sys.modules)
+                self._listen_for_ends()  # a module may have changed that
         except OSError as error:
             answer = {"error": str(error)}
         for fd in fds:
@@ -207,7 +213,6 @@ class _Server:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        self._libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
         if os.getppid() != server:  # it ended before it could be waited for
             os._exit(1)
 
@@ -237,7 +242,7 @@ class _Server:
         gc.collect()
         gc.freeze()
         self._listen_for_ends()  # it may have changed that
-        self._found |= _found(self._settings)  # what it left is there for each call
+        self._kept = _found(self._settings)  # what it left is there for each call
         return dict(answer, alone=task_modules.alone() and not children())
 
     # -- ending -------------------------------------------------------------------------------
@@ -297,11 +302,12 @@ class _Server:
     def _tidy(self, folders: List[str]) -> None:
         for folder in folders:
             remove(folder)
-        alone = self._settings.alone and not self._tasks  # else it may be another one's
+        # What is there may be another one's, if one has begun.
+        alone = self._settings.alone and not any(map(os.path.exists, self._tasks.values()))
         for place in _OPEN_TO_ALL if alone else ():
             with contextlib.suppress(OSError):
                 for entry in list(os.scandir(place)):
-                    if entry.path not in self._found:
+                    if entry.path not in self._found and entry.path not in self._kept:
                         remove(entry.path)
 
     def _end(self) -> NoReturn:

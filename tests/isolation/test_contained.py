@@ -1,0 +1,183 @@
+"""The handler as Lambda has it, in a container: another user than root, nothing to write to but
+/tmp, limits on memory and processes; on the oldest Python and on the newest.
+
+    docker run ── event ──► worker: app.handler(event, Context) ──► answer
+
+No image is built: handler, wire.py and cloudpickle lie in a folder that is mounted as /var/task.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import contained_electrons as electrons
+import function_box
+import pytest
+import ways
+import world
+from function_box import Function
+from template_paths import FUNCTION, LAMBDA_CALLS
+
+import wire
+from sandbox import engine
+from sandbox.engine import Engine
+
+PYTHONS = ["3.8", "3.13"]
+TASK = f"import sys; sys.path[:0] = ['/var/task']\n{function_box.SERVING}"
+AS_LAMBDA = ("--read-only", "--user", "993:990", "--network", "none", "--init")
+
+
+class Contained(Function):
+    """One environment in a container.
+
+    Electrons are pickled by name, since this Python is not the container's.
+    """
+
+    def call(
+        self, function: Callable[..., Any], *args: Any, seconds: float = 60, **fields: Any
+    ) -> wire.Response:
+        python = self.handle({"covalent_lambda": 1, "ping": True})["python"]
+        request = wire.Request(
+            task_id="dispatch-0-attempt",
+            key="the attempt's key",
+            python=python,
+            cloudpickle=cloudpickle.__version__,
+            function=_named(function),
+            args=[wire.encode(pickle.dumps(x, 4)) for x in args],
+            **fields,
+        )
+        return wire.Response.from_json(self.handle(json.loads(request.to_json()), seconds))
+
+
+def _named(function: Callable[..., Any]) -> str:
+    """A pickle of a function's name, though `cloudpickle` may have been told to take its code."""
+    return wire.encode(pickle.dumps(function, 4))
+
+
+def lacking(what: str) -> None:
+    """Skip the test, or fail it where skips are forbidden."""
+    fails = os.environ.get("COVALENT_LAMBDA_REQUIRE_E2E") == "1"
+    (pytest.fail if fails else pytest.skip)(what)
+
+
+@pytest.fixture(scope="module")
+def docker() -> Engine:
+    """A Docker engine."""
+    found = engine.find()
+    if found is None:
+        lacking("no Docker engine answers")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is /var/task."""
+    folder = tmp_path_factory.mktemp("task") / "task"
+    shutil.copytree(Path(cloudpickle.__file__).parent, folder / "cloudpickle")
+    sources = [*FUNCTION.glob("*.py"), LAMBDA_CALLS / "wire.py"]
+    sources += [Path(str(module.__file__)) for module in (ways, world, electrons)]
+    for source in sources:
+        shutil.copy(source, folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(
+    docker: Engine, task: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Contained]:
+    """Make an environment with more of `docker run`'s options; use it in a `with` statement."""
+
+    def make(python: str, *options: str) -> Contained:
+        work = tmp_path_factory.mktemp("contained")
+        image = f"public.ecr.aws/docker/library/python:{python}-slim"
+        if not docker.can_get(image, work / "pull.log"):
+            lacking(f"the image {image} cannot be had: .ci/base-images makes a stand-in")
+        command = ["docker", "run", "--rm", "--interactive", *AS_LAMBDA, *options]
+        command += ["--tmpfs", "/tmp:size=4g,exec", "--volume", f"{task}:/var/task:ro"]
+        command += ["--env", "PYTHONDONTWRITEBYTECODE=1", image, "python3", "-c", TASK]
+        return Contained(work / "tmp", command, **docker.env)
+
+    return make
+
+
+def value(response: wire.Response) -> Any:
+    """The value that an electron returned."""
+    assert response.failure is None, response.failure
+    assert isinstance(response.result, str)
+    return pickle.loads(wire.decode(response.result))
+
+
+@pytest.fixture(scope="module", params=PYTHONS)
+def function(request: pytest.FixtureRequest, start: Any) -> Iterator[Contained]:
+    """One environment for all: what each electron leaves would reach all that follow."""
+    with start(request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def new(function: Contained) -> Any:
+    """The world as the first electron of the environment sees it."""
+    return value(function.call(world.seen, ways.WORD))
+
+
+@pytest.mark.parametrize("name", ways.IN_A_CONTAINER)
+def test_next_electron_finds_the_world_new(function: Contained, new: Any, name: str) -> None:
+    """After each way to leave something behind, what an electron sees is as before, files in the
+    folders open to all included, and the environment is warm."""
+    way, ends = ways.IN_A_CONTAINER[name]
+    failure = function.call(way).failure
+    assert (failure.kind if failure else "") == ends, failure
+    after = function.call(world.seen, ways.WORD)
+    assert after.stdout == "seen\n" and after.stderr == ""
+    found = value(after)
+    assert {k: (v, new[k]) for k, v in found.items() if v != new[k]} == {}
+    assert not after.usage.cold
+
+
+def test_files_open_to_all_can_be_made(function: Contained) -> None:
+    """The way that writes there does write."""
+    assert value(function.call(ways.files_open_to_all)) >= 1
+
+
+def test_memory_of_others_is_out_of_reach(function: Contained) -> None:
+    """An electron can neither trace, read nor change the processes of the environment, that of the
+    handler and that of the next electron among them."""
+    tried = value(function.call(electrons.attack))
+    assert len(tried) >= 4  # the handler, two servers, the spare
+    assert {process: said for process, said in tried.items() if said != "denied"} == {}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_out_of_memory(start: Any, python: str) -> None:
+    """What the kernel kills for want of memory is told as such, by its own count, with what was
+    printed; the next electron is warm. A kill by somebody else is not."""
+    with start(python, "--memory", "200m", "--memory-swap", "200m") as limited:
+        failure = limited.call(electrons.kills_itself).failure
+        assert failure is not None and failure.kind == wire.CRASHED
+        assert "SIGKILL" in failure.message
+        response = limited.call(electrons.hoards)
+        assert response.failure is not None
+        assert response.failure.kind == wire.OUT_OF_MEMORY, response.failure
+        assert response.stdout == "begun"
+        after = limited.call(abs, -2)
+        assert value(after) == 2 and not after.usage.cold
+
+
+def test_no_process_can_be_started(start: Any) -> None:
+    """Where the system refuses a process, the answer says so and that nothing ran, and the
+    environment ends."""
+    with start(PYTHONS[-1], "--pids-limit", "3") as unfit:
+        failure = unfit.call(abs, -1).failure
+        assert failure is not None and failure.kind == wire.ENVIRONMENT
+        assert "Nothing of the electron ran" in failure.message
+        assert unfit.process.wait(20) != 0
