@@ -7,6 +7,7 @@ def task(x): ...
 """
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,20 +32,22 @@ try:
 except Exception:
     pass  # whoever needs Covalent meets the error again; the command line words it
 
-_HOME = {
-    "AWSLambdaExecutor": ".awslambda",
-    "AWSLambdaExecutorError": ".errors",
-    "CannotAnswerError": ".errors",
-    "ConfigurationError": ".errors",
-    "OutcomeUnknownError": ".errors",
-    "ResourceLimitError": ".errors",
-    "ResultUnreadError": ".errors",
-    "TaskFailedError": ".errors",
-    "TaskRejectedError": ".errors",
-    "UnreachableError": ".errors",
-    "LambdaPoolExecutor": "lambda_calls.pool",
-    "fan_out": "lambda_calls.marked",
-}
+_HOME = MappingProxyType(
+    {
+        "AWSLambdaExecutor": ".awslambda",
+        "AWSLambdaExecutorError": ".errors",
+        "CannotAnswerError": ".errors",
+        "ConfigurationError": ".errors",
+        "OutcomeUnknownError": ".errors",
+        "ResourceLimitError": ".errors",
+        "ResultUnreadError": ".errors",
+        "TaskFailedError": ".errors",
+        "TaskRejectedError": ".errors",
+        "UnreachableError": ".errors",
+        "LambdaPoolExecutor": "lambda_calls.pool",
+        "fan_out": "lambda_calls.marked",
+    }
+)
 __all__ = sorted(_HOME)
 
 

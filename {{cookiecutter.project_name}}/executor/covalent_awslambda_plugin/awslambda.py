@@ -53,7 +53,6 @@ _EXECUTOR_PLUGIN_DEFAULTS = {
     "poll_freq": 5,
     "timeout": 900,
 }
-_NAMES = ("function_name", "s3_bucket_name", "credentials_file", "profile", "region")
 _OPTIONS = (
     "endpoint_url",
     "timeout",
@@ -164,15 +163,13 @@ class AWSLambdaExecutor(RemoteExecutor):
         self.endpoint_url = option.checked("endpoint_url", options.address, "")
         self.usage = option.argument("usage")
         self.prices: dict[str, float] = option.checked("prices", options.prices, {})
-        settings = option.settings(
-            _NAMES, settings_reader(), samconfig=samconfig, config_env=config_env
-        )
+        settings = option.settings(settings_reader(), samconfig=samconfig, config_env=config_env)
         self.function_name = settings.function_name.value
         self.s3_bucket_name = self.remote_cache = settings.s3_bucket_name.value
         self.credentials_file = settings.credentials_file.value
         self.profile = settings.profile.value
         self.region = settings.region.value
-        named = {name: getattr(settings, name).origin.as_dict() for name in _NAMES}
+        named = {name: one.origin.as_dict() for name, one in settings.by_name().items()}
         self.origins = {**named, **option.origins}  # of what is not at its default
         self.unresolved = option.problem  # what is wrong with covalent.conf; `run` says it
         self.carry: list[str] | None = None
@@ -206,10 +203,10 @@ class AWSLambdaExecutor(RemoteExecutor):
 
     def _repr_html_(self) -> str:
         from lambda_calls import html
-        from lambda_calls.settings import Origin
+        from lambda_calls.settings import DEFAULTS, Origin
 
         rows = []
-        for name in (*_NAMES, *_OPTIONS):
+        for name in (*DEFAULTS, *_OPTIONS):
             said = self.origins.get(name)
             origin = str(Origin.from_dict(said)) if said else "the default"
             rows.append((name, getattr(self, name) or "–", origin))

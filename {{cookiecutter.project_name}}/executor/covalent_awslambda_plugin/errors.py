@@ -5,6 +5,9 @@ and stderr, and the message reaches the UI through the latter. Each also is the 
 so that either name catches it.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from covalent._shared_files.exceptions import TaskRuntimeError
 from lambda_calls import errors as core
 
@@ -45,19 +48,21 @@ class CannotAnswerError(AWSLambdaExecutorError, core.CannotAnswerError):
     """The function does not speak the executor's protocol, or its environment ended abnormally."""
 
 
-_COVALENTS: dict[type[core.LambdaCallError], type[AWSLambdaExecutorError]] = {
-    core.LambdaCallError: AWSLambdaExecutorError,
-    core.ConfigurationError: ConfigurationError,
-    core.CredentialsError: ConfigurationError,
-    core.CallRejectedError: TaskRejectedError,
-    core.InitializerFailedError: TaskRejectedError,
-    core.CallFailedError: TaskFailedError,
-    core.ResourceLimitError: ResourceLimitError,
-    core.UnreachableError: UnreachableError,
-    core.OutcomeUnknownError: OutcomeUnknownError,
-    core.ResultUnreadError: ResultUnreadError,
-    core.CannotAnswerError: CannotAnswerError,
-}
+_COVALENTS: Mapping[type[core.LambdaCallError], type[AWSLambdaExecutorError]] = MappingProxyType(
+    {
+        core.LambdaCallError: AWSLambdaExecutorError,
+        core.ConfigurationError: ConfigurationError,
+        core.CredentialsError: ConfigurationError,
+        core.CallRejectedError: TaskRejectedError,
+        core.InitializerFailedError: TaskRejectedError,
+        core.CallFailedError: TaskFailedError,
+        core.ResourceLimitError: ResourceLimitError,
+        core.UnreachableError: UnreachableError,
+        core.OutcomeUnknownError: OutcomeUnknownError,
+        core.ResultUnreadError: ResultUnreadError,
+        core.CannotAnswerError: CannotAnswerError,
+    }
+)
 
 
 def as_covalents(error: core.LambdaCallError) -> AWSLambdaExecutorError:

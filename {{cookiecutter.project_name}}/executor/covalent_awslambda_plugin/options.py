@@ -122,25 +122,17 @@ class Options:
         self.problem = self.problem or str(error)
 
     def settings(
-        self,
-        names: tuple[str, ...],
-        reader: "SettingsReader",
-        *,
-        samconfig: str | None,
-        config_env: str | None,
+        self, reader: "SettingsReader", *, samconfig: str | None, config_env: str | None
     ) -> "Settings":
         """Where electrons go, from every source there is; see `SettingsReader.resolve`.
-
-        Args:
-            names: the fields of the settings, as the arguments are called.
 
         Raises:
             ConfigurationError: if they cannot be read.
         """
-        from lambda_calls.settings import Origin, SettingsError, documented, given
+        from lambda_calls.settings import DEFAULTS, Origin, SettingsError, documented, given
 
-        arguments = {} if self._by_covalent else {name: self._given[name] for name in names}
-        said = {name: self._conf.values[name] for name in names}
+        arguments = {} if self._by_covalent else {name: self._given[name] for name in DEFAULTS}
+        said = {name: self._conf.values[name] for name in DEFAULTS}
         try:
             return reader.resolve(
                 given(arguments, Origin.argument),

@@ -4,6 +4,7 @@ from lambda_calls import LambdaPoolExecutor, fan_out
 """
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,22 +23,24 @@ if TYPE_CHECKING:
     from .pool import LambdaPoolExecutor as LambdaPoolExecutor
     from .pool import RemoteTraceback as RemoteTraceback
 
-_HOME = {
-    "CallCancelled": "errors",
-    "CallFailedError": "errors",
-    "CallRejectedError": "errors",
-    "CannotAnswerError": "errors",
-    "ConfigurationError": "errors",
-    "InitializerFailedError": "errors",
-    "LambdaCallError": "errors",
-    "LambdaPoolExecutor": "pool",
-    "OutcomeUnknownError": "errors",
-    "RemoteTraceback": "pool",
-    "ResourceLimitError": "errors",
-    "ResultUnreadError": "errors",
-    "UnreachableError": "errors",
-    "fan_out": "marked",
-}
+_HOME = MappingProxyType(
+    {
+        "CallCancelled": "errors",
+        "CallFailedError": "errors",
+        "CallRejectedError": "errors",
+        "CannotAnswerError": "errors",
+        "ConfigurationError": "errors",
+        "InitializerFailedError": "errors",
+        "LambdaCallError": "errors",
+        "LambdaPoolExecutor": "pool",
+        "OutcomeUnknownError": "errors",
+        "RemoteTraceback": "pool",
+        "ResourceLimitError": "errors",
+        "ResultUnreadError": "errors",
+        "UnreachableError": "errors",
+        "fan_out": "marked",
+    }
+)
 __all__ = sorted(_HOME)
 
 

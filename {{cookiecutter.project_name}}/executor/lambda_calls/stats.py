@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from . import html
@@ -54,7 +55,7 @@ class Summary:
 class Stats:
     """What a pool did.
 
-    The mutable state is the sums, and the latest requests.
+    The mutable state is the sums, and the first hundred thousand requests.
 
     Args:
         prices: US dollars, where they differ from `lambda_calls.usage.PRICES`.
@@ -70,8 +71,9 @@ class Stats:
 
     def add(self, invocation: Invocation) -> None:
         """Add one request that was answered."""
-        used, total = invocation.used, self._sum
+        used = invocation.used
         with self._lock:
+            total = self._sum
             self._environments.add(invocation.environment)
             self._first = min(self._first or invocation.sent, invocation.sent)
             self._last = max(self._last, invocation.returned)
@@ -149,13 +151,15 @@ class Stats:
         return path
 
 
-_COLOURS = {
-    "waiting": "#c9c9c9",
-    "cold start": "#e8a33d",
-    "running": "#2a7fb8",
-    "failed": "#c0392b",
-    "sent twice": "#8e44ad",
-}
+_COLOURS = MappingProxyType(
+    {
+        "waiting": "#c9c9c9",
+        "cold start": "#e8a33d",
+        "running": "#2a7fb8",
+        "failed": "#c0392b",
+        "sent twice": "#8e44ad",
+    }
+)
 
 
 def _draw_rows(axes: Any, drawn: list[Invocation]) -> None:

@@ -11,24 +11,29 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
+from types import MappingProxyType
 
 from . import wire
 
 # US dollars in us-east-1, as of November 2026: https://aws.amazon.com/lambda/pricing/
 # Other regions, savings plans and the free tier differ: pass `prices=` to the executor.
-PRICES: Mapping[str, float] = {
-    "gb_second_x86_64": 0.0000166667,
-    "gb_second_arm64": 0.0000133334,
-    "request": 0.0000002,
-}
+PRICES: Mapping[str, float] = MappingProxyType(
+    {
+        "gb_second_x86_64": 0.0000166667,
+        "gb_second_arm64": 0.0000133334,
+        "request": 0.0000002,
+    }
+)
 
-_FIELDS = {
-    "duration": r"\bDuration: ([\d.]+) ms",
-    "billed": r"Billed Duration: ([\d.]+) ms",
-    "memory_mb": r"Memory Size: (\d+) MB",
-    "max_memory_mb": r"Max Memory Used: (\d+) MB",
-    "init": r"Init Duration: ([\d.]+) ms",
-}
+_FIELDS = MappingProxyType(
+    {
+        "duration": r"\bDuration: ([\d.]+) ms",
+        "billed": r"Billed Duration: ([\d.]+) ms",
+        "memory_mb": r"Memory Size: (\d+) MB",
+        "max_memory_mb": r"Max Memory Used: (\d+) MB",
+        "init": r"Init Duration: ([\d.]+) ms",
+    }
+)
 _KEPT_GROUPS = 1000
 
 

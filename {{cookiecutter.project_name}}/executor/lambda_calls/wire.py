@@ -209,8 +209,16 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
+class _Event:
+    """What is sent to the function."""
+
+    def to_json(self) -> str:
+        """The event, as JSON text."""
+        return json.dumps(dict(_fields(self), **{MARK: PROTOCOL}), separators=(",", ":"))
+
+
 @dataclass(frozen=True)
-class Request:
+class Request(_Event):
     """One electron to run.
 
     Args:
@@ -236,10 +244,6 @@ class Request:
     bucket: str = ""
     limit: Optional[float] = None
 
-    def to_json(self) -> str:
-        """The event, as JSON text."""
-        return json.dumps(dict(_fields(self), **{MARK: PROTOCOL}), separators=(",", ":"))
-
     @staticmethod
     def from_json(event: Mapping[str, Any]) -> "Request":
         """Read an event.
@@ -253,7 +257,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(_Event):
     """Calls of one function in one request: they share a process, or a few.
 
     The answer's `result` is a series of frames (see `Frame`), also where it has a failure: then
@@ -285,10 +289,6 @@ class Batch:
     processes: int = 1
     bucket: str = ""
     limit: Optional[float] = None
-
-    def to_json(self) -> str:
-        """The event, as JSON text."""
-        return json.dumps(dict(_fields(self), **{MARK: PROTOCOL}), separators=(",", ":"))
 
     @staticmethod
     def from_json(event: Mapping[str, Any]) -> "Batch":

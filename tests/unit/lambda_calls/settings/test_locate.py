@@ -12,8 +12,8 @@ from lambda_calls.settings.locate import find_samconfig
 from samconfigs import OTHER_PROJECT, OURS, STACK_ONLY, overrides, write
 
 
-def found(start: Path, environ: dict[str, str] | None = None) -> Path | None:
-    return find_samconfig(start, environ or {}, Files())
+def found(start: Path) -> Path | None:
+    return find_samconfig(start, Files())
 
 
 def no_stack(stack: object) -> object:
@@ -34,9 +34,9 @@ def test_the_variable_wins_over_the_search(clean_surroundings: Path) -> None:
     write(clean_surroundings, OURS)
     path = write(clean_surroundings / "x", OURS.replace("my-fn", "x-fn"))
     environ = {"COVALENT_LAMBDA_SAMCONFIG": "x/samconfig.toml"}
-    assert found(clean_surroundings, environ) == path
     settings = SettingsReader().resolve(environ=environ, start=clean_surroundings)
     assert settings.function_name.value == "x-fn"
+    assert settings.samconfig == str(path)
 
 
 def test_the_variable_names_a_file_that_does_not_exist(tmp_path: Path) -> None:

@@ -26,16 +26,12 @@ def client(account: Account, service: str, *, read_timeout: float = _READ) -> An
     Raises:
         LambdaCallError: if there is no such profile.
     """
-    import os
-
     from botocore.config import Config
 
     config = Config(
         connect_timeout=_CONNECT,
         read_timeout=read_timeout,
         retries={"total_max_attempts": 2},
-        # An endpoint of one's own is seldom reachable as bucket.endpoint.
-        s3={"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else None,
     )
     endpoint = account.endpoint_url if service == "lambda" else ""
     session = Clients().session(account)

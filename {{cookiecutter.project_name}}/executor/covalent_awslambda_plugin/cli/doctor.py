@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from lambda_calls import messages
@@ -32,12 +33,14 @@ machine. Each remark comes with the command that mends it: fix, then run it agai
 Exit status 1 if something is missing.
 """
 
-_SIGNS = {
-    Status.OK: ("✓", "good"),
-    Status.PARTIAL: ("!", "warning"),
-    Status.MISSING: ("✗", "bad"),
-    Status.CRASHED: ("☠", "bad"),
-}
+_SIGNS = MappingProxyType(
+    {
+        Status.OK: ("✓", "good"),
+        Status.PARTIAL: ("!", "warning"),
+        Status.MISSING: ("✗", "bad"),
+        Status.CRASHED: ("☠", "bad"),
+    }
+)
 _CREDENTIALS = "Credentials"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lambda_calls.aws.clients import Account
-from lambda_calls.settings import PATH_VARIABLE, Settings, SettingsReader
+from lambda_calls.settings import DEFAULTS, PATH_VARIABLE, Settings, SettingsReader, given
 
 from .errors import CommandError
 
@@ -37,11 +37,8 @@ def resolved(options: argparse.Namespace, *, by_name: bool = False) -> Settings:
         CommandError: if Covalent cannot be imported or read.
         SettingsError: if samconfig.toml cannot be used.
     """
-    from lambda_calls.settings import given
-
     conf = covalent_conf()
-    names = ("function_name", "s3_bucket_name", "credentials_file", "profile", "region")
-    said = {name: conf.values[name] for name in names}
+    said = {name: conf.values[name] for name in DEFAULTS}
     return SettingsReader().resolve(
         conf=given(said, conf.origin),
         conf_first=by_name,

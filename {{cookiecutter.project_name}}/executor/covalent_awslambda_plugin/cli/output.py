@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -12,14 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 # Styles by what is said; rich leaves them out where no terminal reads.
-STYLES = {
-    "good": "green",
-    "warning": "yellow",
-    "bad": "bold red",
-    "quiet": "dim",
-    "title": "bold",
-    "command": "cyan",
-}
+STYLES = MappingProxyType(
+    {
+        "good": "green",
+        "warning": "yellow",
+        "bad": "bold red",
+        "quiet": "dim",
+        "title": "bold",
+        "command": "cyan",
+    }
+)
 
 
 class Output:

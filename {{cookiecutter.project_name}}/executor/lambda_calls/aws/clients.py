@@ -196,9 +196,6 @@ class Clients:
                 config = config.merge(Config(signature_version=UNSIGNED))
         else:
             config = config.merge(Config(read_timeout=_S3_READ_TIMEOUT))
-            if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-                # An endpoint of one's own is seldom reachable as bucket.endpoint.
-                config = config.merge(Config(s3={"addressing_style": "path"}))
         return made.client(service, endpoint_url=account.endpoint_url or None, config=config)
 
     def _new_signing(self, account: Account) -> Signing:

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -27,7 +28,7 @@ from .signing import Signer
 # Seconds before an unused connection sends its first sign of life, between two of them, and how
 # many may go unanswered: NAT gateways drop what is silent for 350 s, and Linux would begin after
 # two hours.
-_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_KEEPALIVE = MappingProxyType({"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3})
 # Bytes from which on a payload is signed in a thread, so that other calls do not wait for it.
 _LARGE = 256 * 1024
 _SHOWN = 1000  # bytes of an answer that is no error of Lambda's

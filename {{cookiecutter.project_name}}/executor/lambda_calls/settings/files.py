@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .errors import SettingsError
@@ -103,7 +104,7 @@ def _core_loader(pyyaml: Any) -> Any:
 #: The schema's numbers, and the underscores that SAM CLI's own reader takes in them.
 _CORE = (
     ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", "tTfF"),
-    ("null", r"(?:~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
+    ("null", r"(?:~|null|Null|NULL|)\Z", ("~", "n", "N", "")),
     ("int", r"(?:[-+]?[0-9][0-9_]*|0b[01]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z", "-+0123456789"),
     (
         "float",
@@ -120,4 +121,6 @@ def _core_int(loader: Any, node: Any) -> int:
 
 
 #: How to read a file of parameters, by the ending of its name, as far as SAM CLI reads it.
-PARSERS: Mapping[str, Callable[[Path, str], Any]] = {".toml": toml, ".yaml": yaml, ".yml": yaml}
+PARSERS: Mapping[str, Callable[[Path, str], Any]] = MappingProxyType(
+    {".toml": toml, ".yaml": yaml, ".yml": yaml}
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .defaults import PARAMETERS
@@ -19,25 +19,15 @@ TEMPLATE_MARK = "ElectronFunction"
 
 
 def find_samconfig(
-    start: Path | None,
-    environ: Mapping[str, str],
-    files: Files,
-    warn: Callable[[str], None] = lambda _: None,
+    start: Path | None, files: Files, warn: Callable[[str], None] = lambda _: None
 ) -> Path | None:
-    """Return the samconfig.toml that applies: the variable's, else the nearest one upward.
-
-    The variable's file is returned unchecked: reading it says what is wrong with it. A file met on
-    the way up counts only when it belongs to a project of this kind (see ``_why_not_ours``).
+    """Return the nearest samconfig.toml upward that belongs to a project of this kind.
 
     Args:
         start: the folder to search from; None: there is none to search from.
-        environ: the environment, for COVALENT_LAMBDA_SAMCONFIG.
         files: reads what is met.
         warn: is told of files that somebody else owns.
     """
-    named = environ.get(PATH_VARIABLE)
-    if named:
-        return absolute(named, start)
     return next((path for path in _upward(start, warn) if not _why_not_ours(path, files)), None)
 
 

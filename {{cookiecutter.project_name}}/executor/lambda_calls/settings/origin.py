@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 from .errors import SettingsError
 
@@ -112,12 +113,14 @@ def _in_file(origin: Origin) -> str:
     return " ".join(part for part in (origin.file, table, origin.key) if part)
 
 
-_WORDS: Mapping[Kind, Callable[[Origin], str]] = {
-    Kind.ARGUMENT: lambda o: f"the argument {o.key}=",
-    Kind.SAMCONFIG: _in_file,
-    Kind.STACK: lambda o: f"the output {o.key} of stack {o.stack!r}",
-    Kind.COVALENT_CONF: _in_file,
-    Kind.ENVIRONMENT: lambda o: f"the variable {o.key}",
-    Kind.AWS_CONFIG: _in_file,
-    Kind.DEFAULT: lambda o: f"the documented default{f': {o.note}' if o.note else ''}",
-}
+_WORDS: Mapping[Kind, Callable[[Origin], str]] = MappingProxyType(
+    {
+        Kind.ARGUMENT: lambda o: f"the argument {o.key}=",
+        Kind.SAMCONFIG: _in_file,
+        Kind.STACK: lambda o: f"the output {o.key} of stack {o.stack!r}",
+        Kind.COVALENT_CONF: _in_file,
+        Kind.ENVIRONMENT: lambda o: f"the variable {o.key}",
+        Kind.AWS_CONFIG: _in_file,
+        Kind.DEFAULT: lambda o: f"the documented default{f': {o.note}' if o.note else ''}",
+    }
+)

@@ -51,6 +51,10 @@ class Settings:
     samconfig: str = ""
     config_env: str = ""
 
+    def by_name(self) -> dict[str, Setting]:
+        """Return the settings that a session needs, by the name of the argument."""
+        return {name: getattr(self, name) for name in DEFAULTS}
+
     @property
     def bucket(self) -> str | None:
         """The bucket that data may go into; None if nobody named one."""
@@ -172,7 +176,7 @@ class SettingsReader:
             if asked.path:
                 path: Path | None = absolute(asked.path, start)
             else:
-                path = find_samconfig(start, {}, self.files, self.warn)
+                path = find_samconfig(start, self.files, self.warn)
             if path is not None:
                 return read_project(path, asked.environment, self.files, asked_by=asked.by)
         except SettingsError as error:

@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from lambda_calls.aws.clients import Clients
+
 from .. import aws
 from .finding import Remark, missing, ok, partial
 from .situation import Situation
@@ -28,8 +30,7 @@ def credentials(situation: Situation) -> Iterator[Remark]:
     """Whose credentials are used; STS tells without any permission."""
     from botocore.exceptions import ClientError
 
-    sts = situation.client("sts")
-    if sts._request_signer._credentials is None:
+    if Clients().credentials(situation.account) is None:
         from lambda_calls import messages
 
         yield missing(
@@ -38,7 +39,7 @@ def credentials(situation: Situation) -> Iterator[Remark]:
         )
         return
     try:
-        identity = sts.get_caller_identity()
+        identity = situation.client("sts").get_caller_identity()
     except ClientError as error:
         said = error.response["Error"]
         yield missing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lambda_calls.settings import DEFAULTS, Kind, deploy_option, passed_over
+from lambda_calls.settings import Kind, deploy_option, passed_over
 
 from .. import names
 from ..errors import CommandError
@@ -26,8 +26,7 @@ def check(situation: Situation) -> Iterator[Remark]:
     else:
         why = passed_over(Path.cwd())
         yield ok(f"no samconfig.toml of this kind of project in {Path.cwd()} or above{_and(why)}")
-    for name in DEFAULTS:
-        setting = getattr(settings, name)
+    for name, setting in settings.by_name().items():
         if setting.value:
             yield ok(f"{name} = {setting.value}  (from {setting.origin})")
     if settings.function_name.origin.kind is Kind.DEFAULT:
