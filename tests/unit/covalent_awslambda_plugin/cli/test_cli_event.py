@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +114,19 @@ def test_what_is_no_answer(
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert main(["result"]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    """As with `| head`: the exit status is 0, and nobody complains."""
+    answer = tmp_path / "answer.json"
+    answer.write_text('{"status": "ok", "python": "3.11.7"}')
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "covalent_awslambda_plugin", "result", str(answer)],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")

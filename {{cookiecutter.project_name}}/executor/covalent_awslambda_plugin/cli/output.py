@@ -25,6 +25,13 @@ STYLES = MappingProxyType(
 )
 
 
+class _Console(Console):
+    """Leaves it to `main` what a reader that has seen enough means; rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # what rich has caught where it calls this
+
+
 class Output:
     """Writes text and tables, unless JSON was asked for, which `document` then writes.
 
@@ -34,7 +41,7 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+        self.console = _Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
     @property
     def is_terminal(self) -> bool:
