@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from . import work
 from .lab import Door, Lab
 from .table import RESULT, Fault
-from .ways import SLACK, WAYS, Settled, Terms
+from .toxics import ANSWER, Toxic
+from .ways import SLACK, WAYS, Settled, Terms, renew
 
-_AT_A_TIME = 6  # rows with a door of their own
+_AT_A_TIME = 8  # rows, each with a door and a bucket of its own
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,17 @@ class Checked:
 
 
 def check(lab: Lab, pairs: Sequence[tuple[Fault, str]], seed: str) -> list[Checked]:
-    """Run rows on ways: those on the function's own way to S3 one after the other, since all
-    environments share it."""
-    apart = [x for x in pairs if not x[0].function]
-    with ThreadPoolExecutor(_AT_A_TIME) as threads:
-        found = list(threads.map(lambda x: _checked(lab, x[0], x[1], seed), apart))
-    return found + [_checked(lab, x[0], x[1], seed) for x in pairs if x[0].function]
+    """Run rows on ways; those that take longest begin first, those in a container, which is one
+    environment, one after the other."""
+    ordered = sorted(pairs, key=lambda x: -x[0].takes)
+    with ThreadPoolExecutor(1 if lab.image else _AT_A_TIME) as threads:
+        return list(threads.map(lambda x: _checked(lab, x[0], x[1], seed), ordered))
 
 
 def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:
     number = int.from_bytes(sha256(f"{fault.name} {way}".encode()).digest()[:4], "big")
-    ledger = work.Ledger(lab.folder / f"ledger-{number}")
+    name = f"row-{number}"
+    ledger = work.Ledger(lab.shared / name)
     # The first request of a fan-out electron takes its arguments apart; its items come after it.
     skip = 1 if way == "fan-out" else 0
     caller = [_skipping(x, skip) for x in fault.caller]
@@ -58,16 +60,39 @@ def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:
     with ExitStack() as stack:
         door = stack.enter_context(lab.door(caller, seed=seed, **fault.limits))
         if fault.function:
-            stack.enter_context(lab.function(fault.function, seed=seed))
+            stack.enter_context(lab.function(fault.function, seed=seed, bucket=name))
         given = dict(fault.terms)
         if "data" in given:  # another argument in each row: equal ones are stored only once
             given["data"] = number.to_bytes(8, "big") + given["data"][8:]
-        terms = Terms(door.url, ledger.path, name=f"row-{number}", **given)
+        terms = Terms(door.url, ledger.path, name=name, bucket=name, key=f"key-{number}", **given)
         if fault.away:
             door.away(fault.away)
+        if fault.renews:
+            stack.enter_context(_renewed(door, terms.key))
         settled = WAYS[way](terms, range(fault.calls))
         seconds = time.monotonic() - began
-        return _judged(fault, way, settled, ledger, seconds, door)
+        return _judged(fault, way, settled, ledger, seconds, door.state(bucket=name))
+
+
+@contextmanager
+def _renewed(door: Door, key: str) -> Iterator[None]:
+    """Once a first request came: the key is renewed, and the old one is not valid any more."""
+    ended = threading.Event()
+
+    def renews() -> None:
+        while not door.state()["seen"] and not ended.wait(0.05):
+            pass
+        renew(key, f"{key}-new")
+        code = "ExpiredTokenException"
+        door.poison([Toxic(ANSWER, service="lambda", credential=key, status=403, code=code)])
+
+    thread = threading.Thread(target=renews)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _skipping(toxic: Any, skip: int) -> Any:
@@ -80,7 +105,7 @@ def _judged(
     settled: Sequence[Settled],
     ledger: work.Ledger,
     seconds: float,
-    door: Door,
+    state: dict[str, Any],
 ) -> Checked:
     terms = dict(fault.terms)
     begun = ledger.begun()
@@ -104,10 +129,14 @@ def _judged(
         wrong.append(f"ended in {', '.join(ends)}, not in {', '.join(fault.classes)}: {said}")
     if not set(ran) <= fault.ran:
         wrong.append(f"the code ran {set(ran)} times, not {set(fault.ran)}")
-    if (fault.caller and not sum(door.state()["fired"])) or (
-        fault.function and not sum(door.state()["function_fired"])
+    if ((fault.caller or fault.renews) and not sum(state["fired"])) or (
+        fault.function and not sum(state["function_fired"])
     ):
         wrong.append("the fault did not hit anything")
+    if fault.contained and state["environments"] > 1:
+        wrong.append("the environment did not outlive it")
+    if state["leaked"] and not fault.keeps:
+        wrong.append(f"left in the bucket: {', '.join(state['leaked'])}")
     return Checked(fault, way, ends, ran, seconds, "; ".join(wrong))
 
 

@@ -7,7 +7,8 @@
 S3 is that of the benchmarks' endpoint. HTTP is spoken here, byte by byte, since a fault may hit
 in the middle of an answer.
 
-Usage: python -m faults.endpoint FOLDER; prints the port for control
+Usage: python -m faults.endpoint FOLDER IMAGE; prints the port for control. IMAGE is that of the
+container in which the only environment runs; "" for none.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import boto3
 import psutil
 
-from benchmarks.endpoint import INVOCATIONS, S3
+from benchmarks.endpoint import INVOCATIONS, S3, TASK_ID
 from benchmarks.endpoint import Endpoint as Objects
 from benchmarks.endpoint import Environment as Connection
 from benchmarks.environment import EVENT
+from benchmarks.paths import ROOT
 
 from . import toxics
 from .toxics import Poison, Toxic
@@ -44,6 +47,7 @@ CONTROL = "/_faults/"
 PAYLOAD_LIMIT = 6 * 1024 * 1024
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
 _STARTS_WITHIN = 60.0  # seconds, of the first environment
+_MEMORY, _TMP = "256m", "32m"  # of a container
 
 Reply = tuple[int, dict[str, str], bytes]
 
@@ -82,6 +86,16 @@ class Request:
     def service(self) -> str:
         return "lambda" if self.path.startswith(INVOCATIONS) else "s3"
 
+    @property
+    def bucket(self) -> str:
+        return "" if self.service == "lambda" else self.path.split("/")[1]
+
+    @property
+    def attempt(self) -> str:
+        """The name of the attempt that it sends; empty if it sends none."""
+        found = TASK_ID.search(self.body) if self.service == "lambda" else None
+        return found[2].decode() if found else ""
+
 
 class EnvironmentEnded(Exception):
     """It was killed, or ended by itself, before it answered."""
@@ -90,35 +104,55 @@ class EnvironmentEnded(Exception):
 class Environments:
     """The execution environments of the function.
 
-    The mutable state is those that are idle, and who waits for one.
+    The mutable state is those that are idle, those that are busy, and who waits for one.
     """
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, image: str) -> None:
         self._idle: deque[Connection] = deque()
+        self._busy: dict[int, tuple[Connection, bytes]] = {}  # and with which event
         self._wanted: deque[asyncio.Future[Connection]] = deque()
         self._starting = self.killed = self.started = 0
         self.invocations = 0
-        self.address = f"/tmp/faults-{os.getpid()}.sock"
-        self._folder, self._url = folder, url
+        self.address = str(folder / "socket")
+        self._folder, self._image = folder, image
+        self._variables = {"AWS_ENDPOINT_URL": url}
         self._zygote: subprocess.Popen[str] | None = None
 
     async def open(self) -> None:
         self._server = await asyncio.start_unix_server(self._join, self.address, backlog=512)
         self._zygote = subprocess.Popen(
-            [sys.executable, "-m", "faults.environments", self.address, str(self._folder)],
+            self._contained() if self._image else self._command(sys.executable, self._folder),
             stdin=subprocess.PIPE,
             text=True,
-            env={**os.environ, "AWS_ENDPOINT_URL": self._url},
+            env={**os.environ, **self._variables},
         )
         # Should environments not start at all, this says so, not each call.
         self._rest(await asyncio.wait_for(self._taken(), _STARTS_WITHIN))
+
+    def _command(self, python: str, folder: Path) -> list[str]:
+        return [python, "-m", "faults.environments", self.address, str(folder)]
+
+    def _contained(self) -> list[str]:
+        """The command that runs it in a container: this machine's sources and packages, the
+        image's Python."""
+        packages = Path(boto3.__file__).parent.parent
+        variables = {**self._variables, "PYTHONDONTWRITEBYTECODE": "1"}
+        variables["PYTHONPATH"] = f"{ROOT}:{packages}"
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+            variables[name] = os.environ[name]
+        words = ["docker", "run", "-i", "--rm", "--network", "host", "--workdir", str(ROOT)]
+        words += ["--memory", _MEMORY, "--memory-swap", _MEMORY, "--tmpfs", f"/tmp:size={_TMP}"]
+        words += [f"--env={name}={value}" for name, value in variables.items()]
+        for path, mode in ((ROOT, ":ro"), (packages, ":ro"), (self._folder, "")):
+            words.append(f"--volume={path}:{path}{mode}")
+        return [*words, self._image, *self._command("python3", Path("/tmp"))]
 
     def close(self) -> None:
         self._server.close()
         assert self._zygote is not None and self._zygote.stdin is not None
         for connection in self._idle:
             connection.writer.close()
-        left = _family(self._zygote.pid)
+        left = [] if self._image else _family(self._zygote.pid)
         self._zygote.stdin.close()
         for process in left:
             with contextlib.suppress(psutil.Error):
@@ -131,6 +165,7 @@ class Environments:
         connection = await self._taken()
         self.invocations += 1
         kind = toxic.kind if toxic else ""
+        self._busy[id(connection)] = connection, body
         try:
             if kind == toxics.KILLED_BEFORE:
                 self._kill(connection)
@@ -152,8 +187,16 @@ class Environments:
         except EnvironmentEnded:
             connection.writer.close()
             raise
+        finally:
+            del self._busy[id(connection)]
         self._rest(connection)
         return answer
+
+    def kill_those_with(self, bucket: str) -> None:
+        """End the environments that run events which name a bucket."""
+        for connection, body in list(self._busy.values()):
+            if f'"{bucket}"'.encode() in body:
+                self._kill(connection)
 
     async def _taken(self) -> Connection:
         if self._idle:
@@ -308,12 +351,20 @@ class Door:
             await writer.drain()
             return True
         signed_by = request.headers.get("authorization", "")
-        toxic = self.poison.of(request.service, request.verb, request.path, signed_by)
+        poison = self.site.poison_of(self, request)
+        toxic = poison.of(request.service, request.verb, request.path, signed_by)
+        attempt, is_whole = request.attempt, toxic is None or toxic.kind in toxics.HARMLESS
+        if attempt:
+            self.site.whole[attempt] = False
         if toxic is None:
             writer.write(_bytes(request.verb, await self._handled(request, None)))
             await writer.drain()
-            return True
-        return await self._poisoned(toxic, request, reader, writer)
+            goes_on = True
+        else:
+            goes_on = await self._poisoned(toxic, request, reader, writer)
+        if attempt:
+            self.site.whole[attempt] = is_whole and not writer.is_closing()
+        return goes_on
 
     async def _handled(self, request: Request, toxic: Toxic | None) -> Reply:
         if request.service == "s3":
@@ -353,6 +404,9 @@ class Door:
     ) -> bool:
         kind = toxic.kind
         if kind == toxics.RESET_BEFORE:
+            return _reset(writer)
+        if kind == toxics.KILLED_HERE:
+            self.site.environments.kill_those_with(request.bucket)
             return _reset(writer)
         if kind == toxics.BLACK_HOLE:
             return await _swallow(reader)
@@ -431,19 +485,25 @@ class Door:
 
 
 class Site:
-    """Both services, with what they hold, and their doors."""
+    """Both services, with what they hold, and their doors.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    The mutable state is that, the toxics on the function's own way to each bucket, and which
+    attempts have had the whole answer to their latest request.
+    """
+
+    def __init__(self, folder: Path, image: str) -> None:
+        self._folder, self._image = folder, image
         self.objects = Objects(0.0, folder)
         self.doors: dict[int, Door] = {}
+        self.whole: dict[str, bool] = {}
+        self._poisons: dict[str, Poison] = {}
         self.ended = asyncio.Event()
 
     async def open(self) -> int:
         """Begin; the port of the function's door, which is also that for control."""
         self.function = await self.door([], "0", Limits())
         url = f"http://127.0.0.1:{self.function.port}"
-        self.environments = Environments(self._folder, url)
+        self.environments = Environments(self._folder, url, self._image)
         await self.environments.open()
         return self.function.port
 
@@ -453,15 +513,22 @@ class Site:
         self.doors[made.port] = made
         return made
 
+    def poison_of(self, door: Door, request: Request) -> Poison:
+        """What may happen to a request; the function has another way to each bucket."""
+        if door is not self.function:
+            return door.poison
+        return self._poisons.get(request.bucket, door.poison)
+
     async def control(self, what: str, said: dict[str, Any]) -> Any:
         """Follow an order of the run's."""
         if what == "door":
-            made = [Toxic(**x) for x in said["toxics"]]
             limits = Limits(**said["limits"])
-            return {"port": (await self.door(made, said["seed"], limits)).port}
+            return {"port": (await self.door(_toxics(said), said["seed"], limits)).port}
+        if what == "poison":
+            self.doors[said["port"]].poison = Poison(_toxics(said), said["seed"])
+            return {}
         if what == "function":
-            made = [Toxic(**x) for x in said["toxics"]]
-            self.function.poison = Poison(made, said["seed"])
+            self._poisons[said["bucket"]] = Poison(_toxics(said), said["seed"])
             return {}
         if what == "away":
             door = self.doors[said["port"]]
@@ -476,21 +543,38 @@ class Site:
         if what == "empty":
             self.objects.objects.clear()
             return {}
-        door = self.doors[said["port"]]
+        return self._state(self.doors[said["port"]], said["bucket"])
+
+    def _state(self, door: Door, bucket: str) -> dict[str, Any]:
+        function = self._poisons.get(bucket, self.function.poison)
+        start = f"/{bucket}/"
+        keys = sorted(x[len(start) :] for x in self.objects.objects if x.startswith(start))
         return {
             "fired": door.poison.fired,
             "seen": door.poison.seen,
-            "function_fired": self.function.poison.fired,
-            "function_seen": self.function.poison.seen,
+            "function_fired": function.fired,
+            "function_seen": function.seen,
             "refused": door.service.refused,
             "most_under_way": door.service.most_under_way,
             "under_way": door.service.under_way,
             "killed": self.environments.killed,
             "environments": self.environments.started,
             "invocations": self.environments.invocations,
-            "objects": sorted(self.objects.objects),
+            "objects": keys,
+            # Those of attempts that had their answer: nobody reads or writes them any more.
+            "leaked": [x for x in keys if self.whole.get(_owner(x), True)],
             "connections": len(door._held),
         }
+
+
+def _toxics(said: Mapping[str, Any]) -> list[Toxic]:
+    return [Toxic(**x) for x in said["toxics"]]
+
+
+def _owner(key: str) -> str:
+    """The attempt that an object belongs to; empty for an argument, which many may share."""
+    first, _, rest = key.partition("/")
+    return rest.partition("/")[0] if first == "tasks" else ""
 
 
 # -- HTTP ----------------------------------------------------------------------------------------
@@ -585,9 +669,9 @@ def _unhandled(kind: str, message: str) -> Reply:
     return 200, {"X-Amz-Function-Error": "Unhandled"}, body.encode()
 
 
-async def serve(folder: Path) -> None:
+async def serve(folder: Path, image: str) -> None:
     """Serve until told to end."""
-    site = Site(folder)
+    site = Site(folder, image)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, site.ended.set)
@@ -600,4 +684,4 @@ async def serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))

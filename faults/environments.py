@@ -28,6 +28,7 @@ def main(address: str, folder: str) -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # handlers wait for children
                 null = os.open(os.devnull, os.O_RDWR)
                 os.dup2(null, 0)
+                os.environ["HANDLER"] = str(os.getpid())  # a call may be told to kill it
                 serve(NAME, handler, address, Path(folder))
                 os._exit(0)
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lab import DIRECTLY
+
 from .toxics import Toxic
 
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = "faults"
-# Past whatever proxy this machine's user has.
-_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,19 @@ class Door:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def state(self) -> dict[str, Any]:
-        """Counts of faults and requests, and the bucket's keys."""
-        found: dict[str, Any] = self.lab.order("state", port=self.port)
+    def state(self, bucket: str = BUCKET) -> dict[str, Any]:
+        """Counts of faults and requests, and what a bucket holds."""
+        found: dict[str, Any] = self.lab.order("state", port=self.port, bucket=bucket)
         return found
 
     def away(self, seconds: float) -> None:
         """Refuse connections for a while."""
         self.lab.order("away", port=self.port, seconds=seconds)
 
-    def objects(self) -> list[str]:
-        """The keys of what the bucket holds."""
-        return [x.removeprefix(f"/{BUCKET}/") for x in self.state()["objects"]]
+    def poison(self, toxics: Sequence[Toxic], seed: str = "0") -> None:
+        """Other toxics from now on."""
+        made = [x.as_dict() for x in toxics]
+        self.lab.order("poison", port=self.port, toxics=made, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,18 @@ class Lab:
         port: for control; the function's door too.
         folder: for the ledger and other files of the run.
         process: its id.
+        image: in whose container the only environment runs; empty: as many as needed, in none.
     """
 
     port: int
     folder: Path
     process: int
+    image: str = ""
+
+    @property
+    def shared(self) -> Path:
+        """The folder that environments see too: for the ledger."""
+        return self.folder / "environments"
 
     @contextmanager
     def door(
@@ -81,13 +89,16 @@ class Lab:
             self.order("close", port=door.port)
 
     @contextmanager
-    def function(self, toxics: Sequence[Toxic], *, seed: str = "0") -> Iterator[None]:
-        """Toxics on the function's own way to S3, while the body runs."""
-        self.order("function", toxics=[x.as_dict() for x in toxics], seed=seed)
+    def function(
+        self, toxics: Sequence[Toxic], *, seed: str = "0", bucket: str = BUCKET
+    ) -> Iterator[None]:
+        """Toxics on the function's own way to a bucket, while the body runs."""
+        made = [x.as_dict() for x in toxics]
+        self.order("function", toxics=made, seed=seed, bucket=bucket)
         try:
             yield
         finally:
-            self.order("function", toxics=[], seed=seed)
+            self.order("function", toxics=[], seed=seed, bucket=bucket)
 
     def empty(self) -> None:
         """Remove all objects."""
@@ -97,18 +108,23 @@ class Lab:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/_faults/{what}", data=json.dumps(said).encode()
         )
-        with _DIRECTLY.open(request, timeout=60) as answer:
+        with DIRECTLY.open(request, timeout=60) as answer:
             return json.loads(answer.read())
 
 
 @contextmanager
-def running() -> Iterator[Lab]:
-    """Run the endpoint while the body runs."""
+def running(image: str = "") -> Iterator[Lab]:
+    """Run the endpoint while the body runs.
+
+    Args:
+        image: runs the function's only environment in a container of this image, with a limit of
+            memory and a small /tmp.
+    """
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     log = folder / "endpoint.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "faults.endpoint", str(folder / "environments")],
+            [sys.executable, "-m", "faults.endpoint", str(folder / "environments"), image],
             cwd=ROOT,
             env=environment(folder),
             stdout=subprocess.PIPE,
@@ -119,7 +135,7 @@ def running() -> Iterator[Lab]:
         line = server.stdout.readline()
         if not line:
             raise RuntimeError(f"the endpoint did not start:\n{log.read_text('utf-8')[-3000:]}")
-        yield Lab(int(line), folder, server.pid)
+        yield Lab(int(line), folder, server.pid, image)
     finally:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -129,6 +145,16 @@ def running() -> Iterator[Lab]:
         if server.stdout is not None:
             server.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def base_image() -> str:
+    """Docker's image of this Python, if it is here; else empty."""
+    name = "python:{}.{}-slim".format(*sys.version_info)
+    try:
+        found = subprocess.run(["docker", "image", "inspect", name], capture_output=True)
+    except OSError:
+        return ""
+    return "" if found.returncode else name
 
 
 def environment(home: Path) -> dict[str, str]:

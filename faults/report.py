@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from .checking import Checked
+from .programs import SCENES, Scene
 from .soak import Soak
 from .storm import Storm
 from .table import PARTS, RESULT, Fault
@@ -18,25 +21,56 @@ from .ways import WAYS
 RESULTS = Path(__file__).resolve().parent / "results.json"
 
 
-def keep(
-    checked: Sequence[Checked], storms: Sequence[Storm], soak: Soak | None, seconds: float
-) -> None:
+@dataclass
+class Shown:
+    """What one run has shown.
+
+    Attributes:
+        checked: rows of the table.
+        scenes: what was wrong with each scene of `programs`.
+        storms: among random faults.
+        soak: the long run; None: there was none.
+    """
+
+    checked: list[Checked] = field(default_factory=list)
+    scenes: dict[str, list[str]] = field(default_factory=dict)
+    storms: list[Storm] = field(default_factory=list)
+    soak: Soak | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """That it took so far."""
+        return time.monotonic() - self.began
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that were broken."""
+        found = [f"{x.fault.name}, {x.way}: {x.wrong}" for x in self.checked if x.wrong]
+        found += [f"{name}: {x}" for name, wrong in self.scenes.items() for x in wrong]
+        found += [x for storm in self.storms for x in storm.broken]
+        return found + ([*self.soak.broken, *self.soak.grown] if self.soak else [])
+
+
+def keep(shown: Shown) -> None:
     """Write what was shown to results.json; what this run left out stays."""
     kept = kept_results()
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    run = {"when": when, "python": platform.python_version(), "seconds": round(seconds)}
-    if checked:
-        kept["rows"] = {
-            name: {
-                x.way: [list(x.ends), sorted(set(x.ran))] for x in checked if x.fault.name == name
-            }
-            for name in dict.fromkeys(x.fault.name for x in checked)
-        }
+    run = {"when": when, "python": platform.python_version(), "seconds": round(shown.seconds)}
+    if shown.checked:
+        kept.setdefault("rows", {})
+        for x in shown.checked:
+            ways = kept["rows"].setdefault(x.fault.name, {})
+            ways[x.way] = [list(x.ends), sorted(set(x.ran))]
+        known = [x.name for part in PARTS.values() for x in part]
+        kept["rows"] = {name: kept["rows"][name] for name in known if name in kept["rows"]}
         kept["table"] = run
-    if storms:
-        kept["storms"], kept["storm"] = [_storm(x) for x in storms], run
-    if soak is not None:
-        kept["soak"] = soak.as_dict()
+    if shown.scenes:
+        kept["scenes"] = shown.scenes
+    if shown.storms:
+        kept["storms"], kept["storm"] = [_storm(x) for x in shown.storms], run
+    if shown.soak is not None:
+        kept["soak"] = {**shown.soak.as_dict(), **run}
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
@@ -59,6 +93,12 @@ def faults() -> str:
         lines += ["| --- | --- | --- | --- |"]
         lines += [_row(fault, rows.get(fault.name, {})) for fault in found]
         lines.append("")
+    lines += ["### Programs and servers", ""]
+    lines += ["| what goes wrong | how the calls end | their code ran | why |"]
+    lines += ["| --- | --- | --- | --- |"]
+    played = kept_results().get("scenes", {})
+    lines += [_scene(x, played) for x in SCENES]
+    lines.append("")
     run = kept_results().get("table", {})
     lines.append(f"Run on {run.get('when')}, in {run.get('seconds')} s.")
     return "\n".join(lines)
@@ -88,12 +128,17 @@ def _row(fault: Fault, seen: Mapping[str, Any]) -> str:
     return f"| {fault.name} | {ends} | {ran} | {fault.does}{note} |"
 
 
+def _scene(scene: Scene, played: Mapping[str, Any]) -> str:
+    note = "" if scene.name in played else " (not run)"
+    return f"| {scene.name} | {scene.ends} | {scene.ran} | {scene.does}{note} |"
+
+
 def _storm(storm: Storm) -> dict[str, Any]:
     return {
         "seed": storm.seed,
         "retries": storm.retries,
         "broken": storm.broken,
-        "state": {k: v for k, v in storm.state.items() if k != "objects"},
+        "state": storm.state,
         "left": len(storm.left),
         "ways": {
             name: {

@@ -18,7 +18,7 @@ from typing import Any
 
 from . import toxics, work
 from .checking import class_of
-from .lab import Door, Lab
+from .lab import ROOT, Door, Lab
 from .table import RESULT
 from .toxics import Toxic
 from .ways import SLACK, WAYS, Settled, Terms
@@ -27,7 +27,8 @@ from .ways import SLACK, WAYS, Settled, Terms
 _SHARES: Mapping[str, float] = {"executor": 0.3, "fan-out": 0.2, "pool": 0.3, "pool.map": 0.2}
 _TOGETHER: Mapping[str, int] = {"executor": 150, "fan-out": 200, "pool": 150, "pool.map": 500}
 _LARGE_EACH = 200  # one call of so many has an argument that travels through S3
-_LARGE = 5_000_000  # bytes
+_LARGE_RESULT_EACH = 401  # and one of so many a result that does
+_LARGE = 5_000_000  # bytes, characters
 _ENVIRONMENTS = 24
 _AT_A_TIME = 6  # electrons and pools
 _judging = threading.Lock()
@@ -136,6 +137,8 @@ class Storm:
         ways: what became of the calls.
         state: the door's counts at the end.
         left: keys of objects in the bucket at the end.
+        leaked: those of them that no call may need any more, or that no rule of the bucket's
+            would ever remove.
         leaks: threads and descriptors that were left.
     """
 
@@ -145,14 +148,14 @@ class Storm:
     ways: dict[str, Way] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    leaked: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
 
     @property
     def broken(self) -> list[str]:
         """The promises that were broken, of all ways."""
         found = [f"{name}: {x}" for name, way in self.ways.items() for x in way.broken]
-        strays = [x for x in self.left if x.startswith("blobs/")]
-        return found + [f"left in the bucket: {x}" for x in strays] + self.leaks
+        return found + [f"left in the bucket: {x}" for x in self.leaked] + self.leaks
 
     @property
     def calls(self) -> int:
@@ -193,37 +196,57 @@ def run(
         ThreadPoolExecutor(_AT_A_TIME) as threads,
     ):
         jobs = [
-            threads.submit(_some, lab, name, door, numbers, data, storm)
+            threads.submit(_some, lab, name, door, numbers, data, size, storm)
             for name in names
-            for numbers, data in _parted(name, calls if way else round(calls * _SHARES[name]))
+            for numbers, data, size in _parted(
+                name, calls if way else round(calls * _SHARES[name])
+            )
         ]
         for job in jobs:
             job.result()
         storm.state = door.state()
-        storm.left = door.objects()
+        storm.left = storm.state.pop("objects")
+        storm.leaked = storm.state.pop("leaked")
+        storm.leaked += [
+            x for x in storm.left if not x.startswith(expiring()) and x not in storm.leaked
+        ]
     storm.leaks = left_since(before)
     return storm
 
 
-def _parted(name: str, count: int) -> Iterator[tuple[list[int], bytes]]:
+def expiring() -> tuple[str, ...]:
+    """Prefixes of the keys that the bucket's own rules remove after some days, as the template
+    says."""
+    text = (ROOT / "{{cookiecutter.project_name}}" / "template.yaml").read_text("utf-8")
+    return tuple(re.findall(r"Prefix: (\S+)\n\s+ExpirationInDays: \d+\n", text))
+
+
+def _parted(name: str, count: int) -> Iterator[tuple[list[int], bytes, int]]:
     """The calls of one way, in parts that share an electron or a pool; some with a large
-    argument."""
-    small = [n for n in range(count) if n % _LARGE_EACH]
+    argument, some with a large result."""
+    argument = set(range(0, count, _LARGE_EACH))
+    result = set(range(1, count, _LARGE_RESULT_EACH)) - argument
+    small = [n for n in range(count) if n not in argument | result]
     for start in range(0, len(small), _TOGETHER[name]):
-        yield small[start : start + _TOGETHER[name]], b""
-    large = [n for n in range(count) if not n % _LARGE_EACH]
-    if large:
-        yield large, os.urandom(_LARGE)
+        yield small[start : start + _TOGETHER[name]], b"", 0
+    if argument:
+        yield sorted(argument), os.urandom(_LARGE), 0
+    if result:
+        yield sorted(result), b"", _LARGE
 
 
-def _some(lab: Lab, name: str, door: Door, numbers: list[int], data: bytes, storm: Storm) -> None:
-    ledger = work.Ledger(lab.folder / f"storm-{time.monotonic_ns()}-{numbers[0]}-{len(data)}")
+def _some(
+    lab: Lab, name: str, door: Door, numbers: list[int], data: bytes, size: int, storm: Storm
+) -> None:
+    made = f"storm-{time.monotonic_ns()}-{numbers[0]}-{len(data)}-{size}"
+    ledger = work.Ledger(lab.shared / made)
     terms = Terms(
         door.url,
         ledger.path,
         timeout=storm.timeout,
         retries=storm.retries,
         data=data,
+        size=size,
         name=f"storm-{name}-{numbers[0]}",
     )
     began = time.monotonic()
@@ -251,7 +274,7 @@ def _judge(
             way.said.setdefault(kind, Counter())[_gist(one.error)] += 1
         if one.seconds > limit or isinstance(one.error, TimeoutError):
             way.hung.append(one.number)
-        if one.error is None and one.value != work.expected(one.number, terms.data):
+        if one.error is None and one.value != work.expected(one.number, terms.data, terms.size):
             way.wrong.append(one.number)
         if one.error is not None and not _is_typed(one):
             way.untyped.append(repr(one.error)[:300])

@@ -35,6 +35,10 @@ class Fault:
         limits: Lambda's, at the caller's door.
         terms: how the call is run.
         away: seconds from the beginning for which nothing listens.
+        renews: whether credentials are renewed, and the old ones expire, after a first request.
+        keeps: whether the bucket keeps what the call left there, for whoever looks for it.
+        contained: whether the environment runs in a container with little memory and a small /tmp.
+        takes: seconds for which it takes longer than others.
         calls: how many calls are made.
         by: what the error says must be among these words; empty: anything.
     """
@@ -48,6 +52,10 @@ class Fault:
     limits: Mapping[str, Any] = field(default_factory=dict)
     terms: Mapping[str, Any] = field(default_factory=dict)
     away: float = 0.0
+    renews: bool = False
+    keeps: bool = False
+    contained: bool = False
+    takes: float = 0.0
     calls: int = 1
     by: str = ""
 
@@ -179,12 +187,104 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         _invoke(toxics.KILLED_AFTER),
     ),
     Fault(
-        "environment frozen for 3 s and thawed",
+        "environment frozen for two minutes and thawed",
         RESULT,
         ONCE,
         "Waited for.",
-        _invoke(toxics.FROZEN, amount=3.0),
-        terms={"seconds": 4.0},
+        _invoke(toxics.FROZEN, amount=120.0),
+        terms={"seconds": 4.0, "timeout": 200.0},
+        takes=120.0,
+    ),
+    Fault(
+        "environment killed as it reads an argument",
+        "ResourceLimitError",
+        NEVER,
+        _ENVIRONMENT_KILLED,
+        function=_s3(toxics.KILLED_HERE, "GET", "/blobs/"),
+        terms=_LARGE,
+    ),
+    Fault(
+        "environment killed as it stores a result",
+        "ResourceLimitError",
+        ONCE,
+        _ENVIRONMENT_KILLED,
+        function=_s3(toxics.KILLED_HERE, "PUT", "/result"),
+        terms=_LARGE_RESULT,
+    ),
+    Fault(
+        "environment killed with its result in the bucket, before its answer leaves",
+        "ResourceLimitError",
+        ONCE,
+        "As above; what it left in the bucket is deleted.",
+        _invoke(toxics.KILLED_AFTER),
+        terms=_LARGE_RESULT,
+    ),
+    Fault(
+        "the code is still running at its `time_limit`",
+        "ResourceLimitError",
+        ONCE,
+        "It is stopped, and the error says which limit it was.",
+        terms={"seconds": 20.0, "arguments": {"time_limit": 2.0}},
+        by="time_limit",
+    ),
+)
+
+_DIED = "The error names the signal or the exit; the next call finds a new process."
+_PROCESSES: tuple[Fault, ...] = (
+    Fault(
+        "the code's process is killed",
+        "CallFailedError",
+        ONCE,
+        _DIED,
+        terms={"harm": "kills its process"},
+        by="signal 9",
+    ),
+    Fault(
+        "the code's process is killed after the code, as Python ends in it",
+        RESULT,
+        ONCE,
+        "The answer was there already.",
+        terms={"harm": "kills its process in the end"},
+    ),
+    Fault(
+        "the code ends its process",
+        "CallFailedError",
+        ONCE,
+        _DIED,
+        terms={"harm": "ends its process"},
+        by="os._exit",
+    ),
+    Fault(
+        "the code kills its fork server",
+        "CallFailedError",
+        ONCE,
+        "The error says so; a new fork server is made.",
+        terms={"harm": "kills its fork server"},
+    ),
+    Fault(
+        "the code kills the handler",
+        "ResourceLimitError",
+        ONCE,
+        _ENVIRONMENT_KILLED,
+        terms={"harm": "kills the handler"},
+    ),
+    Fault(
+        "the code takes more memory than its container has",
+        "ResourceLimitError",
+        ONCE,
+        "The kernel kills the code's process alone; the error says so, and the environment lives.",
+        terms={"harm": "fills the memory"},
+        contained=True,
+        by="ran out of memory",
+    ),
+    Fault(
+        "the code fills /tmp",
+        ("CallFailedError", "OSError"),
+        ONCE,
+        "The code meets the system's own error; what it left is removed.",
+        terms={"harm": "fills /tmp"},
+        contained=True,
+        by="No space left on device",
     ),
 )
 
@@ -339,6 +439,7 @@ _STORED: tuple[Fault, ...] = (
         "The error says where it was.",
         _s3(toxics.VANISHED, "GET", "/result"),
         terms=_LARGE_RESULT,
+        keeps=True,
     ),
 )
 
@@ -430,6 +531,16 @@ _WHO: tuple[Fault, ...] = (
         "They are read again, once; then the error says which, and how to renew them.",
         _invoke(toxics.ANSWER, times=None, status=403, code="ExpiredTokenException"),
         by="Renew them",
+    ),
+    Fault(
+        "credentials are renewed, and the old ones expire, while calls run",
+        RESULT,
+        ONCE,
+        "They are read again at the first refusal.",
+        limits={"concurrency": 2},
+        terms={"seconds": 0.5},
+        renews=True,
+        calls=12,
     ),
     Fault(
         "this machine's clock is an hour wrong",
@@ -531,6 +642,7 @@ def _of_the_model() -> Iterator[Fault]:
 PARTS: Mapping[str, Sequence[Fault]] = {
     "On the way to Lambda and back": _ON_THE_WAY,
     "The function's environment": _ENVIRONMENTS,
+    "The code's own process": _PROCESSES,
     "Lambda's limits": _LIMITS,
     "S3, on the caller's way": _STORED,
     "S3, on the function's way": _FUNCTIONS,

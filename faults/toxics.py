@@ -34,6 +34,11 @@ KILLED_BEFORE = "environment killed before the event"
 KILLED_DURING = "environment killed `amount` seconds after the event"
 KILLED_AFTER = "environment killed before its answer leaves"
 FROZEN = "environment frozen for `amount` seconds"
+KILLED_HERE = "environment killed as it makes this request"  # at the function's own door
+# What lets the whole answer through, sooner or later.
+HARMLESS = frozenset(
+    {LATENCY, DRIP, LIMITED, DUPLICATED, KILLED_BEFORE, KILLED_DURING, KILLED_AFTER, FROZEN}
+)
 
 KINDS = frozenset(
     value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)

@@ -89,6 +89,9 @@ class Terms:
         data: an argument; large ones travel through S3.
         size: characters that each call returns beside.
         name: of the dispatch.
+        bucket: for what is too large for a request.
+        key: the access key that signs requests.
+        harm: what the code does beside, one of `work.HARMS`.
         arguments: more of the executor's.
     """
 
@@ -100,6 +103,9 @@ class Terms:
     data: bytes = b""
     size: int = 0
     name: str = "faults"
+    bucket: str = BUCKET
+    key: str = "test"
+    harm: str = ""
     arguments: Mapping[str, Any] | None = None
 
     @property
@@ -107,26 +113,32 @@ class Terms:
         """The arguments of executor and pool alike."""
         return {
             "function_name": FUNCTION,
-            "s3_bucket_name": BUCKET,
+            "s3_bucket_name": self.bucket,
             "region": "us-east-1",
-            "profile": profile(self.url),
+            "profile": profile(self.url, self.key),
             "timeout": self.timeout,
             "retries": self.retries,
             **(self.arguments or {}),
         }
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """What each call is told beside its number."""
+        told = {"seconds": self.seconds, "data": self.data, "size": self.size, "harm": self.harm}
+        return {"ledger": self.ledger, **told}
 
 
 _PROFILE = """
 [profile {name}]
 endpoint_url = {url}
 region = us-east-1
-aws_access_key_id = test
+aws_access_key_id = {key}
 aws_secret_access_key = test
 """
 _writing = threading.Lock()
 
 
-def profile(url: str) -> str:
+def profile(url: str, key: str) -> str:
     """The AWS profile by which both services are reached at `url`.
 
     `endpoint_url=` of the executor is that of Lambda alone; rows that run side by side need doors
@@ -137,10 +149,21 @@ def profile(url: str) -> str:
     with _writing:
         found = path.read_text() if path.exists() else ""
         if f"[profile {name}]" not in found:
-            changed = path.with_suffix(".new")
-            changed.write_text(found + _PROFILE.format(name=name, url=url))
-            changed.replace(path)
+            _replace(path, found + _PROFILE.format(name=name, url=url, key=key))
     return name
+
+
+def renew(old: str, new: str) -> None:
+    """Replace an access key, as whoever signs in again does."""
+    path = Path(os.environ["AWS_CONFIG_FILE"])
+    with _writing:
+        _replace(path, path.read_text().replace(f"= {old}\n", f"= {new}\n"))
+
+
+def _replace(path: Path, text: str) -> None:
+    changed = path.with_suffix(".new")
+    changed.write_text(text)
+    changed.replace(path)
 
 
 @contextmanager
@@ -175,10 +198,10 @@ def executor(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
     async def one(number: int) -> Settled:
         began = time.monotonic()
         metadata = {"dispatch_id": terms.name, "node_id": number}
-        arguments = number, terms.ledger, terms.seconds, terms.data, terms.size
-        objects = [TransportableObject(x) for x in arguments]
+        keywords = {name: TransportableObject(x) for name, x in terms.work.items()}
+        electron = _electron(work.worked)
         try:
-            job = made.run(_electron(work.worked), objects, {}, metadata)
+            job = made.run(electron, [TransportableObject(number)], keywords, metadata)
             value = (await asyncio.wait_for(job, _deadline(terms))).get_deserialized()
         except BaseException as error:
             return Settled(number, error=error, seconds=time.monotonic() - began)
@@ -200,10 +223,10 @@ def fanned_out(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
 
     async def run() -> Any:
         marked = fan_out(work.worked, return_exceptions=True)
-        arguments = list(numbers), terms.ledger, terms.seconds, terms.data, terms.size
-        objects = [TransportableObject(x) for x in arguments]
+        items = [TransportableObject(list(numbers))]
+        keywords = {name: TransportableObject(x) for name, x in terms.work.items()}
         metadata = {"dispatch_id": terms.name, "node_id": 0}
-        job = made.run(_electron(marked), objects, {}, metadata)
+        job = made.run(_electron(marked), items, keywords, metadata)
         try:
             return await asyncio.wait_for(job, _deadline(terms))
         finally:
@@ -226,8 +249,7 @@ def pool(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
         made = LambdaPoolExecutor(**terms.names)
         # Should a future hang, the pool must not keep the run from its end.
         stack.callback(made.stop)
-        arguments = terms.ledger, terms.seconds, terms.data, terms.size
-        futures = {n: made.submit(work.worked, n, *arguments) for n in numbers}
+        futures = {n: made.submit(work.worked, n, **terms.work) for n in numbers}
         for number, future in futures.items():
             future.add_done_callback(partial(_note, settled[number], began))
         wait(futures.values(), timeout=_deadline(terms))
@@ -240,13 +262,7 @@ def mapped(terms: Terms, numbers: Sequence[int]) -> list[Settled]:
     with contextlib.ExitStack() as stack:
         made = LambdaPoolExecutor(**terms.names)
         stack.callback(made.stop)
-        call = partial(
-            work.worked,
-            ledger=terms.ledger,
-            seconds=terms.seconds,
-            data=terms.data,
-            size=terms.size,
-        )
+        call = partial(work.worked, **terms.work)
         values = made.map(call, numbers, timeout=_deadline(terms), return_exceptions=True)
         found: list[Settled] = []
         for number in numbers:

@@ -8,12 +8,39 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+HARMS = (
+    "kills its process",
+    "kills its process in the end",
+    "kills its fork server",
+    "kills the handler",
+    "ends its process",
+    "fills the memory",
+    "fills /tmp",
+)
+
 
 def worked(
-    number: int, ledger: str, seconds: float = 0.0, data: bytes = b"", size: int = 0
+    number: int,
+    ledger: str,
+    seconds: float = 0.0,
+    data: bytes = b"",
+    size: int = 0,
+    harm: str = "",
 ) -> object:
-    """Note that call `number` runs, take some time, and return what only it returns."""
+    """Note that call `number` runs, take some time, and return what only it returns.
+
+    Args:
+        number: the call's.
+        ledger: begins the names of its files.
+        seconds: that it takes.
+        data: an argument of some size.
+        size: characters that it returns beside.
+        harm: what it does to its process or to its environment, one of `HARMS`.
+    """
+    import atexit
     import os
+    import signal
+    import tempfile
     import time
 
     def note(name: str) -> None:
@@ -22,9 +49,39 @@ def worked(
         os.write(fd, f"{number}\n".encode())
         os.close(fd)
 
+    def parent(pid: int) -> int:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+
+    def kill(pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(20)
+
     note("begun")
     if seconds:
         time.sleep(seconds)
+    own = os.getpid()
+    if harm == "kills its process":
+        kill(own)
+    elif harm == "kills its process in the end":
+        atexit.register(os.kill, own, signal.SIGKILL)
+    elif harm == "kills its fork server":
+        kill(parent(own))
+    elif harm == "kills the handler":
+        family = [own]
+        while family[-1] != int(os.environ["HANDLER"]):
+            family.append(parent(family[-1]))
+        kill(family[-1])
+    elif harm == "ends its process":
+        os._exit(3)
+    elif harm == "fills the memory":
+        held = []
+        while True:
+            held.append(bytearray(os.urandom(1 << 20)))
+    elif harm == "fills /tmp":
+        with open(tempfile.mkstemp()[1], "wb") as file:
+            while True:
+                file.write(bytes(1 << 20))
     value = (number, number * number + len(data), "x" * size)
     note("ended")
     return value

@@ -174,3 +174,26 @@ def test_large_argument_without_a_named_bucket(aws: AWS) -> None:
     with pytest.raises(ConfigurationError, match=r"needs a bucket.*s3_bucket_name="):
         asyncio.run(executor.run(len, ["x" * 7_000_000], {}, METADATA))
     assert not aws.requests
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(payload={"errorType": "Runtime.ExitError"}, error="Unhandled"),
+        bad(wire.RESULT_LOST),
+    ],
+    ids=["killed", "result lost"],
+)
+def test_what_a_failed_call_left_is_deleted(aws: AWS, answer: Answer) -> None:
+    """A function that is killed, or cannot store all of its result, may have stored some of it
+    without a word: nobody will ever read it."""
+
+    def script(event: dict[str, Any]) -> Answer:
+        name = request_of(event).task_id
+        for part in (wire.RESULT, wire.RESULT_TEXT):
+            aws.objects[f"/bucket/{wire.task_key(name, part)}"] = b"large"
+        return answer
+
+    aws.script = script
+    assert str(execute(made(), len)[3]) == "FAILED"
+    assert not aws.objects

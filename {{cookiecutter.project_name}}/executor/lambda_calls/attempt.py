@@ -207,6 +207,10 @@ class Attempt:
         for name, parts in ((wire.RESULT, large), (wire.RESULT_TEXT, (response.text,))):
             if any(isinstance(part, wire.Blob) for part in parts):
                 self._mailbox.note(name)
+        if response.failure and response.failure.kind == wire.RESULT_LOST:
+            # One of them may have been stored before the other failed, or without its knowledge.
+            self._mailbox.note(wire.RESULT)
+            self._mailbox.note(wire.RESULT_TEXT)
         # A moment may pass between the time that it tells and the one by which it decides.
         if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER - 1:
             self._mailbox.note(wire.OUTCOME)
@@ -347,6 +351,7 @@ class Attempt:
         self._ended = True
         if _is_stock(invocation):
             raise StockImage
+        self._mailbox.note_all()  # whatever it had left by then
         raise messages.of_crash(
             invocation.payload,
             invocation.log_tail,

@@ -16,6 +16,7 @@ from .session import Session
 # Bytes: an outcome is an answer that Lambda would let through, with its seal.
 _LARGEST_OUTCOME = 2 * wire.PAYLOAD_LIMIT
 _LARGEST_RUNNING = 1024
+_ALL = (wire.ORDER, wire.RUNNING, wire.OUTCOME, wire.RESULT, wire.RESULT_TEXT)
 
 
 class Mailbox:
@@ -69,6 +70,11 @@ class Mailbox:
     def note(self, name: str) -> None:
         """Remember that the function has left `name`."""
         self._held.add(name)
+
+    def note_all(self) -> None:
+        """Remember that the function may have left anything: it ended without a word."""
+        if self.exists:
+            self._held.update(_ALL)
 
     async def clear(self) -> None:
         """Delete what the bucket may hold; its lifecycle removes what this cannot."""

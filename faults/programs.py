@@ -1,0 +1,278 @@
+"""Users' programs and Covalent's servers: killed, interrupted, suspended, restarted, doubled.
+
+They are processes of their own, with the product's own waiting times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from sandbox import server as covalent
+from sandbox.server import Server
+
+from . import work
+from .lab import ROOT, Door, Lab, environment
+from .ways import FUNCTION
+
+_WITHIN = 90.0  # seconds for what must happen soon
+_CALLS = 6
+_LARGE = 5_000_000  # bytes, which travel through the bucket
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A row of the table whose calls are made by programs of their own.
+
+    Args:
+        name: what goes wrong.
+        ends: how the calls end.
+        ran: how often their code ran.
+        does: why, and what happens, in a sentence.
+        play: does it; what is not as it must be.
+    """
+
+    name: str
+    ends: str
+    ran: str
+    does: str
+    play: Callable[[Stage], list[str]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where one scene is played.
+
+    Args:
+        lab: the endpoint.
+        door: to it.
+        bucket: of the scene alone.
+        ledger: of its calls.
+    """
+
+    lab: Lab
+    door: Door
+    bucket: str
+    ledger: work.Ledger
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of its programs."""
+        return {**environment(self.lab.folder), "AWS_ENDPOINT_URL": self.door.url}
+
+    @contextmanager
+    def client(
+        self,
+        how: str,
+        numbers: Sequence[int],
+        env: Mapping[str, str] | None = None,
+        **told: Any,
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A program that makes calls; killed in the end."""
+        names = {"function_name": FUNCTION, "s3_bucket_name": self.bucket, "region": "us-east-1"}
+        told["ledger"] = self.ledger.path
+        said = {"names": names, "numbers": list(numbers), "told": told}
+        with subprocess.Popen(
+            [sys.executable, "-m", "faults.client", how, json.dumps(said)],
+            cwd=ROOT,
+            env={**self.variables, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as program:
+            try:
+                yield program
+            finally:
+                program.kill()
+
+    @contextmanager
+    def server(self, name: str) -> Iterator[Server]:
+        """A Covalent server with a home of its own, which stays."""
+        home = self.lab.folder / f"{self.bucket}-{name}"
+        home.mkdir(exist_ok=True)
+        with covalent.running_covalent(home, self.variables) as running:
+            yield running
+
+    def begun(self, count: int) -> bool:
+        """Wait until so many calls have begun."""
+        return _until(lambda: len(self.ledger.begun()) >= count)
+
+    def over(self) -> bool:
+        """Wait until Lambda runs nothing more."""
+        return _until(lambda: not self.door.state(self.bucket)["under_way"])
+
+    def wrong(self, *, ended: int | None = None) -> list[str]:
+        """What the ledger and the bucket have against it.
+
+        Args:
+            ended: how many calls must have come to their end; None: all that have begun.
+        """
+        begun = self.ledger.begun()
+        found = [f"call {n} ran {count} times" for n, count in begun.items() if count != 1]
+        count = len(self.ledger.ended())
+        if count != (len(begun) if ended is None else ended):
+            found.append(f"{count} of {len(begun)} calls came to their end")
+        return found
+
+    def left(self) -> list[str]:
+        """What the bucket holds that nobody needs."""
+        leaked = self.door.state(self.bucket)["leaked"]
+        return [f"left in the bucket: {x}" for x in leaked]
+
+
+def play(lab: Lab) -> dict[str, list[str]]:
+    """Play all scenes; what was wrong in each."""
+    found = {}
+    for number, scene in enumerate(SCENES):
+        ledger = work.Ledger(lab.shared / f"scene-{number}")
+        with lab.door() as door:
+            found[scene.name] = scene.play(Stage(lab, door, f"scene-{number}", ledger))
+    return found
+
+
+def _killed_client(stage: Stage) -> list[str]:
+    with stage.client("pool", range(_CALLS), seconds=3.0) as client:
+        if not stage.begun(_CALLS):
+            return ["the calls did not begin"]
+        client.kill()
+    if not stage.over():
+        return ["a call goes on"]
+    return stage.wrong(ended=_CALLS) + stage.left()
+
+
+def _interrupted_client(stage: Stage) -> list[str]:
+    with stage.client("pool", range(_CALLS), seconds=60.0) as client:
+        if not stage.begun(_CALLS):
+            return ["the calls did not begin"]
+        client.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        client.wait(_WITHIN)
+        if not stage.over() or time.monotonic() - began > 30:
+            return ["the calls were not stopped"]
+    return stage.wrong(ended=0) + stage.left()
+
+
+def _suspended_client(stage: Stage) -> list[str]:
+    with stage.client("pool", range(_CALLS), seconds=25.0) as client:
+        if not stage.begun(_CALLS):
+            return ["the calls did not begin"]
+        client.send_signal(signal.SIGSTOP)
+        time.sleep(_SUSPENDED)
+        client.send_signal(signal.SIGCONT)
+        found = _results(client, range(_CALLS))
+    return found + stage.wrong() + stage.left()
+
+
+def _killed_server(stage: Stage) -> list[str]:
+    again = range(_CALLS, 2 * _CALLS)
+    with (
+        stage.server("only") as server,
+        stage.client("workflow", range(_CALLS), server.env, seconds=6.0),
+    ):
+        if not stage.begun(_CALLS):
+            return ["the electrons did not begin"]
+        _kill(server.child.pid)
+    if not stage.over():
+        return ["a call goes on"]
+    found = stage.wrong(ended=_CALLS)
+    with stage.server("only") as server, stage.client("workflow", again, server.env) as client:
+        found += _results(client, again)
+    return found + stage.wrong() + stage.left()
+
+
+def _two_servers(stage: Stage) -> list[str]:
+    parts = range(_CALLS), range(_CALLS, 2 * _CALLS)
+    found: list[str] = []
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(stage.server(str(n))) for n in range(len(parts))]
+        clients = [
+            stack.enter_context(stage.client("workflow", part, server.env, size_of_data=_LARGE))
+            for part, server in zip(parts, servers, strict=True)
+        ]
+        for part, client in zip(parts, clients, strict=True):
+            found += _results(client, part, _LARGE)
+    # A server that is told to end deletes what lingers in the bucket.
+    return found + stage.wrong() + stage.left()
+
+
+_SUSPENDED = 120.0  # seconds
+SCENES: Sequence[Scene] = (
+    Scene(
+        "the user's program is killed while its calls run",
+        "nobody is there",
+        "once",
+        "What runs in Lambda comes to its end; nothing is sent again, and nothing is left.",
+        _killed_client,
+    ),
+    Scene(
+        "the user's program is interrupted (Ctrl-C) while its calls run",
+        "`KeyboardInterrupt`",
+        "once, stopped",
+        "The function is told to stop them, which takes some seconds.",
+        _interrupted_client,
+    ),
+    Scene(
+        "the user's program, or its laptop, is suspended for two minutes",
+        "their results",
+        "once",
+        "The answers are there afterwards.",
+        _suspended_client,
+    ),
+    Scene(
+        "Covalent's server is killed while electrons run, and started again",
+        "no result",
+        "once",
+        "What runs in Lambda comes to its end, and nothing is sent again. Covalent does not go on "
+        "with a dispatch of an earlier process: dispatch again.",
+        _killed_server,
+    ),
+    Scene(
+        "two Covalent servers share a function, a bucket and an argument",
+        "their results",
+        "once",
+        "What one deletes that the other needs is stored again; neither leaves anything.",
+        _two_servers,
+    ),
+)
+
+
+def _until(happened: Callable[[], bool]) -> bool:
+    end = time.monotonic() + _WITHIN
+    while not happened():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _results(
+    client: subprocess.Popen[str], numbers: Sequence[int], size_of_data: int = 0
+) -> list[str]:
+    """What is wrong with what a program printed in the end."""
+    try:
+        lines = client.communicate(timeout=_WITHIN)[0].splitlines()
+    except subprocess.TimeoutExpired:
+        return ["the program did not end"]
+    expected = [work.expected(n, bytes(size_of_data)) for n in numbers]
+    if lines and json.loads(lines[-1]) == json.loads(json.dumps(expected)):
+        return []
+    return [f"the program said {' '.join(lines)[:300]!r} and ended with {client.returncode}"]
+
+
+def _kill(pid: int) -> None:
+    """Kill a process and all that it started."""
+    with contextlib.suppress(psutil.Error):
+        head = psutil.Process(pid)
+        for process in [head, *head.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
