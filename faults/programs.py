@@ -177,17 +177,24 @@ def _killed_server(stage: Stage) -> list[str]:
     again = range(_CALLS, 2 * _CALLS)
     with (
         stage.server("only") as server,
-        stage.client("workflow", range(_CALLS), server.env, seconds=6.0),
+        stage.client("workflow", range(_CALLS), server.env, seconds=6.0) as client,
     ):
         if not stage.begun(_CALLS):
             return ["the electrons did not begin"]
+        assert client.stdout is not None
+        dispatch_id = json.loads(client.stdout.readline())
         _kill(server.child.pid)
     if not stage.over():
         return ["a call goes on"]
     found = stage.wrong(ended=_CALLS)
     with stage.server("only") as server, stage.client("workflow", again, server.env) as client:
         found += _results(client, again)
-    return found + stage.wrong() + stage.left()
+        status = server.dispatch(dispatch_id).status
+    if status != "CANCELLED":
+        found.append(f"Covalent's status of the earlier dispatch is {status}")
+    # The orders to stop that it gave as it started are for calls that may still run.
+    orders = f"tasks/{dispatch_id}-"
+    return found + stage.wrong() + [x for x in stage.left() if orders not in x]
 
 
 def _two_servers(stage: Stage) -> list[str]:
@@ -232,8 +239,8 @@ SCENES: Sequence[Scene] = (
         "Covalent's server is killed while electrons run, and started again",
         "no result",
         "once",
-        "What runs in Lambda comes to its end, and nothing is sent again. Covalent does not go on "
-        "with a dispatch of an earlier process: dispatch again.",
+        "What runs in Lambda comes to its end, and nothing is sent again. As it starts again, "
+        "Covalent cancels what its earlier process had dispatched: dispatch it again.",
         _killed_server,
     ),
     Scene(

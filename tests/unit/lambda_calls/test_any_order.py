@@ -1,9 +1,11 @@
 """Submitting, cancelling, throttling, dropping, killing and shutting down, in any order."""
 
+import asyncio
 import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 from unittest.mock import patch
@@ -12,10 +14,14 @@ import aws_server
 import cloudpickle
 import leaks
 from aws_server import Answer
+from covalent._shared_files.exceptions import TaskCancelledError
+from covalent._workflow.transportable_object import TransportableObject
+from covalent_awslambda_plugin.server import server
+from electrons import covalents, made
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from lambda_calls import LambdaCallError, LambdaPoolExecutor, asking
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from lambda_calls import LambdaCallError, LambdaPoolExecutor, asking, fan_out
 from lambda_calls import attempt as attempts
 
 import wire
@@ -24,27 +30,36 @@ _KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
 _QUICK = {"_GRACE": 1.0, "_FIRST_PAUSE": 0.05, "_LONGEST_PAUSE": 0.1}
 _TIMEOUT = 4.0
 _DEADLINE = 15.0  # seconds: timeout, grace, and a busy machine
+_DISPATCH = "dispatch"
 
 
 def worked(number: int) -> int:
     """Runs in this process: the stand-in unpickles it, as the function would."""
-    _ran[number] += 1
+    with _counting:
+        _ran[number] += 1
     return -number
 
 
 _ran: Counter[int] = Counter()
+_counting = threading.Lock()
 
 
-class Pool(RuleBasedStateMachine):
-    """A pool against a stand-in of Lambda that fails as the rules say."""
+class AnyOrder(RuleBasedStateMachine):
+    """Calls on a stand-in of Lambda that fails as the rules say."""
 
     def __init__(self) -> None:
         super().__init__()
         _ran.clear()
         self.next: list[str] = []
-        self.futures: dict[int, Future[int]] = {}
+        self.retries = 0
+        self.count = 0  # of calls
+        self.futures: dict[int, Future[Any]] = {}  # by the number of the first of their calls
+        self.calls: dict[int, range] = {}
         self.settled: Counter[int] = Counter()
+        self.answered: set[str] = set()  # attempts that were told how they ended
+        self.let_go: set[int] = set()  # nobody waits for what becomes of them
         self.lock = threading.Lock()
+        self.is_shut = False
         self.before = leaks.held()
         self.serving = aws_server.running()
         self.aws = self.serving.__enter__()
@@ -55,72 +70,90 @@ class Pool(RuleBasedStateMachine):
         self.patches.append(patch.object(asking, "STARTS_WITHIN", 0.5))
         for one in self.patches:
             one.start()
-        self.pool = LambdaPoolExecutor(
-            function_name="fn", s3_bucket_name="bucket", region="eu-west-1", timeout=_TIMEOUT
-        )
-        self.is_shut = False
+
+    # -- the function ----------------------------------------------------------------------------
 
     def answer(self, event: dict[str, Any]) -> Answer:
-        """The stand-in's function: runs the calls of a batch, or fails as was asked for."""
+        """The stand-in: runs what was sent, or fails as was asked for."""
         said = json.loads(event["payload"])
         with self.lock:
             how = self.next.pop(0) if self.next else ""
+            self.answered.discard(said["task_id"])
         if how == "throttle":
             return Answer(status=429, code="TooManyRequestsException")
         if how == "break":
             return Answer(hang_up=True)
         if how == "refuse":
             return Answer(status=500, code="ServiceException")
+        if how == "take long":
+            time.sleep(0.3)
+        response = self.respond(said)
+        if how == "drop":
+            return Answer(hang_up=True)
+        with self.lock:
+            self.answered.add(said["task_id"])
+        if how == "kill":
+            return Answer(
+                payload={"errorType": "Runtime.ExitError", "errorMessage": "signal: killed"},
+                error="Unhandled",
+            )
+        return Answer(payload=response)
+
+    def respond(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What the function answers once it has run what was sent."""
+        if "calls" not in said:
+            return self.respond_to_electron(said)
         frames = b""
         for item in wire.read_frames(wire.decode(said["calls"])):
             args, kwargs = cloudpickle.loads(item.data)
             value = cloudpickle.loads(wire.decode(said["function"]))(*args, **kwargs)
             frames += wire.Frame(wire.BEGUN, item.number, b"").to_bytes()
             frames += wire.Frame(wire.VALUE, item.number, cloudpickle.dumps(value)).to_bytes()
-        if how == "drop":
-            return Answer(hang_up=True)
-        if how == "kill":
-            return Answer(
-                payload={"errorType": "Runtime.ExitError", "errorMessage": "signal: killed"},
-                error="Unhandled",
-            )
-        response = wire.Response(
-            python="3.11", cloudpickle="3", result=wire.encode(frames), task_id=said["task_id"]
-        )
-        return Answer(payload=response.to_json())
+        return self.response(said, result=wire.encode(frames))
 
-    @rule(how=st.sampled_from(["throttle", "break", "refuse", "drop", "kill"]))
+    def respond_to_electron(self, said: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def response(self, said: dict[str, Any], **fields: Any) -> dict[str, Any]:
+        made = wire.Response(
+            python="3.11", cloudpickle="3", text="", task_id=said["task_id"], **fields
+        )
+        return made.to_json()
+
+    # -- what happens ----------------------------------------------------------------------------
+
+    @initialize(retries=st.integers(0, 1))
+    def begin(self, retries: int) -> None:
+        self.retries = retries
+        self.make()
+
+    @rule(how=st.sampled_from(["throttle", "break", "refuse", "drop", "kill", "take long"]))
     def fails_next(self, how: str) -> None:
         with self.lock:
             self.next.append(how)
 
     @rule(count=st.integers(1, 3))
     def submit(self, count: int) -> None:
-        for _ in range(count):
-            number = len(self.futures)
-            try:
-                future = self.pool.submit(worked, number)
-            except RuntimeError:
-                assert self.is_shut
-                return
-            assert not self.is_shut
-            self.futures[number] = future
-            future.add_done_callback(lambda _, n=number: self._settled(n))
+        if self.is_shut:
+            return self.submit_to_one_that_is_shut()
+        for number, numbers in self.parts(range(self.count, self.count + count)):
+            self.calls[number] = numbers
+            self.futures[number] = future = self.send(numbers)
+            future.add_done_callback(lambda _, n=number: self.settles(n))
+        self.count += count
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         if self.futures:
-            future = self.futures[data.draw(st.sampled_from(sorted(self.futures)))]
-            if self.pool.cancel(future):
-                wait([future], timeout=_DEADLINE)
+            self.stop(data.draw(st.sampled_from(sorted(self.futures))))
 
     @rule()
     def pause(self) -> None:
         time.sleep(0.02)
 
-    @rule(cancel_futures=st.booleans())
-    def shut_down(self, cancel_futures: bool) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=cancel_futures)
+    @rule(at_once=st.booleans())
+    def shut_down(self, at_once: bool) -> None:
+        self.shut(at_once)
         self.is_shut = True
 
     @invariant()
@@ -128,43 +161,219 @@ class Pool(RuleBasedStateMachine):
         assert all(count == 1 for count in self.settled.values()), self.settled
 
     @invariant()
-    def ran_at_most_once(self) -> None:
-        assert all(count == 1 for count in _ran.values()), _ran
+    def ran_no_more_often_than_allowed(self) -> None:
+        assert all(count <= 1 + self.retries for count in _ran.values()), _ran
 
     def teardown(self) -> None:
         try:
-            done = wait(self.futures.values(), timeout=_DEADLINE)
-            assert not done.not_done, "a future hangs"
+            done = wait(self.futures.values(), timeout=_DEADLINE * (1 + self.retries))
+            assert not done.not_done, "a call hangs"
             for number, future in self.futures.items():
-                self._check(number, future)
+                self.check(self.calls[number], future)
+            self.end()
             assert set(self.settled) == set(self.futures)
-            self.pool.shutdown()
+            self.settled_at_most_once()
+            self.ran_no_more_often_than_allowed()
         finally:
-            self.pool.stop()
+            self.close()
             for one in self.patches:
                 one.stop()
             self.serving.__exit__(None, None, None)
-        left = [x for x in self.aws.objects if not x.endswith("/order")]
+        left = [x for x in self.aws.objects if self.is_over(x)]
         assert not left, left
         assert not leaks.left_since(self.before)
 
-    def _check(self, number: int, future: "Future[int]") -> None:
+    def is_over(self, path: str) -> bool:
+        """Whether an object belongs to an attempt that was told how it ended."""
+        _, _, first, attempt, *_ = path.split("/")
+        return first != "tasks" or attempt in self.answered
+
+    def settles(self, number: int) -> None:
+        self.settled[number] += 1
+
+    # -- of each way to make calls ---------------------------------------------------------------
+
+    def make(self) -> None:
+        raise NotImplementedError
+
+    def parts(self, numbers: range) -> Iterable[tuple[int, range]]:
+        """Calls that are settled together, by the first one's number."""
+        return ((n, range(n, n + 1)) for n in numbers)
+
+    def send(self, numbers: range) -> "Future[Any]":
+        raise NotImplementedError
+
+    def submit_to_one_that_is_shut(self) -> None:
+        pass
+
+    def stop(self, number: int) -> None:
+        raise NotImplementedError
+
+    def shut(self, at_once: bool) -> None:
+        raise NotImplementedError
+
+    def check(self, numbers: range, future: "Future[Any]") -> None:
+        """That it ended well, or typed."""
         if future.cancelled():
             return
         error = future.exception()
         if error is None:
-            assert future.result() == -number and _ran[number] == 1
+            self.check_value(numbers, future.result())
         else:
-            assert isinstance(error, (LambdaCallError, CancelledError)) and str(error)
+            self.check_error(error)
 
-    def _settled(self, number: int) -> None:
-        self.settled[number] += 1
+    def check_value(self, numbers: range, value: Any) -> None:
+        assert value == -numbers[0] and _ran[numbers[0]]
+
+    def check_error(self, error: BaseException) -> None:
+        kinds = (LambdaCallError, CancelledError, TaskCancelledError)
+        assert isinstance(error, kinds) and str(error), repr(error)
+
+    def end(self) -> None:
+        """Wait until nothing is under way."""
+
+    def close(self) -> None:
+        raise NotImplementedError
 
 
-TestPool = Pool.TestCase
-TestPool.settings = settings(
+class Pool(AnyOrder):
+    """Through the pool."""
+
+    pool: LambdaPoolExecutor
+
+    def make(self) -> None:
+        self.pool = LambdaPoolExecutor(
+            function_name="fn",
+            s3_bucket_name="bucket",
+            region="eu-west-1",
+            timeout=_TIMEOUT,
+            retries=self.retries,
+            backoff=0.05,
+        )
+
+    def send(self, numbers: range) -> "Future[Any]":
+        return self.pool.submit(worked, numbers[0])
+
+    def submit_to_one_that_is_shut(self) -> None:
+        try:
+            self.pool.submit(worked, -1)
+        except RuntimeError:
+            return
+        raise AssertionError("it took a call after it was shut down")
+
+    def stop(self, number: int) -> None:
+        if self.pool.cancel(self.futures[number]):
+            wait([self.futures[number]], timeout=_DEADLINE)
+
+    def shut(self, at_once: bool) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=at_once)
+
+    def end(self) -> None:
+        self.pool.shutdown()
+
+    def close(self) -> None:
+        self.pool.stop()
+
+
+class Electrons(AnyOrder):
+    """Through the executor, on an event loop as Covalent's server has one."""
+
+    def make(self) -> None:
+        server.cache_clear()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.executor = made(timeout=_TIMEOUT, retries=self.retries)
+
+    def send(self, numbers: range) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(self.run(numbers), self.loop)
+
+    async def run(self, numbers: range) -> Any:
+        metadata = {"dispatch_id": _DISPATCH, "node_id": numbers[0]}
+        result = await self.executor.run(*self.electron(numbers), {}, metadata)
+        return result.get_deserialized()
+
+    def electron(self, numbers: range) -> tuple[Any, list[Any]]:
+        """Function and arguments, as Covalent passes them."""
+        return covalents(worked), [TransportableObject(numbers[0])]
+
+    def respond_to_electron(self, said: dict[str, Any]) -> dict[str, Any]:
+        args = [cloudpickle.loads(wire.decode(x)) for x in said["args"]]
+        value = cloudpickle.loads(wire.decode(said["function"]))(*args)
+        return self.response(said, result=wire.encode(cloudpickle.dumps(value)))
+
+    def stop(self, number: int) -> None:
+        """As Covalent does: on an executor made anew."""
+        if self.futures[number].done():
+            return
+        metadata = {"dispatch_id": _DISPATCH, "node_id": number}
+        cancelling = made(timeout=_TIMEOUT).cancel(metadata, {"task_id": "unknown"})
+        asyncio.run_coroutine_threadsafe(cancelling, self.loop).result(_DEADLINE)
+
+    def shut(self, at_once: bool) -> None:
+        """The server ends: at once, it lets go of its electrons."""
+        if at_once:
+            for number, future in self.futures.items():
+                if future.cancel():
+                    self.let_go.add(number)
+
+    def end(self) -> None:
+        async def idle() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if others:
+                await asyncio.wait(others, timeout=_DEADLINE)
+
+        asyncio.run_coroutine_threadsafe(idle(), self.loop).result(2 * _DEADLINE)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())  # as asyncio.run does
+        self.loop.close()
+        server().process.close()
+        server.cache_clear()
+
+    def is_over(self, path: str) -> bool:
+        """Where nobody waits, the answer may come when the order to stop has been left."""
+        found = super().is_over(path)
+        return found and not any(f"/{_DISPATCH}-{n}-" in path for n in self.let_go)
+
+
+class FanOuts(Electrons):
+    """Through fan-out electrons, which return what their items raised."""
+
+    def parts(self, numbers: range) -> Iterable[tuple[int, range]]:
+        return [(numbers[0], numbers)]
+
+    def electron(self, numbers: range) -> tuple[Any, list[Any]]:
+        marked = fan_out(worked, return_exceptions=True)
+        return covalents(marked), [TransportableObject(list(numbers))]
+
+    def respond_to_electron(self, said: dict[str, Any]) -> dict[str, Any]:
+        (numbers,) = (cloudpickle.loads(wire.decode(x)) for x in said["args"])
+        frames = [
+            wire.Frame(wire.ITEM, i, cloudpickle.dumps(((n,), {}))) for i, n in enumerate(numbers)
+        ]
+        frames.append(wire.Frame(wire.FUNCTION, 0, cloudpickle.dumps(worked)))
+        frames.append(wire.Frame(wire.SHARED, 0, cloudpickle.dumps({})))
+        options = json.dumps({"return_exceptions": True}).encode()
+        frames.append(wire.Frame(wire.OPTIONS, 0, options))
+        return self.response(said, spread=wire.encode(b"".join(x.to_bytes() for x in frames)))
+
+    def check_value(self, numbers: range, value: Any) -> None:
+        assert len(value) == len(numbers)
+        for number, one in zip(numbers, value, strict=True):
+            if isinstance(one, Exception):
+                assert len(str(one)) > 20, repr(one)
+            else:
+                assert one == -number and _ran[number]
+
+
+_SETTINGS = settings(
     max_examples=12,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestPool, TestElectrons, TestFanOuts = Pool.TestCase, Electrons.TestCase, FanOuts.TestCase
+TestPool.settings = TestElectrons.settings = TestFanOuts.settings = _SETTINGS
