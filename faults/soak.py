@@ -50,16 +50,20 @@ class Soak:
 def run(lab: Lab, minutes: float, seed: str) -> Soak:
     """Run rounds of calls for some minutes."""
     end = time.monotonic() + 60 * minutes
-    # What a first round imports and opens stays.
-    storm.run(lab, _CALLS, seed=f"{seed} warm", timeout=_TIMEOUT)
     samples: list[dict[str, float]] = []
     broken: list[str] = []
     calls = 0
-    while time.monotonic() < end or len(samples) < 8:
-        found = storm.run(lab, _CALLS, seed=f"{seed} {len(samples)}", timeout=_TIMEOUT)
-        calls += found.calls
-        broken += found.broken
-        samples.append(_sample())
+    # One door, as a server has one account or a few: what it keeps for each stays.
+    with lab.door(concurrency=storm.ENVIRONMENTS) as door:
+        # What a first round imports and opens stays.
+        storm.run(lab, _CALLS, seed=f"{seed} warm", timeout=_TIMEOUT, door=door)
+        while time.monotonic() < end or len(samples) < 8:
+            again = f"{seed} {len(samples)}"
+            found = storm.run(lab, _CALLS, seed=again, timeout=_TIMEOUT, door=door)
+            calls += found.calls
+            broken += found.broken
+            samples.append(_sample())
+            print(f"{calls} calls: {samples[-1]}", flush=True)
     quarter = max(1, len(samples) // 4)
     return Soak(minutes, calls, _mean(samples[:quarter]), _mean(samples[-quarter:]), broken)
 

@@ -29,7 +29,7 @@ _TOGETHER: Mapping[str, int] = {"executor": 150, "fan-out": 200, "pool": 150, "p
 _LARGE_EACH = 200  # one call of so many has an argument that travels through S3
 _LARGE_RESULT_EACH = 401  # and one of so many a result that does
 _LARGE = 5_000_000  # bytes, characters
-_ENVIRONMENTS = 24
+ENVIRONMENTS = 24  # at a time
 _AT_A_TIME = 6  # electrons and pools
 _judging = threading.Lock()
 
@@ -172,6 +172,7 @@ def run(
     kills: float = 0.01,
     way: str = "",
     timeout: float = 60.0,
+    door: Door | None = None,
 ) -> Storm:
     """Run `calls` calls through all ways, or through one.
 
@@ -182,7 +183,21 @@ def run(
         kills: share of the invocations whose environment is killed or frozen.
         way: one of `WAYS`; empty: all.
         timeout: seconds for each call.
+        door: through which they go, as those before them; None: a new one.
     """
+    if door is None:
+        with lab.door(concurrency=ENVIRONMENTS) as door:
+            return run(
+                lab,
+                calls,
+                seed=seed,
+                retries=retries,
+                share=share,
+                kills=kills,
+                way=way,
+                timeout=timeout,
+                door=door,
+            )
     storm = Storm(seed, retries, timeout)
     lab.empty()
     made = broken(share, kills)
@@ -190,8 +205,8 @@ def run(
     names = [way] if way else list(_SHARES)
     storm.ways = {name: Way() for name in names}
     before = {x.ident for x in threading.enumerate()}
+    door.poison(made, seed)
     with (
-        lab.door(made, seed=seed, concurrency=_ENVIRONMENTS) as door,
         lab.function(function, seed=f"{seed} function"),
         ThreadPoolExecutor(_AT_A_TIME) as threads,
     ):
