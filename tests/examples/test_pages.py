@@ -101,3 +101,12 @@ def test_projects_readme(sandbox: Sandbox) -> None:
     path.write_text("\n".join(script), "utf-8")
     done = sandbox.python(path.name, cwd=sandbox.project)
     assert done.code == 0, str(done)
+
+
+def test_projects_live_test(sandbox: Sandbox) -> None:
+    """A generated project's test of what is deployed runs on request, and not without."""
+    words = ("-m", "pytest", "-rs", "tests/test_live.py")
+    assert "1 skipped" in sandbox.python(*words, cwd=sandbox.project).stdout
+    asked = Sandbox({**sandbox.env, "COVALENT_LAMBDA_LIVE": "1"}, sandbox.project)
+    done = asked.python(*words, cwd=sandbox.project)
+    assert done.code == 0 and "1 passed" in done.stdout, str(done)
