@@ -3,10 +3,13 @@
 Each part stands between two marks, and a test compares it with what would be written.
 """
 
+import argparse
+import ast
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +99,51 @@ def stack_parameters() -> str:
     return _table(("parameter", "default", "allowed", "meaning"), rows)
 
 
+def settings_messages() -> str:
+    """What is said of samconfig.toml, AWS's files and the stack, in alphabetic order."""
+    return _list(_texts(TEMPLATE / "executor" / "lambda_calls" / "settings", "SettingsError"))
+
+
+def command_messages() -> str:
+    """What `covalent-lambda` says of itself, in alphabetic order."""
+    cli = TEMPLATE / "executor" / "covalent_awslambda_plugin" / "cli"
+    return _list(_texts(cli, "CommandError"))
+
+
+def command_options() -> str:
+    """The arguments of each command of `covalent-lambda`."""
+    from covalent_awslambda_plugin.cli.main import _parser
+
+    rows = []
+    for name, parser in _commands(_parser()).items():
+        for action in parser._actions:
+            # argparse's own --help is the same for all.
+            if not isinstance(action, argparse._HelpAction):
+                meaning = parser._get_formatter()._expand_help(action)
+                rows.append((f"`{name}`", _option(action), meaning))
+    return _table(("command", "argument", "meaning"), rows)
+
+
+def questions() -> str:
+    """What cookiecutter asks, and its defaults."""
+    asked = json.loads((DOCS.parent / "cookiecutter.json").read_text("utf-8"))
+    rows = []
+    for name, text in asked["__prompts__"].items():
+        default = "computed, see below" if "{{" in asked[name] else _default(asked[name])
+        rows.append((f"`{name}`", default or "none", text))
+    return _table(("question", "default", "what is asked"), rows)
+
+
 Page = dict[str, Callable[[], str]]
 PARTS: dict[str, Page] = {
     "executor.md": {"arguments": executor_arguments, "failures": failures},
-    "how-to/troubleshooting.md": {"messages": messages_by_text},
+    "cli.md": {"options": command_options},
+    "how-to/troubleshooting.md": {
+        "messages": messages_by_text,
+        "settings": settings_messages,
+        "commands": command_messages,
+    },
+    "reference/questions.md": {"questions": questions},
     "reference/settings.md": {
         "keys": configuration_keys,
         "parameters": stack_parameters,
@@ -138,6 +182,42 @@ def _messages() -> list[tuple[str, str, str]]:
         situation, _, text = message.row()
         rows.append((situation, type(as_covalents(message.error(""))).__name__, text))
     return rows
+
+
+def _texts(folder: Path, error: str) -> Iterator[str]:
+    """What is said where sources of `folder` make this error; … stands for what varies."""
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == error and node.args:
+                text = re.sub(r"…(\s*…)+", "…", _text(node.args[0]))
+                if re.search("[a-z]", text):  # else it is made elsewhere
+                    yield text
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_text, node.values))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _text(node.left) + _text(node.right)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "…"
+
+
+def _list(texts: Iterator[str]) -> str:
+    lines = sorted(set(texts), key=lambda text: text.lstrip("… ").lower())
+    return "\n".join(f"- {_cell(line)}" for line in lines)
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (x for x in parser._actions if isinstance(x, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
+def _option(action: argparse.Action) -> str:
+    names = ", ".join(f"`{name}`" for name in action.option_strings)
+    value = action.metavar or action.dest.upper()
+    if not names:
+        return f"`{value}`"
+    return names if action.nargs == 0 else f"{names} `{value}`"
 
 
 def _arguments(documented: Callable[..., Any], defaults: dict[str, Any]) -> str:

@@ -179,7 +179,7 @@ def _version_of(venv: Path) -> str:
 
 
 def _succeeds(*command: str) -> bool:
-    """Run a command without a word on the terminal."""
+    """Run a command; nothing of it is shown on the terminal."""
     try:
         with LOG.open("ab") as log:
             return subprocess.run(command, stdout=log, stderr=log, check=False).returncode == 0

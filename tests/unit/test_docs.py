@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from template_paths import REPOSITORY
+from template_paths import PROJECT, REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 
@@ -53,3 +53,28 @@ def test_python_compiles(page: Path) -> None:
     """All Python on a page, its blocks one after the other, is Python."""
     blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)
     compile("\n".join(blocks), named(page), "exec")
+
+
+# Readers stumbled over these.
+STUMBLED = (
+    "sentence of their own",
+    "sentences of their own",
+    "or an address is none",
+    "What runs how often",
+    "429s",
+    "waited out",
+    "without a word",
+)
+TEXTS = [
+    path
+    for folder in ("docs", "examples", "sandbox", "local_extensions", PROJECT.name)
+    for path in sorted((REPOSITORY / folder).rglob("*"))
+    if path.suffix in (".md", ".py", ".yaml", ".toml") and "__pycache__" not in path.parts
+]
+
+
+def test_no_stumbling_blocks() -> None:
+    """No page and no message holds a phrase that readers had to read twice."""
+    for path in [*TEXTS, *PAGES, REPOSITORY / "cookiecutter.json"]:
+        text = " ".join(path.read_text("utf-8").split())
+        assert not [phrase for phrase in STUMBLED if phrase in text], named(path)

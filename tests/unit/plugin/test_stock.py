@@ -78,7 +78,7 @@ def test_function_deployed_anew_is_recognized_again(aws: AWS) -> None:
 
 
 def test_throttled_stock_function_is_waited_for(aws: AWS) -> None:
-    """A 429 of a stock function is waited out as well, and a refused clean-up loses no result."""
+    """A throttled call of a stock function queues, too, and a refused clean-up loses no result."""
     answers = [Answer(status=429, code="TooManyRequestsException")]
 
     def run(event: Any) -> Answer:
