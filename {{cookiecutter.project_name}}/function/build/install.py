@@ -22,7 +22,7 @@ import subprocess
 import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Sequence
 from urllib.parse import quote
 
 # What the handler itself imports.
@@ -135,7 +135,9 @@ def write_bill_of_materials(into: Path) -> None:
     No time and no serial number, which the form allows: the same packages make the same layer.
     https://cyclonedx.org/docs/1.5/json/
     """
-    found = {(key(each), each.version): each for each in distributions(path=[str(into), *sys.path])}
+    found = {
+        (key(each), each.version): each for each in distributions(path=[str(into), *sys.path])
+    }
     components = [component(name, found[name, version]) for name, version in sorted(found)]
     bill = {
         "bomFormat": "CycloneDX",
@@ -146,10 +148,10 @@ def write_bill_of_materials(into: Path) -> None:
     (into / BILL_OF_MATERIALS).write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
 
 
-def component(name: str, distribution: Distribution) -> Dict[str, Any]:
+def component(name: str, distribution: Distribution) -> dict[str, Any]:
     """One package, by what pip keeps of it."""
     metadata: Any = distribution.metadata  # typed without what all messages have
-    described: Dict[str, Any] = {
+    described: dict[str, Any] = {
         "type": "library",
         "name": metadata["Name"],
         "version": distribution.version,
