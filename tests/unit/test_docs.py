@@ -63,7 +63,7 @@ STUMBLED = (
     "What runs how often",
     "429s",
     "waited out",
-    "without a word",
+    "cookiecutter without a word",
 )
 TEXTS = [
     path
