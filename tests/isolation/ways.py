@@ -655,6 +655,27 @@ def folder_of_all_tasks_removed() -> None:
 
 
 @way()
+def folder_of_all_tasks_replaced() -> None:
+    import os
+    import shutil
+
+    tasks = os.path.dirname(os.environ["HOME"])
+    for name in ("tasks", "home", "blobs", "packages"):
+        path = os.path.join(os.path.dirname(tasks), name)
+        shutil.rmtree(path)
+        open(path, "w").close()
+
+
+@way()
+def folder_of_all_tasks_barred() -> None:
+    import os
+
+    tasks = os.path.dirname(os.environ["HOME"])
+    for name in ("tasks", "home", "blobs", "packages", ""):
+        os.chmod(os.path.join(os.path.dirname(tasks), name), 0)
+
+
+@way()
 def packages_installed() -> None:
     import os
     import pathlib

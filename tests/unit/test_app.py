@@ -869,15 +869,20 @@ def test_module_that_starts_threads_is_left_to_the_electron(tmp_path: Path) -> N
 
 
 def test_no_room_in_tmp_is_told(fresh: Function) -> None:
-    """Where the task's folder cannot be made, the answer says so, and that nothing ran."""
+    """Where the task's folder cannot be made, the answer says so, and that nothing ran; what
+    stands in its place is gone by the next task."""
     fresh.call(lambda: 1)
-    while any(fresh.tasks.iterdir()):  # what the task had is removed after its answer
+    last = fresh.tasks.parent / "home" / "goes last"
+    last.touch()
+    fresh.call(lambda: 1)
+    while last.exists():  # what the task had is removed after its answer
         time.sleep(0.01)
     shutil.rmtree(fresh.tasks)
     fresh.tasks.write_text("a file where the tasks' folders should be")
     failure = fresh.call(lambda: 1).failure
     assert failure is not None and failure.kind == wire.ENVIRONMENT
     assert "cannot write to /tmp" in failure.message
+    assert returned(fresh.call(lambda: 1)) == 1
 
 
 def test_servers_killed_between_tasks(fresh: Function) -> None:

@@ -48,6 +48,18 @@ _PIP = "apply_pip_deps"
 # The log's line that the template's metric FailedElectrons counts. A cancelled electron was wanted
 # so; one that did not run, for reasons of this environment's, is sent again.
 _FAILED_ELECTRON = "An electron failed"
+# What a task's process may tell of. The others are the parent's to say: of some the executor takes
+# it that nothing ran, and sends the electron again.
+_KINDS_OF_TASKS = (
+    wire.EXCEPTION,
+    wire.EXIT,
+    wire.UNPICKLABLE,
+    wire.CANNOT_LOAD,
+    wire.SETUP_FAILED,
+    wire.ENVIRONMENT,
+    wire.DEADLINE,
+    wire.CANCELLED,
+)
 _NO_FAILED_ELECTRON = (wire.CANCELLED, wire.STORAGE_BUSY, wire.ENVIRONMENT)
 
 
@@ -697,6 +709,8 @@ def _checked(said: Dict[str, Any], size: int) -> Dict[str, Any]:
     if "failure" in said:
         if not all(isinstance(x, str) for x in vars(wire.Failure(**said["failure"])).values()):
             raise TypeError("failure")
+        if said["failure"]["kind"] not in _KINDS_OF_TASKS:
+            raise ValueError("kind")
         return said
     sizes = [said["spread"]] if "spread" in said else [said["result"], said["text"]]
     if not all(type(x) is int and x >= 0 for x in sizes) or sum(sizes) > size:

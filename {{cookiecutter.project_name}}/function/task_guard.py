@@ -30,6 +30,7 @@ _LOOK_AT_LEAST_EVERY = 8.0  # while S3 fails
 _DUMP_AFTER, _KILL_AFTER = 2.0, 2.3  # seconds after the interrupt
 _CONTINUE_AFTER, _GIVE_UP_AFTER = 3.0, 5.0  # its fork server must have told of its end by then
 _LEAVE_WITHIN = 2.0  # from the report to the end: only C's streams have to be flushed
+_WORDS = 16  # messages of a task's process that are taken at a time
 MARGIN = 3.0  # seconds before Lambda's own deadline at which a task is stopped
 
 
@@ -318,7 +319,9 @@ class _Watched:
     def _take_words(self) -> bool:
         """The process says that there is a report, then that it ends; or closes its channel."""
         words = self._child.said()
-        while words:
+        for _ in range(_WORDS):  # its electron may go on for ever: then there is a next time
+            if not words:
+                break
             if "report" in words:
                 self._report = _numbers(words["report"], 2)
             else:
@@ -360,6 +363,7 @@ def _numbers(said: Any, count: int) -> Optional[List[int]]:
 
 
 def log(message: str) -> None:
-    """Write a line to the function's log."""
+    """Write a line to the function's log, whatever control characters are in the message."""
+    line = "".join(x if x.isprintable() else repr(x)[1:-1] for x in message)
     with contextlib.suppress(OSError):
-        os.write(2, f"[covalent] {message}\n".encode("utf-8", "replace"))
+        os.write(2, f"[covalent] {line}\n".encode("utf-8", "replace"))

@@ -190,6 +190,7 @@ class Child:
         """
         self.server.unfinished.add(self.pid)
         self.signal(signal.SIGCONT)  # a task before this one may have stopped it
+        self.signal(signal.SIGCONT)  # a task before this one may have stopped it
         body.send(self.channel)
 
     def interrupt(self) -> None:
@@ -543,8 +544,7 @@ class Processes:
 
 
 def _rooted(settings: task_server.Settings) -> Server:
-    for name in ("home", "tasks", "blobs", "packages"):
-        os.makedirs(os.path.join(settings.folder, name), mode=0o700)
+    settings.lay_out()
     ours, theirs = channels.pair()
     sys.stdout.flush()
     sys.stderr.flush()

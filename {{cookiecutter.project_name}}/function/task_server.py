@@ -68,14 +68,32 @@ class Settings(NamedTuple):
         """The folder with one folder for each task."""
         return os.path.join(self.folder, "tasks")
 
+    def home(self) -> str:
+        """The servers' own home and working folder."""
+        return os.path.join(self.folder, "home")
+
+    def lay_out(self) -> None:
+        """Have the folders that tasks share; what stands in their places, or bars them, goes.
+
+        Tasks can write there, and the next one must find its place.
+        """
+        for name in ("", "home", "tasks", "blobs", "packages"):
+            path = os.path.join(self.folder, name) if name else self.folder
+            if os.path.islink(path) or not os.path.isdir(path):
+                remove(path)
+                os.mkdir(path, 0o700)
+            elif os.stat(path).st_mode & 0o777 != 0o700:
+                os.chmod(path, 0o700)
+
 
 def become_root(control: socket.socket, settings: Settings) -> NoReturn:
     """Turn this process, just forked from the parent, into the root server."""
     control = channels.at(os.dup(control.fileno()))
     _forget_the_parent(control.fileno())
-    home = os.path.join(settings.folder, "home")
+    home = settings.home()
     os.environ.update(HOME=home, TMPDIR=home, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     os.chdir(home)
+    sys.path[:] = settings.path  # the working folder is not among them: electrons can write there
     _Server(control, settings, _found(settings), root=True).serve()
 
 
@@ -302,6 +320,11 @@ class _Server:
     def _tidy(self, folders: List[str]) -> None:
         for folder in folders:
             remove(folder)
+        with contextlib.suppress(OSError):  # the next task says what is wrong
+            self._settings.lay_out()
+            os.chdir(self._settings.home())
+            for entry in list(os.scandir(self._settings.home())):
+                remove(entry.path)
         # What is there may be another one's, if one has begun.
         alone = self._settings.alone and not any(map(os.path.exists, self._tasks.values()))
         for place in _OPEN_TO_ALL if alone else ():

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import stat
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -81,6 +82,7 @@ class Storage:
         path = os.path.join(self._blobs, blob.sha256)
         if self._cached(path, blob):
             return path
+        task_server.remove(path)  # a task may have put anything there
         answer = self.client.get_object(Bucket=bucket, Key=blob.key)
         blob.check_size(answer["ContentLength"])  # before it fills a disk
         if not blob.size or not self._room_for(blob.size):
@@ -155,11 +157,14 @@ class Storage:
 
     def _cached(self, path: str, blob: wire.Blob) -> bool:
         try:
-            fd = os.open(path, os.O_RDONLY)
+            # A pipe in its place would keep us waiting.
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError:
             return False
         try:
             # A task may have written to /tmp, so the cache is not trusted either.
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return False
             blob.check_size(os.fstat(fd).st_size)
             digest = wire.Sha256()
             with digest:

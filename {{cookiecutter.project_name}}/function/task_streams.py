@@ -58,7 +58,7 @@ class Split:
 
     def __init__(self, mark: str) -> None:
         self._start = b"\0" + mark.encode()
-        self._mark = re.compile(re.escape(self._start) + rb":(\d+)\x00")
+        self._mark = re.compile(re.escape(self._start) + rb":(\d{1,10})\x00")
         self._unread = b""
         self._kept: Dict[int, Clipped] = {}
         self._current = -1

@@ -252,7 +252,7 @@ class Request(_Event):
             EnvelopeError: if it is of another protocol, or a field is missing, unknown or
                 malformed.
         """
-        request: Request = _read(_unmarked(event), Request, "the envelope")
+        request: Request = read_as(_unmarked(event), Request, "the envelope")
         return request
 
 
@@ -298,7 +298,7 @@ class Batch(_Event):
             EnvelopeError: if it is of another protocol, or a field is missing, unknown or
                 malformed.
         """
-        batch: Batch = _read(_unmarked(event), Batch, "the envelope")
+        batch: Batch = read_as(_unmarked(event), Batch, "the envelope")
         for name in ("count", "processes"):
             if getattr(batch, name) < 1:
                 raise EnvelopeError(f"{name} is {getattr(batch, name)!r}, expected 1 or more")
@@ -414,7 +414,7 @@ class Raised:
         Raises:
             EnvelopeError: if it is something else.
         """
-        raised: Raised = _read(loads(data), Raised, "what a call raised")
+        raised: Raised = read_as(loads(data), Raised, "what a call raised")
         return raised
 
 
@@ -541,7 +541,7 @@ class Response:
             EnvelopeError: if it is of another protocol, or a field is missing, unknown or
                 malformed.
         """
-        response: Response = _read(_unmarked(answer), Response, "the envelope")
+        response: Response = read_as(_unmarked(answer), Response, "the envelope")
         return response
 
 
@@ -598,7 +598,7 @@ def _unmarked(raw: Any) -> Dict[str, Any]:
     return {k: v for k, v in raw.items() if k != MARK}
 
 
-def _read(value: Any, kind: Any, name: str) -> Any:
+def read_as(value: Any, kind: Any, name: str) -> Any:
     """`value`, parsed from JSON, as one of the type `kind`; what has another shape is refused.
 
     Whoever reads an envelope may then rely on its annotations, whoever wrote it.
@@ -611,11 +611,11 @@ def _read(value: Any, kind: Any, name: str) -> Any:
     if origin is Union:
         return _read_union(value, inner, name)
     if origin is list and isinstance(value, list):
-        return [_read(x, inner[0], f"an entry of {name}") for x in value]
+        return [read_as(x, inner[0], f"an entry of {name}") for x in value]
     if origin is dict and isinstance(value, dict):
-        return {k: _read(x, inner[1], f"{_shown(k)} of {name}") for k, x in value.items()}
+        return {k: read_as(x, inner[1], f"{_shown(k)} of {name}") for k, x in value.items()}
     if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(inner):
-        return tuple(_read(x, k, f"an entry of {name}") for x, k in zip(value, inner))
+        return tuple(read_as(x, k, f"an entry of {name}") for x, k in zip(value, inner))
     if origin is None and _is_a(value, kind):
         return value
     if is_dataclass(kind) and isinstance(value, dict):
@@ -629,7 +629,7 @@ def _read_union(value: Any, kinds: Tuple[Any, ...], name: str) -> Any:
         return None
     for kind in kinds:
         if isinstance(value, dict) == (is_dataclass(kind) or _shape_of(kind)[0] is dict):
-            return _read(value, kind, name)
+            return read_as(value, kind, name)
     raise EnvelopeError(f"{name} is malformed: {_shown(value)}")
 
 
@@ -641,7 +641,7 @@ def _read_fields(values: Dict[str, Any], kind: Any, name: str) -> Any:
     missing = sorted(required - values.keys())
     if missing:
         raise EnvelopeError(f"missing field(s) in {name}: {', '.join(missing)}")
-    made = kind(**{k: _read(v, types[k], f"{k} of {name}") for k, v in values.items()})
+    made = kind(**{k: read_as(v, types[k], f"{k} of {name}") for k, v in values.items()})
     if isinstance(made, Blob) and made.size < 0:
         raise EnvelopeError(f"size of {name} is {_shown(made.size)}")
     return made
