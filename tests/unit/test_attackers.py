@@ -203,6 +203,21 @@ def test_names_stay_below_their_folder(aws: AWS, dispatch: str) -> None:
     assert all(x.isascii() and x.isprintable() and "/" not in x and ".." not in x for x in seen)
 
 
+def test_record_stays_in_its_folder(aws: AWS, tmp_path: Path, clean_surroundings: Path) -> None:
+    """An odd id of a dispatch has nothing noted in a folder that it leads to."""
+    aws.script = lambda event: good(7)
+    import asyncio
+
+    async def run(dispatch: str) -> Any:
+        return await made().run(abs, [-7], {}, {"dispatch_id": dispatch, "node_id": 1})
+
+    (tmp_path / "elsewhere").mkdir()
+    up = "../" * 30 + str(tmp_path / "elsewhere").lstrip("/")
+    for dispatch in (str(tmp_path / "elsewhere"), up):
+        assert asyncio.run(run(dispatch)) == 7
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_secrets_are_in_no_error_and_no_repr(aws: AWS, capfd: Any) -> None:
     """Keys of the test's are in no repr, error, stream or envelope, also where signing fails."""
     envelopes: list[str] = []

@@ -182,9 +182,14 @@ def prices(value: Any) -> dict[str, float]:
     """US dollars that replace the published ones."""
     from lambda_calls.usage import PRICES
 
-    unknown = sorted(set(value) - set(PRICES))
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a table with some of {', '.join(PRICES)}.")
+    unknown = [name for name in value if name not in PRICES]
     if unknown:
         raise ValueError(f"has no entry {unknown[0]!r}; it has {', '.join(PRICES)}.")
+    for name, price in value.items():
+        if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < 1e9:
+            raise ValueError(f"must say US dollars, 0 or more, for {name}.")
     return dict(value)
 
 

@@ -227,6 +227,8 @@ class Running:
 
     def _record(self, used: usage.Usage) -> None:
         dispatch_id, node_id = self._node
+        if _ODD.search(dispatch_id):  # none of Covalent's; it could lead to any folder
+            return
         folder = Path(get_config("dispatcher.results_dir")) / dispatch_id
         try:
             record.add(folder, record.Entry.of(node_id, used, self._terms.prices))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from .. import record
 from .errors import CommandError
@@ -150,7 +150,7 @@ class Dispatches:
             CommandError: if the server does not know it, or does not answer.
         """
         summary = self._summary(dispatch_id)
-        about = self.get(f"/api/v1/dispatches/{dispatch_id}")
+        about = self.get(f"/api/v1/dispatches/{_path(dispatch_id)}")
         started = _time(about["started_at"])
         return Dispatch(
             id=dispatch_id,
@@ -164,7 +164,7 @@ class Dispatches:
 
     def nodes(self, dispatch_id: str) -> list[Node]:
         """Its nodes alone, in order."""
-        graph = self.get(f"/api/v1/dispatches/{quote(dispatch_id)}/graph")["graph"]
+        graph = self.get(f"/api/v1/dispatches/{_path(dispatch_id)}/graph")["graph"]
         nodes = [_node(said) for said in graph["nodes"]]
         return sorted(nodes, key=lambda node: node.number)
 
@@ -177,17 +177,17 @@ class Dispatches:
             if local.parent.is_dir():  # nothing was noted
                 return []
             # The server runs elsewhere. It writes a traceback to its log for a file that it lacks.
-            text = self._file(f"{dispatch.id}/{record.FILE_NAME}")
+            text = self._file(f"{_path(dispatch.id)}/{record.FILE_NAME}")
         return list(record.read(text))
 
     def outputs(self, dispatch_id: str) -> Mapping[int, Mapping[str, str]]:
         """Addresses of what each node left (`stdout`, `stderr`, `error`), where there is any."""
-        exported = self.get(f"/api/v2/dispatches/{dispatch_id}")
+        exported = self.get(f"/api/v2/dispatches/{_path(dispatch_id)}")
         return {int(node["id"]): dict(_addresses(node)) for node in _nodes(exported)}
 
     def executors(self, dispatch_id: str) -> Mapping[int, Mapping[str, Any]]:
         """The attributes of each node's executor, where it is one of ours."""
-        exported = self.get(f"/api/v2/dispatches/{dispatch_id}")
+        exported = self.get(f"/api/v2/dispatches/{_path(dispatch_id)}")
         return {
             int(node["id"]): node["metadata"]["executor_data"].get("attributes", {})
             for node in _nodes(exported)
@@ -196,6 +196,8 @@ class Dispatches:
 
     def text(self, address: str) -> str:
         """What stands at one of the addresses of `outputs`."""
+        if urlsplit(address).scheme not in ("http", "https"):  # urlopen would read files, too
+            raise CommandError(f"{address!r} is no address of a server's: it was not read.")
         try:
             with urllib.request.urlopen(address, timeout=_SECONDS) as answer:
                 return str(answer.read().decode("utf-8", "replace"))
@@ -231,7 +233,7 @@ class Dispatches:
 
     def _summary(self, dispatch_id: str, more: str = "") -> Any:
         """The server's line on a dispatch; `more` is of the query."""
-        query = f"/api/v2/dispatches?dispatch_id={quote(dispatch_id)}{more}"
+        query = f"/api/v2/dispatches?dispatch_id={_path(dispatch_id)}{more}"
         found = self.get(query)["dispatches"]
         if not found:
             raise CommandError(
@@ -239,6 +241,11 @@ class Dispatches:
                 "lists those that it knows; without an id, the latest one is taken."
             )
         return found[0]
+
+
+def _path(dispatch_id: str) -> str:
+    """An id as a part of an address."""
+    return quote(dispatch_id, safe="")
 
 
 def _nodes(exported: Mapping[str, Any]) -> list[Any]:

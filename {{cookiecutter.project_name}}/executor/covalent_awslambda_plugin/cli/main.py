@@ -16,7 +16,7 @@ from lambda_calls.settings import SettingsError
 
 from . import clean, configure, cost, doctor, event, logs, result, show
 from .errors import CommandError
-from .output import Output
+from .output import Output, plain
 
 PROGRAM = "covalent-lambda"
 COMMANDS = (doctor, configure, show, logs, cost, clean, event, result)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except (CommandError, SettingsError, LambdaCallError) as error:
-        print(f"{options.command}: {_worded(str(error))}", file=sys.stderr)
+        print(f"{options.command}: {plain(_worded(str(error)))}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `| head` has seen enough; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
@@ -32,6 +33,28 @@ class _Console(Console):
         raise  # what rich has caught where it calls this
 
 
+# What a terminal would follow, or show in another order than it stands: control characters (C1's
+# too, of which some begin sequences) and those that turn the direction of writing. Tabs stay.
+# https://www.unicode.org/reports/tr9/
+_CONTROL = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def plain(text: str) -> str:
+    """A line of somebody else's, for a terminal: its control characters are shown, not sent.
+
+    Electrons write what they like into their streams, names and exceptions. A terminal would take
+    some of it as commands: to hide lines, to change its title, to fill the clipboard.
+    """
+    return _CONTROL.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
 class Output:
     """Writes text and tables, unless JSON was asked for, which `document` then writes.
 
@@ -51,13 +74,15 @@ class Output:
     def line(self, *parts: str | tuple[str, str]) -> None:
         """Write a line made of texts and of `(text, style)`; it is never broken."""
         if not self.as_json:
-            styled = [x if isinstance(x, str) else (x[0], STYLES[x[1]]) for x in parts]
+            styled = [
+                plain(x) if isinstance(x, str) else (plain(x[0]), STYLES[x[1]]) for x in parts
+            ]
             self.console.print(Text.assemble(*styled), soft_wrap=True)
 
     def block(self, text: str, indent: str) -> None:
         """Write lines of somebody else's, indented."""
-        for line in text.rstrip("\n").splitlines():
-            self.line(indent + line)
+        for line in text.rstrip("\n").split("\n"):
+            self.line(indent + line.removesuffix("\r"))
 
     def table(
         self, columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
@@ -80,10 +105,10 @@ class Output:
                 else:
                     table.add_column(name, overflow="fold")
             for row in rows:
-                table.add_row(*(Text(cell) for cell in row))
+                table.add_row(*(Text(plain(cell)) for cell in row))
             self.console.print(table)
             return
-        lines = [tuple(columns), *(tuple(row) for row in rows)]
+        lines = [tuple(columns), *(tuple(map(plain, row)) for row in rows)]
         widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
         for line in lines:
             cells = [
@@ -95,12 +120,18 @@ class Output:
     def document(self, value: Any) -> None:
         """Write JSON, if it was asked for."""
         if self.as_json:
-            print(json.dumps(value, indent=2, ensure_ascii=False))
+            print(_json(value, indent=2))
 
     def record(self, value: Any) -> None:
         """Write one line of JSON, if it was asked for: a stream of them has no end."""
         if self.as_json:
-            print(json.dumps(value, ensure_ascii=False), flush=True)
+            print(_json(value), flush=True)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """JSON in which no control character is left: its own escapes stand for them in texts."""
+    said = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _CONTROL.sub(lambda x: x[0] if x[0] == "\n" else f"\\u{ord(x[0]):04x}", said)
 
 
 def dollars(amount: float) -> str:

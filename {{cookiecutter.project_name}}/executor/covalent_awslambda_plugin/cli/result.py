@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,8 +81,8 @@ def _answer(text: str) -> dict[str, Any]:
     """The answer, which may follow lines of SAM CLI's."""
     for start in (text, *reversed(text.splitlines())):
         try:
-            answer = json.loads(start)
-        except ValueError:
+            answer = wire.loads(start)
+        except wire.EnvelopeError:
             continue
         if isinstance(answer, dict):
             if "errorType" in answer:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..record import Entry
 from .dispatches import ENDED, Dispatch, Dispatches, Node, add_dispatch
-from .output import Output, dollars, seconds
+from .output import Output, dollars, plain, seconds
 
 HELP = "tell how a dispatch goes, and why what failed of it did"
 DESCRIPTION = """\
@@ -69,7 +69,7 @@ def _waited(dispatches: Dispatches, dispatch: Dispatch, output: Output) -> Dispa
 
 def _with_bar(dispatches: Dispatches, dispatch: Dispatch, output: Output) -> Dispatch:
     bar = Progress(
-        TextColumn(dispatch.name),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[counted]}"),
         TimeElapsedColumn(),
@@ -77,7 +77,7 @@ def _with_bar(dispatches: Dispatches, dispatch: Dispatch, output: Output) -> Dis
         transient=True,
     )
     with bar:
-        task = bar.add_task("", total=None, counted="")
+        task = bar.add_task(plain(dispatch.name), total=None, counted="")
 
         def note(latest: Dispatch) -> None:
             count = _counts(latest)

@@ -63,7 +63,7 @@ def _of_profile(
         path = Path(os.path.expanduser(os.path.expandvars(named)))
         try:
             found = files.read(path, parse).get(wanted)
-        except (OSError, SettingsError):
+        except (OSError, ValueError):  # a SettingsError, or a path that can be none
             continue
         if found:
             section, value = found

@@ -32,14 +32,19 @@ class Files:
         version = (status.st_mtime_ns, status.st_size)
         known, document = self._parsed.get((path, parse), (None, None))
         if known != version:
-            document = parse(path, _decoded(path))
+            document = parse(path, decoded(path, path.read_bytes()))
             self._parsed[path, parse] = (version, document)
         return document  # type: ignore[return-value]
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path, data: bytes) -> str:
+    """The text of a file.
+
+    Raises:
+        SettingsError: if it is no UTF-8.
+    """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SettingsError(
             f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8."
@@ -57,7 +62,7 @@ def toml(path: Path, text: str) -> dict[str, Any]:
     try:
         document: dict[str, Any] = tomllib.loads(text)
         return document
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers without end, and nesting, too
         raise SettingsError(f"{path} is not valid TOML: {error}. {_toml_remedy(path)}") from None
 
 
@@ -80,11 +85,39 @@ def yaml(path: Path, text: str) -> Any:
             f"{path} cannot be read without PyYAML. Install it (pip install pyyaml), or write the "
             "parameters into samconfig.toml."
         ) from None
+    # What PyYAML meets in values that have an odd tag, it raises as it is.
+    odd = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
     try:
-        return pyyaml.load(text, Loader=_core_loader(pyyaml))
-    except pyyaml.YAMLError as error:
+        document = pyyaml.load(text, Loader=_core_loader(pyyaml))
+        if _values_in(document, {}) > _MOST_VALUES:
+            raise SettingsError(f"{path} holds more than {_MOST_VALUES} values, by its aliases.")
+        return document
+    except SettingsError:
+        raise
+    except (pyyaml.YAMLError, *odd) as error:
         said = " ".join(str(error).split())
         raise SettingsError(f"{path} is not valid YAML: {said}. Correct that line.") from None
+
+
+def _values_in(value: Any, known: dict[int, int]) -> int:
+    """How many values there are where each alias stands for a copy.
+
+    Raises:
+        ValueError: if a value is within itself.
+    """
+    if not isinstance(value, (list, dict)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0  # until it is counted
+        inner = value if isinstance(value, list) else [*value, *value.values()]
+        known[id(value)] = 1 + sum(_values_in(x, known) for x in inner)
+    if not known[id(value)]:
+        raise ValueError("a value is within itself")
+    return known[id(value)]
+
+
+#: More are no parameters: a few lines of aliases can stand for billions of values.
+_MOST_VALUES = 10_000
 
 
 def _core_loader(pyyaml: Any) -> Any:

@@ -105,7 +105,10 @@ def _plain(value: Any) -> str:
 
 
 def _of_file(named: str, origin: Origin, files: Files, within: tuple[Path, ...]) -> Found:
-    path = (Path(origin.file).parent / named.removeprefix(FILE_PREFIX)).resolve()
+    try:
+        path = (Path(origin.file).parent / named.removeprefix(FILE_PREFIX)).resolve()
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"{origin} names {named!r}, which is no path: {error}.") from None
     parse = PARSERS.get(path.suffix)
     if path in within:
         raise SettingsError(f"{origin} names {path}, which is within itself. Break the circle.")

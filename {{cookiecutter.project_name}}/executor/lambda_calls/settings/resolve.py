@@ -264,6 +264,8 @@ def _asked_for(
     samconfig: str | os.PathLike[str] | None, config_env: str | None, environ: Mapping[str, str]
 ) -> _Asked:
     if samconfig:
+        if not isinstance(samconfig, (str, os.PathLike)):
+            raise SettingsError(f"samconfig={samconfig!r} must be the path of a samconfig.toml.")
         return _Asked(os.fspath(samconfig), "the argument samconfig=", config_env or "")
     named = environ.get(PATH_VARIABLE, "")
     return _Asked(named, PATH_VARIABLE if named else "the search", config_env or "")

@@ -53,6 +53,10 @@ def load(path: Path, asked_by: str, files: Files) -> Mapping[str, Any]:
             f"{path} (from {asked_by}) does not exist. Correct the path, or leave it out: "
             "samconfig.toml is then searched upward from the working directory."
         ) from None
+    except SettingsError:
+        raise
+    except ValueError as error:
+        raise SettingsError(f"{path} (from {asked_by}) is no path: {error}.") from None
     except OSError as error:
         raise SettingsError(
             f"{path} (from {asked_by}) cannot be read: {error.strerror or error}. "

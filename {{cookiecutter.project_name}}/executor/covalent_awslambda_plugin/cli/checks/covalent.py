@@ -178,6 +178,9 @@ def _program(url: str) -> str | None:
     try:
         listening = [x for x in psutil.net_connections("tcp") if _listens(x, parts.port)]
         process = psutil.Process(listening[0].pid)
+        # Root sees everybody's, and must not run a program that somebody else has named.
+        if process.uids().real != os.getuid():
+            return None
         command, environment = process.cmdline(), process.environ()
     except (psutil.Error, LookupError, OSError):
         return None

@@ -91,12 +91,22 @@ class Situation:
                 answer = self.client("lambda", read_timeout=120).invoke(
                     FunctionName=self.function, Payload=json.dumps(event).encode()
                 )
-                body = answer["Payload"].read()
-                try:
-                    self._pong = json.loads(body)
-                except ValueError:
-                    self._pong = {}
-                if not isinstance(self._pong, dict) or self._pong.get("status") != "ok":
-                    said = body[:300].decode("utf-8", "replace")
-                    self._pong = {"said": said}
+                self._pong = pong_in(answer["Payload"].read())
             return dict(self._pong)
+
+
+def pong_in(body: bytes) -> dict[str, Any]:
+    """The function's answer to a ping; what is none, as `said`."""
+    from lambda_calls import wire
+
+    pong = wire.object_in(body)
+    try:
+        if pong.get("status") != "ok":
+            raise wire.EnvelopeError("it does not say that it is well")
+        for name in ("python", "cloudpickle", "architecture"):
+            wire.read_as(pong.get(name), str, name)
+        if "packages" in pong:
+            wire.read_as(pong["packages"], dict[str, str], "packages")
+    except wire.EnvelopeError:
+        return {"said": body[:300].decode("utf-8", "replace")}
+    return pong
