@@ -5,7 +5,7 @@
     executor    `[executors.awslambda]` of covalent.conf
     ping        the function's answer to `covalent-lambda doctor`
     answers     to the template's questions
-    report      what a task's process tells its parent
+    output      of the calls that share a process
 
 Each target may refuse its input with the one error that says why; whatever else it raises is a
 fault, and so is an input that takes seconds. `make fuzz` runs all of them, one after the other; it
@@ -30,7 +30,7 @@ _PROJECT = _ROOT / "{{cookiecutter.project_name}}"
 # The image holds wire.py beside app.py.
 PLACES = [_ROOT, _PROJECT / "executor", _PROJECT / "function", _PROJECT / "executor/lambda_calls"]
 
-_OWN = ("lambda_calls", "covalent_awslambda_plugin", "local_extensions", "task_report")
+_OWN = ("lambda_calls", "covalent_awslambda_plugin", "local_extensions", "task_streams")
 _SECONDS = 10  # that one input may take; libFuzzer calls more a hang
 
 
@@ -143,28 +143,15 @@ def answers(data: bytes) -> None:
             assert str(refusal).isprintable()
 
 
-def report(data: bytes) -> None:
-    """Read `data` as a task's report, and as what its process says before."""
-    import task_report
+def output(data: bytes) -> None:
+    """Read `data` as what a batch's processes write, forged marks among it, in chunks."""
     from task_streams import Split
 
-    with _file(data) as file:
-        found = task_report.read(file, 0, len(data), len(data))
-        assert found is None or found.result + found.text <= len(data)
     split = Split("mark")
-    for at in range(0, len(data), 16):
-        split.add(data[at : at + 16].replace(b"M", b"\0mark:"))
+    said = data.replace(b"M", b"\0mark:")
+    logged = b"".join(split.add(said[at : at + 16]) for at in range(0, len(said), 16))
+    assert len(logged) <= len(said)
     split.texts()
-
-
-@contextlib.contextmanager
-def _file(data: bytes) -> Iterator[int]:
-    file = os.memfd_create("report")
-    try:
-        os.write(file, data)
-        yield file
-    finally:
-        os.close(file)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -173,7 +160,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "executor": executor,
     "ping": ping,
     "answers": answers,
-    "report": report,
+    "output": output,
 }
 
 # Inputs to begin with: what is right, and what differs from it in one place.
@@ -251,10 +238,9 @@ SEEDS: dict[str, list[bytes]] = {
         b"us-gov-west-1",
         b"b @ https://x.org/b-1.zip#sha256=ab",
     ],
-    "report": [
-        b'{"modules": ["json"], "result": 4, "text": 1, "attrs": {"doc": null, "name": "n"}}',
-        b'{"modules": [], "failure": {"kind": "exception", "message": "m", "type": "t"}}',
+    "output": [
         b"aM1\0bM4294967295\0c",
+        b"M" + b"9" * 5000 + b"\0",
     ],
 }
 
