@@ -868,6 +868,28 @@ def test_module_that_starts_threads_is_left_to_the_electron(tmp_path: Path) -> N
         assert "thread" not in running.log.lower()
 
 
+def test_no_fork_is_warned_of(tmp_path: Path) -> None:
+    """No server ever forks with threads, of which Python 3.12 and later warn: with numpy, which
+    starts threads when it is imported, and with a module that leaves one."""
+    (tmp_path / "threads_at_import.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+    )
+    # In the servers, too, which ignore such warnings otherwise.
+    (tmp_path / "warns_of_all.py").write_text("import warnings; warnings.simplefilter('always')")
+
+    def use() -> str:
+        import numpy as np
+        import threads_at_import  # type: ignore[import-not-found] # noqa: F401
+        import warns_of_all  # type: ignore[import-not-found] # noqa: F401
+
+        return str((np.ones((300, 300)) @ np.ones((300, 300)))[0, 0])
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        assert [returned(running.call(use)) for _ in range(4)] == ["300.0"] * 4
+        assert "multi-threaded" not in running.log
+
+
 def test_no_room_in_tmp_is_told(fresh: Function) -> None:
     """Where the task's folder cannot be made, the answer says so, and that nothing ran; what
     stands in its place is gone by the next task."""

@@ -1,0 +1,170 @@
+"""What the function keeps between electrons, blobs and packages, and how it speaks to S3."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import aws_server
+import cloudpickle
+import pytest
+from function_box import Function, part, returned, timed
+
+import wire
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+MB = 1_000_000
+
+
+@pytest.fixture
+def aws() -> Iterator[aws_server.AWS]:
+    """A server that speaks S3's protocol."""
+    with aws_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A /tmp of 40 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip(f"no file system of a set size can be mounted here: {made.stderr!r}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def stored(aws: aws_server.AWS, number: int) -> wire.Blob:
+    """A blob of 3 MB."""
+    data = cloudpickle.dumps(bytes([number]) * 3 * MB)
+    blob = wire.blob(data)
+    aws.objects[f"/bucket/{blob.key}"] = data
+    return blob
+
+
+def length(x: bytes) -> int:
+    return len(x)
+
+
+def test_blobs_have_a_quarter_of_tmp(aws: aws_server.AWS, small: Path) -> None:
+    """The cache never holds more than a quarter of /tmp; the least recently used blob goes."""
+    blobs = [stored(aws, number) for number in range(8)]
+    with Function(small, **aws.env) as function:
+
+        def held() -> set[str]:
+            return {path.name for path in function.tasks.parent.joinpath("blobs").iterdir()}
+
+        for blob in blobs:
+            for used in (blobs[0], blob):
+                got = function.call(length, bucket="bucket", kwargs={"x": used})
+                assert returned(got) == 3 * MB
+            assert len(held()) * 3 * MB <= 10 * 1024 * 1024
+        assert held() == {blob.sha256 for blob in (blobs[0], blobs[6], blobs[7])}
+    fetched = [x for x in aws.requests if blobs[0].key in x]
+    assert len(fetched) == 1
+
+
+def test_default_session_of_an_electron(aws: aws_server.AWS, tmp_path: Path) -> None:
+    """An electron that sets boto3's default session and endpoint redirects nothing of the
+    function's: the result of the next one goes where it should."""
+
+    def redirects() -> None:
+        import os
+
+        import boto3
+
+        os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+        boto3.setup_default_session(aws_access_key_id="another", aws_secret_access_key="x")
+
+    def large() -> bytes:
+        return bytes(7_000_000)
+
+    aws.refused_keys = {"another"}
+    with Function(tmp_path / "tmp", **aws.env) as function:
+        assert returned(function.call(redirects, bucket="bucket")) is None
+        response = function.call(large, bucket="bucket")
+        assert isinstance(response.result, wire.Blob)
+        assert f"/bucket/{response.result.key}" in aws.objects
+
+
+def test_silent_s3_does_not_hold_the_answer_back(aws: aws_server.AWS, tmp_path: Path) -> None:
+    """Where S3 takes an outcome and does not answer, the answer comes all the same."""
+
+    def slow() -> str:
+        import time
+
+        time.sleep(8)  # the look at the order is over by then
+        return "done"
+
+    aws.objects["/bucket/tasks/dispatch-0-attempt/order"] = b"report 1"
+    over = threading.Event()
+    aws.before_put = lambda: over.wait(40)
+    with Function(tmp_path / "tmp", **aws.env) as function:
+        took, response = timed(lambda: function.call(slow, bucket="bucket"))
+        assert returned(response) == "done"
+        assert took < 25  # 40 and more, if it were waited for
+        assert "cannot store the outcome" in function.log
+        over.set()
+
+
+def apply_pip_deps(version: str) -> None:
+    """Stands in for Covalent's function of that name, which runs pip: no network here."""
+    folder = Path(os.environ["PIP_TARGET"])
+    (folder / "pinned.py").write_text(f"version = {version!r}")
+
+
+def installs_itself() -> str:
+    import os
+    import pathlib
+
+    import pinned  # type: ignore[import-not-found]
+
+    target = pathlib.Path(os.environ["PIP_TARGET"])
+    (target / "pinned.py").write_text("version = 'by hand'")
+    return str(pinned.version)
+
+
+def asks(function: Function, version: str) -> str:
+    """The version that an electron gets which asks for one."""
+    hook = (part(apply_pip_deps), part((version,)), part({}), "")
+    return str(returned(function.call(installs_itself, before=[hook])))
+
+
+def test_what_an_electron_installs_by_itself_is_its_own(tmp_path: Path) -> None:
+    """It lands beside the packages that electrons share, in the first one and in later ones."""
+    with Function(tmp_path / "tmp") as function:
+        assert [asks(function, "1") for _ in range(3)] == ["1", "1", "1"]
+
+
+def test_environments_share_no_folder(tmp_path: Path) -> None:
+    """Environments with one /tmp, as on a laptop, install beside each other; what others keep
+    there is left alone."""
+    folder = tmp_path / "tmp"
+    with Function(folder) as one, Function(folder) as two:
+        (folder / "somebody's").write_text("kept")
+        assert [asks(one, "1"), asks(two, "2"), asks(one, "1"), asks(two, "2")] == list("1212")
+        assert (folder / "somebody's").read_text() == "kept"
+        assert len(list(folder.glob("covalent-*"))) == 2
+    assert [path.name for path in folder.iterdir()] == ["somebody's"]
+
+
+def test_print_to_the_original_stdout(tmp_path: Path) -> None:
+    """What is written to `sys.__stdout__` is the electron's own, without a line's end too."""
+
+    def writes() -> None:
+        import sys
+
+        assert sys.__stdout__ is not None
+        sys.__stdout__.write("original")
+
+    with Function(tmp_path / "tmp") as function:
+        assert function.call(writes).stdout == "original"
+        assert function.call(abs, -1).stdout == ""

@@ -1,0 +1,162 @@
+"""A task's process says what is not so, or what nobody can read: only its own answer suffers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import psutil
+import pytest
+from function_box import Function, returned, timed
+
+import wire
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(scope="module")
+def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
+    """One environment for all."""
+    with Function(tmp_path_factory.mktemp("lying") / "tmp") as running:
+        yield running
+
+
+def own_channel() -> Any:
+    """The channel by which a task's process speaks to the handler's."""
+    import os
+    import socket
+
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                return socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            pass
+    raise AssertionError("there is no channel")
+
+
+def answer_file() -> int:
+    """The descriptor of the file that takes the answer: the first of those without a name."""
+    import os
+
+    for name in sorted(map(int, os.listdir("/proc/self/fd"))):
+        try:
+            if "memfd:covalent" in os.readlink(f"/proc/self/fd/{name}"):
+                return name
+        except OSError:
+            pass
+    raise AssertionError("there is no file")
+
+
+def says(*words: bytes) -> None:
+    import os
+
+    channel = own_channel()
+    for word in words:
+        channel.send(word)
+    os._exit(0)
+
+
+def forges(report: str) -> None:
+    import os
+
+    data = report.encode()
+    os.pwrite(answer_file(), data, 10)
+    own_channel().send(b'{"report": [10, %d]}' % len(data))
+    os._exit(0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"no JSON",
+        b"[" * 4000,
+        b"\xff",
+        b"7",
+        b'{"report": 7}',
+        b'{"report": [0, 10000000000000]}',
+        b'{"report": [10000000000000, 1]}',
+        b'{"report": [-1, "x"]}',
+        b'{"report": [0, 1]}',
+        b'{"peak": "much", "alone": "yes"}',
+    ],
+)
+def test_odd_words(function: Function, words: bytes) -> None:
+    """Whatever a process says before it ends, the answer tells of a crash."""
+    response = function.call(says, words)
+    assert response.failure is not None and response.failure.kind == wire.CRASHED
+    assert returned(function.call(abs, -1)) == 1
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "[]",
+        "{}",
+        '{"modules": []}',
+        '{"modules": [7], "result": 1, "text": 0, "attrs": {}}',
+        '{"modules": [], "result": 1000000000000, "text": 0, "attrs": {}}',
+        '{"modules": [], "result": 5, "text": -1, "attrs": {}}',
+        '{"modules": [], "result": 5, "text": 1, "attrs": 7}',
+        '{"modules": [], "spread": "x"}',
+        '{"modules": [], "failure": {"kind": "x", "message": 7}}',
+        '{"modules": [], "failure": {"odd": 7}}',
+        '{"modules": [], "failure": null}',
+    ],
+)
+def test_forged_report(function: Function, report: str) -> None:
+    """A report that is none tells of a crash."""
+    response = function.call(forges, report)
+    assert response.failure is not None and response.failure.kind == wire.CRASHED
+    assert returned(function.call(abs, -1)) == 1
+
+
+def test_descriptors_are_not_taken(function: Function) -> None:
+    """A process cannot use up the handler's descriptors by sending it some."""
+
+    def sends() -> None:
+        import array
+        import socket
+
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 50))]
+        channel = own_channel()
+        for _ in range(20):
+            channel.sendmsg([b"{}"], rights)
+
+    returned(function.call(abs, -1))
+    before = psutil.Process(function.process.pid).num_fds()
+    assert returned(function.call(sends)) is None
+    assert psutil.Process(function.process.pid).num_fds() < before + 10
+
+
+def test_says_that_it_ends_and_runs_on(function: Function, tmp_path: Path) -> None:
+    """A process that says that it ends, and does not, is killed; the next electron does not wait
+    for it."""
+
+    def runs_on(mark: str) -> None:
+        import os
+        import time
+
+        report = b'{"modules": [], "failure": {"kind": "exception", "message": "a lie"}}'
+        os.pwrite(answer_file(), report, 0)
+        channel = own_channel()
+        channel.send(b'{"report": [0, %d]}' % len(report))
+        channel.send(b'{"peak": 1, "alone": true}')
+        while True:
+            with open(mark, "a") as file:
+                file.write(".")
+            time.sleep(0.01)
+
+    mark = tmp_path / "mark"
+    response = function.call(runs_on, str(mark))
+    assert response.failure is not None and response.failure.message == "a lie"
+    took, after = timed(lambda: function.call(os.getpid))
+    assert returned(after) and took < 10  # else it would be waited for, for half a minute
+    size = mark.stat().st_size if mark.exists() else 0
+    time.sleep(0.1)
+    assert (mark.stat().st_size if mark.exists() else 0) == size
