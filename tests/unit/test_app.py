@@ -893,10 +893,13 @@ def test_no_fork_is_warned_of(tmp_path: Path) -> None:
 def test_no_room_in_tmp_is_told(fresh: Function) -> None:
     """Where the task's folder cannot be made, the answer says so, and that nothing ran; what
     stands in its place is gone by the next task."""
-    fresh.call(lambda: 1)
-    last = fresh.tasks.parent / "home" / "goes last"
-    last.touch()
-    fresh.call(lambda: 1)
+
+    def leaves() -> str:
+        path = os.path.dirname(os.path.dirname(os.environ["HOME"])) + "/home/goes-last"
+        open(path, "w").close()
+        return path
+
+    last = Path(returned(fresh.call(leaves)))
     while last.exists():  # what the task had is removed after its answer
         time.sleep(0.01)
     shutil.rmtree(fresh.tasks)
