@@ -190,6 +190,22 @@ def test_no_credentials(
         assert texts(checks[title], "partial")[0].startswith("not checked"), checks[title]
 
 
+def test_no_way_to_aws(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be wrong is said once; each check names its endpoint, and what looks at it."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    status, checks = checked(capsys)
+    assert status == 1
+    (said,) = texts(checks["Credentials"], "missing")
+    assert "Check endpoint_url= (AWS_ENDPOINT_URL)" in said
+    for title in ("Clock", "Function", "Image", "Bucket", "Permissions", "Quota"):
+        assert texts(checks[title], "missing") == ["no connection to 127.0.0.1:1"]
+        assert checks[title]["remarks"][0]["remedy"] == "curl -sSI http://127.0.0.1:1"
+
+
 def test_a_server_that_does_not_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its address is named, and what starts it."""
     nobodys = covalent.Dispatches("http://127.0.0.1:1")

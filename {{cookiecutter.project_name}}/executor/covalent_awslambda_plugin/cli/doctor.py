@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from lambda_calls import messages
 from lambda_calls.errors import CredentialsError, LambdaCallError
@@ -94,8 +95,10 @@ def _finding(
 
 
 def _of_error(title: str, error: Exception) -> Remark:
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
+    if isinstance(error, EndpointConnectionError):
+        return _of_no_connection(title, error)
     if isinstance(error, BotoCoreError):
         error = messages.not_signed(error, "")
     if isinstance(error, CredentialsError) and title != _CREDENTIALS:
@@ -112,6 +115,14 @@ def _of_error(title: str, error: Exception) -> Remark:
         f"this check itself failed: {type(error).__name__}: {error}",
         "covalent-lambda doctor --json, in a bug report",
     )
+
+
+def _of_no_connection(title: str, error: Any) -> Remark:
+    """The whole of it once; the other checks name their endpoint alone."""
+    parts = urlsplit(str(error.kwargs.get("endpoint_url")))
+    said = messages.not_signed(error, "") if title == _CREDENTIALS else None
+    text = " ".join(str(said).split()) if said else f"no connection to {parts.netloc}"
+    return Remark(Status.MISSING, text, f"curl -sSI {parts.scheme}://{parts.netloc}")
 
 
 def _write(finding: Finding, output: Output) -> None:
