@@ -1,7 +1,8 @@
 """What the generated README says under "Changing and undoing", done to a deployed stack.
 
-The project keeps its images in a repository of its own, by the line of samconfig.toml that offers
-it: this AWS refuses the unchanged stack of repositories that SAM CLI would make.
+The project keeps images and templates in a repository and a bucket of its own, by the lines of
+samconfig.toml that offer it: this AWS refuses the unchanged stack of repositories that SAM CLI
+would make.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ else:
 
 REGION = "us-east-1"
 REPOSITORY = "own-repository"
+TEMPLATES = "own-templates"
 ENVIRONMENTS = ("default", "dev", "prod", "ci")
 # What the README says for a terminal that nobody sits at.
 UNATTENDED = {"prod": ("--no-confirm-changeset",)}
@@ -124,15 +126,26 @@ class Site:
 
 
 def scaffolded(docker: Engine, work: Path, name: str) -> Project:
-    """A project whose images go to a repository of its own."""
+    """A project whose images and templates go to a repository and a bucket of one's own, and whose
+    stacks have an owner."""
     answers = {"project_name": name, "python_version": PYTHON}
     folder = scaffold(work / "projects", answers=answers, log=work / "cookiecutter.log")
     config = folder / "samconfig.toml"
-    text = config.read_text(encoding="utf-8").replace("resolve_image_repos = true\n", "")
-    offered = '# image_repository = "<account>.dkr.ecr.us-east-1.amazonaws.com/<repository>"'
-    assert text.count(offered) == len(ENVIRONMENTS)
+    text = config.read_text(encoding="utf-8")
     registry = harness.registry_name(REGION)
-    config.write_text(text.replace(offered, f'image_repository = "{registry}/{REPOSITORY}"'))
+    for offered, own in (
+        ("resolve_image_repos = true\n", ""),
+        ("resolve_s3 = true\n", ""),
+        (
+            '# image_repository = "<account>.dkr.ecr.us-east-1.amazonaws.com/<repository>"',
+            f'image_repository = "{registry}/{REPOSITORY}"',
+        ),
+        ('# s3_bucket = "<bucket>"', f's3_bucket = "{TEMPLATES}"'),
+        ('# "owner=<team>"', '"owner=physics"'),
+    ):
+        assert text.count(offered) == len(ENVIRONMENTS)
+        text = text.replace(offered, own)
+    config.write_text(text, encoding="utf-8")
     return Project(folder, work, docker)
 
 
@@ -144,6 +157,7 @@ def cloud(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         pytest.skip(problem)
     with running_aws(tmp_path_factory.mktemp("changing-aws")) as aws:
         client(aws, "ecr", REGION).create_repository(repositoryName=REPOSITORY)
+        client(aws, "s3", REGION).create_bucket(Bucket=TEMPLATES)
         yield aws
 
 
@@ -190,6 +204,34 @@ def test_prod_asks(site: Site) -> None:
     stack = site.stack("prod")
     assert stack is not None and stack["StackStatus"] == "REVIEW_IN_PROGRESS"
     site.deploy("prod")
+    site.clean_up("prod")
+
+
+def test_repository_bucket_and_tags(site: Site, deployed: dict[str, str]) -> None:
+    """Image and template went where samconfig.toml says; the stack has its tags."""
+    image = site.function(deployed["FunctionName"])["Code"]["ImageUri"]
+    assert image.startswith(f"{harness.registry_name(REGION)}/{REPOSITORY}:")
+    assert site.client("s3").list_objects_v2(Bucket=TEMPLATES)["KeyCount"] > 0
+    stack = site.stack()
+    assert stack is not None
+    tags = {each["Key"]: each["Value"] for each in stack["Tags"]}
+    assert tags["owner"] == "physics"
+    assert (tags["project"], tags["environment"]) == (site.project.folder.name, "default")
+
+
+def test_termination_protection(site: Site) -> None:
+    """The README's command for prod protects its stack from `sam delete`, until it is taken
+    back."""
+    site.deploy("prod")
+    formation, stack = site.client("cloudformation"), site.name("stack_name", "prod")
+    formation.update_termination_protection(StackName=stack, EnableTerminationProtection=True)
+    try:
+        refused = site.sam("delete", "--config-env", "prod", "--no-prompts")
+        assert refused.code != 0
+        assert "TerminationProtection is enabled" in refused.stderr, str(refused)
+        assert site.stack("prod") is not None
+    finally:
+        formation.update_termination_protection(StackName=stack, EnableTerminationProtection=False)
     site.clean_up("prod")
 
 
@@ -331,6 +373,74 @@ def test_alarms_boundary_and_path(site: Site, deployed: dict[str, str]) -> None:
         "metricFilters"
     ]
     assert metric["filterPattern"] == '"[covalent] An electron failed"'
+
+
+def test_rights_of_electrons(site: Site, deployed: dict[str, str]) -> None:
+    """A statement added to FunctionRole arrives in the same role, beside what was there."""
+    template = site.project.folder / "template.yaml"
+    text = template.read_text(encoding="utf-8")
+    known = "              - Sid: WriteOwnLog\n"
+    added = (
+        "              - Sid: ReadOurData\n"
+        "                Effect: Allow\n"
+        "                Action: s3:GetObject\n"
+        "                Resource: arn:aws:s3:::our-data/*\n"
+    )
+    assert text.count(known) == 1
+    template.write_text(text.replace(known, added + known), encoding="utf-8")
+    try:
+        assert site.project.sam("build").code == 0
+        assert site.deploy() == deployed
+        role = deployed["FunctionRoleArn"].rpartition("/")[2]
+        policy = site.client("iam").get_role_policy(RoleName=role, PolicyName="electron")
+        sids = {each["Sid"] for each in policy["PolicyDocument"]["Statement"]}
+        assert {"ReadOurData", "WriteOwnLog", "ReadArguments"} <= sids
+    finally:
+        template.write_text(text, encoding="utf-8")
+        assert site.project.sam("build").code == 0
+
+
+# As the templates of `sam pipeline init` write it; roles are left out, which this AWS asks for
+# nothing.
+PACKAGE = "package --s3-bucket {bucket} --image-repository {images} --region {region}"
+PACKAGED = "deploy --stack-name {stack} --template packaged.yaml --capabilities CAPABILITY_IAM"
+PIPELINE = f"{PACKAGED} --region {{region}} --s3-bucket {{bucket}} --image-repository {{images}}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "added"), [("ci", ""), ("prod", "--no-confirm-changeset")]
+)
+def test_what_sam_pipeline_writes(site: Site, environment: str, added: str) -> None:
+    """With the README's changes, a pipeline's commands deploy each stage's own function and
+    bucket; without them SAM CLI refuses two repositories at once."""
+    names = {
+        "bucket": TEMPLATES,
+        "images": f"{harness.registry_name(REGION)}/{REPOSITORY}",
+        "region": REGION,
+        "stack": site.name("stack_name", environment),
+    }
+    command = [*PIPELINE.format(**names).split(), "--no-fail-on-empty-changeset"]
+    before = site.config.read_text(encoding="utf-8")
+    packaged = site.project.folder / "packaged.yaml"
+    try:
+        made = site.sam(*PACKAGE.format(**names).split(), "--output-template-file", packaged.name)
+        assert made.code == 0, str(made)
+        # The line that the README has deleted, and this project lacks.
+        site.edit("image_repository = ", "resolve_image_repos = true\n# image_repository = ")
+        refused = site.sam(*command)
+        site.config.write_text(before, encoding="utf-8")
+        assert refused.code != 0
+        assert "Only one of the following can be provided" in refused.stderr, str(refused)
+        done = site.sam(*command, "--config-env", environment, *added.split())
+        assert done.code == 0, str(done)
+        outputs = site.outputs(environment)
+        for parameter in ("FunctionName", "BucketName"):
+            assert outputs[parameter] == site.name(parameter, environment)
+        assert site.ping(outputs["FunctionName"])["status"] == "ok"
+        site.clean_up(environment)
+    finally:
+        packaged.unlink(missing_ok=True)
+        site.config.write_text(before, encoding="utf-8")
 
 
 def test_two_people(

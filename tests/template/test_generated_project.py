@@ -274,6 +274,49 @@ def test_every_aws_command_names_the_region(bake: Bake) -> None:
     assert "us-east-1" not in text
 
 
+def test_grants_outside_the_stack_are_narrow(bake: Bake) -> None:
+    """The README's statement for a key of one's own is JSON that lets logs of this project only
+    use it; that for a topic names the account."""
+    project = bake(region="cn-north-1")
+    text = (project / "README.md").read_text(encoding="utf-8")
+    statement = json.loads(text.split("Add to its key policy:\n\n```\n")[1].split("```")[0])
+    assert statement["Principal"] == {"Service": "logs.cn-north-1.amazonaws.com.cn"}
+    (pattern,) = statement["Condition"]["ArnLike"].values()
+    assert set(statement["Condition"]["ArnLike"]) == {"kms:EncryptionContext:aws:logs:arn"}
+    start = "arn:aws-cn:logs:cn-north-1:<account>:log-group:/aws/lambda/covalent-lambda-"
+    assert re.fullmatch(re.escape(start) + r"[0-9a-f]{8}\*", pattern)
+    (topic,) = (line for line in text.splitlines() if line.startswith("| `AlarmTopicArn`"))
+    assert "aws:SourceAccount" in topic
+
+
+# What samconfig.toml offers as comments beside parameters.
+OWN = (
+    '# image_repository = "<account>.dkr.ecr.us-east-1.amazonaws.com/<repository>"',
+    '# s3_bucket = "<bucket>"',
+    '# "owner=<team>",',
+    '# "cost-center=<number>",',
+)
+
+
+def test_other_comments_of_samconfig_work_too(bake: Bake) -> None:
+    """A repository and a bucket of one's own take the place of those that SAM CLI makes; tags for
+    owner and cost center join the others."""
+    project = bake()
+    config = project / "samconfig.toml"
+    text = re.sub(r"resolve_(image_repos|s3) = true\n", "", config.read_text(encoding="utf-8"))
+    for line in OWN:
+        assert text.count(line) == 4, line
+        text = text.replace(line, line.removeprefix("# "))
+    config.write_text(text, encoding="utf-8")
+    known = set(ask_sam(SAM_PARAMETERS, "deploy")["deploy"])
+    for environment, tables in read_samconfig(project).items():
+        deploy = tables["deploy"]["parameters"]
+        assert {"image_repository", "s3_bucket"} <= set(deploy) <= {*known, "no_prompts"}
+        tags = dict(pair.split("=", 1) for pair in deploy["tags"])
+        assert tags["environment"] == environment
+        assert set(tags) == {"project", "environment", "owner", "cost-center"}
+
+
 def test_private_base(bake: Bake) -> None:
     """A project on a base image of one's own says how to log in to its registry."""
     base = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/base:1.0"

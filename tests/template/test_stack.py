@@ -206,6 +206,7 @@ def test_each_addition_alone(bake: Bake) -> None:
             "queue": Stack(project, {"DeadLetterQueueArn": ON["DeadLetterQueueArn"]}),
             "alarms": Stack(project, {name: ON[name] for name in ("Alarms", "AlarmTopicArn")}),
             "boundary": Stack(project, {"PermissionsBoundaryArn": ON["PermissionsBoundaryArn"]}),
+            "path": Stack(project, {"RolePath": "/teams/physics/"}),
         }.items()
     }
     key = {"kms:Decrypt", "kms:GenerateDataKey"}
@@ -223,6 +224,7 @@ def test_each_addition_alone(bake: Bake) -> None:
         "queue": {"FunctionRole": {"sqs:SendMessage"}, "ExecutorPolicy": set()},
         "alarms": {"FunctionRole": set(), "ExecutorPolicy": set()},
         "boundary": {"FunctionRole": set(), "ExecutorPolicy": set()},
+        "path": {"FunctionRole": set(), "ExecutorPolicy": set()},
     }
 
 
@@ -250,6 +252,16 @@ def test_settings_reach_the_resources(bake: Bake) -> None:
         encryption = stack.properties("TransferBucket")["BucketEncryption"]
         (rule,) = encryption["ServerSideEncryptionConfiguration"]
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == algorithm
+
+
+def test_rules_of_the_account_reach_role_and_policy(bake: Bake) -> None:
+    """The boundary stands on the role, or is not there; the path on role and policy."""
+    project, boundary = bake(), ON["PermissionsBoundaryArn"]
+    assert "PermissionsBoundary" not in Stack(project, OFF).properties("FunctionRole")
+    assert Stack(project, ON).properties("FunctionRole")["PermissionsBoundary"] == boundary
+    moved = Stack(project, {"RolePath": "/teams/physics/"})
+    for name in ("FunctionRole", "ExecutorPolicy"):
+        assert moved.properties(name)["Path"] == "/teams/physics/"
 
 
 def test_alarms(bake: Bake) -> None:
@@ -290,7 +302,8 @@ def test_what_holds_data_outlives_the_stack(bake: Bake) -> None:
 
 def test_a_function_that_leaves_a_network_keeps_its_rights_until_then(bake: Bake) -> None:
     """The rights in the network are a resource that the function refers to: CloudFormation makes
-    it before the function enters, and deletes it after the function has left."""
+    it before the function enters, and deletes it after the function has left. (No AWS of ours has
+    networks for functions: this looks at the template only.)"""
     text = (bake() / "template.yaml").read_text(encoding="utf-8")
     template = yaml.load(text, Loader=Loader)
     assert template["Resources"]["NetworkPolicy"]["Condition"] == "InVpc"
@@ -307,6 +320,19 @@ def test_electrons_may_not_change_the_network(bake: Bake) -> None:
     assert denied["Effect"] == "Deny"
     assert denied["Action"] == allowed["Action"]
     assert set(denied["Condition"]) == {"ArnEquals"}
+
+
+def test_subnets_may_belong_to_another_account(bake: Bake) -> None:
+    """A VPC is often shared: only subnets and security groups may be another account's. (Seen in
+    the template only, as above.)"""
+    listed = Stack(bake(), ON).statements("FunctionRole")["KeepNetworkInterfaces"]["Resource"]
+    arns = [each["Fn::Sub"] for each in listed]
+    start = "arn:${AWS::Partition}:ec2:${AWS::Region}:"
+    assert arns == [
+        start + "${AWS::AccountId}:*/*",
+        start + "*:subnet/*",
+        start + "*:security-group/*",
+    ]
 
 
 def test_no_wildcards(variant: Stack) -> None:

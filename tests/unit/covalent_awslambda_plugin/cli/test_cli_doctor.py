@@ -223,6 +223,22 @@ def test_no_project(clean_surroundings: Path, capsys: pytest.CaptureFixture[str]
     assert remark["remedy"] == "cd <your project> && covalent-lambda configure"
 
 
+def test_parameters_that_a_guided_deployment_hides(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `sam deploy --guided` writes counts, and doctor says that the rest does not."""
+    with (project / "samconfig.toml").open("a", encoding="utf-8") as config:
+        config.write(
+            "\n[default.deploy.parameters]\n"
+            'parameter_overrides = "FunctionName=\\"guided\\" BucketName=\\"guided-bucket\\""\n'
+        )
+    _, checks = checked(capsys)
+    assert "function_name = guided  (from" in "\n".join(texts(checks["Settings"], "ok"))
+    (hidden,) = [x for x in checks["Settings"]["remarks"] if "hide all" in x["text"]]
+    assert hidden["status"] == "partial"
+    assert hidden["remedy"] == "delete parameter_overrides under [default.deploy.parameters]"
+
+
 def test_settings_that_cannot_be_read(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A broken samconfig.toml is the finding; what needs it is not checked."""
     (project / "samconfig.toml").write_text("not toml [")

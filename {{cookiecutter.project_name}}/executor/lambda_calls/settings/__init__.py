@@ -19,6 +19,7 @@ from .errors import SettingsError
 from .locate import FILE_NAME, PATH_VARIABLE, passed_over
 from .origin import Kind, Origin, Setting, deploy_command, deploy_option, given
 from .resolve import Settings, SettingsReader, documented
+from .samconfig import shadowed
 
 __all__ = [
     "DEFAULTS",
@@ -36,4 +37,5 @@ __all__ = [
     "documented",
     "given",
     "passed_over",
+    "shadowed",
 ]

@@ -81,6 +81,18 @@ def read_project(
     return Project(path, environment, {name: one for name, one in found.items() if one.value})
 
 
+def shadowed(path: Path, environment: str, files: Files) -> bool:
+    """Tell whether `deploy` has ``parameter_overrides`` that hide those of `global`.
+
+    `sam deploy --guided` writes such a table; what one then changes under `global` does nothing.
+
+    Raises:
+        SettingsError: as `read_project` does.
+    """
+    tables = _command_tables(path, environment, load(path, "the search", files))
+    return all(OVERRIDES in tables.get(command, {}) for command in ("deploy", "global"))
+
+
 def names_held(path: Path, document: Mapping[str, Any], files: Files) -> set[str]:
     """Collect which of our parameters any environment sets, whatever else is wrong there."""
     held: set[str] = set()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lambda_calls.settings import Kind, deploy_option, passed_over
+from lambda_calls.settings import Kind, deploy_option, passed_over, shadowed
+from lambda_calls.settings.files import Files
 
 from .. import names
 from ..errors import CommandError
@@ -23,6 +24,7 @@ def check(situation: Situation) -> Iterator[Remark]:
     settings = situation.found
     if settings.samconfig:
         yield ok(f"{settings.samconfig}, environment {settings.config_env}")
+        yield from _hidden(Path(settings.samconfig), settings.config_env)
     else:
         why = passed_over(Path.cwd())
         yield ok(f"no samconfig.toml of this kind of project in {Path.cwd()} or above{_and(why)}")
@@ -41,6 +43,16 @@ def check(situation: Situation) -> Iterator[Remark]:
             f"cd <your project> && {_CONFIGURE}",
         )
     yield from _by_name(situation)
+
+
+def _hidden(samconfig: Path, environment: str) -> Iterator[Remark]:
+    """Whether parameters that somebody may edit no longer count."""
+    if shadowed(samconfig, environment, Files()):
+        yield partial(
+            f"parameter_overrides under [{environment}.deploy.parameters] hide all of those under "
+            f"[{environment}.global.parameters]; `sam deploy --guided` writes such a table",
+            f"delete parameter_overrides under [{environment}.deploy.parameters]",
+        )
 
 
 def _by_name(situation: Situation) -> Iterator[Remark]:
