@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import ROOT, SECONDS, Sandbox
+from in_sandbox import ROOT, SECONDS, Sandbox
 from nbclient import NotebookClient
 
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Sandbox
+from in_sandbox import ROOT, Sandbox
 
 LATTICE = """
 import covalent as ct

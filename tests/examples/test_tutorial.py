@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from conftest import ROOT, Sandbox
+from in_sandbox import ROOT, Sandbox
 
 TUTORIAL = ROOT / "docs" / "tutorial"
 

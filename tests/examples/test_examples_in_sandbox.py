@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Sandbox
+from in_sandbox import ROOT, Sandbox
 
 PNG = b"\x89PNG\r\n\x1a\n"
 EXAMPLES = ROOT / "examples"
