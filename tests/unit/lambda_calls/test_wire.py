@@ -151,3 +151,16 @@ def test_what_was_raised_is_data() -> None:
     for data in (b"[]", b"{}", b"no json", b'{"surprise": 1}'):
         with pytest.raises(wire.EnvelopeError, match=r"what a call raised|no JSON"):
             wire.Raised.from_bytes(data)
+
+
+def test_the_key_of_an_attempt_is_not_shown() -> None:
+    """Whoever knows it could forge what the function leaves in S3."""
+    common = {
+        "task_id": "t",
+        "key": "secret",
+        "python": "3.11",
+        "cloudpickle": "3",
+        "function": "",
+    }
+    assert "secret" not in repr(wire.Request(**common))  # type: ignore[arg-type]
+    assert "secret" not in repr(wire.Batch(**common, calls="", count=1))  # type: ignore[arg-type]

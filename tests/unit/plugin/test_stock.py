@@ -161,6 +161,20 @@ def test_stock_result_of_somebody_else_is_not_loaded(aws: AWS, tmp_path: Path) -
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("damaged", [b"", b"text", cloudpickle.dumps([1, 2])[:-3]])
+def test_stock_result_that_is_damaged(aws: AWS, damaged: bytes) -> None:
+    """It ends in a sentence that names the object."""
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = damaged
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    assert (
+        "result-dispatch-7.pkl is no result of Covalent's stock image" in execute(made(), len)[2]
+    )
+
+
 def test_documented_steps(aws: AWS, tmp_path: Path) -> None:
     """submit_task, get_status, query_result and query_task_exception work one by one."""
     events: list[Any] = []

@@ -391,7 +391,7 @@ class AWSLambdaExecutor(RemoteExecutor):
 
         with _covalents_errors():
             data = stock.download_file(self._stock_objects(), workdir, result_filename)
-        return stock.load(data, result_filename)
+            return stock.load(data, result_filename)
 
     async def query_result(self, workdir: str, result_filename: str) -> Any:
         """`query_result_sync` without blocking."""

@@ -29,7 +29,7 @@ from lambda_calls.session import Invocation, Session
 from lambda_calls.threads import Threads
 
 from .electron import is_covalents
-from .errors import AWSLambdaExecutorError, ConfigurationError, TaskFailedError
+from .errors import TaskFailedError
 
 FUNC_FILENAME = "func-{dispatch_id}-{node_id}.pkl"
 RESULT_FILENAME = "result-{dispatch_id}-{node_id}.pkl"
@@ -60,13 +60,18 @@ def load(data: bytes, key: str) -> Any:
     trusts the bucket, as this protocol always has.
 
     Raises:
-        ConfigurationError: if the pickle asks for anything else; nothing of it was run.
+        ConfigurationError: if it is damaged, or asks for anything else; nothing of it was run.
     """
 
     class Container:
         """Stands in for Covalent's class, whose own attributes a pickle could set."""
 
-    found = _Careful(io.BytesIO(data), key, Container).load()
+    try:
+        found = _Careful(io.BytesIO(data), key, Container).load()
+    except LambdaCallError:
+        raise
+    except Exception as error:  # whatever damaged bytes come to
+        raise messages.STOCK_NO_RESULT(key=key, said=error) from error
     if isinstance(found, Container):
         return TransportableObject.from_dict({"attributes": vars(found)})
     return found
@@ -81,10 +86,7 @@ class _Careful(pickle.Unpickler):
         # Covalent has had the class in several modules; pickles name one of them.
         if name == "TransportableObject" and module.partition(".")[0] == "covalent":
             return self._container
-        raise ConfigurationError(
-            f"S3 object {self._key} is no result of Covalent's stock image: it asks for "
-            f"{module}.{name}. It was not loaded. Did somebody else write it?"
-        )
+        raise messages.STOCK_NO_RESULT(key=self._key, said=f"it asks for {module}.{name}")
 
 
 class NoStockImage(Exception):
@@ -213,10 +215,11 @@ class StockRun:
             return load(result, self._result)
         exception = await in_thread(self._objects.get, self._exception)
         if exception is None:
-            raise AWSLambdaExecutorError(
-                f"Function {self._session.target.function} answered, but left neither "
-                f"{self._result} nor {self._exception} in bucket {self._objects.bucket}. May its "
-                "role write there (s3:PutObject)?"
+            raise messages.STOCK_NOTHING_LEFT(
+                function=self._session.target.function,
+                result=self._result,
+                exception=self._exception,
+                bucket=self._objects.bucket,
             )
         raise TaskFailedError(str(json.loads(exception)))
 

@@ -145,6 +145,13 @@ UPLOAD_TOO_SLOW = Message(
     "executor's timeout={seconds:g}. Raise timeout=, or share fewer bytes.",
 )
 
+NO_THREAD = Message(
+    "the system gives this process no thread",
+    ResourceLimitError,
+    "The system gives this process no thread ({said}). Raise its limit of processes (ulimit -u), "
+    "or run fewer programs beside it.",
+)
+
 # -- names, permissions, credentials -------------------------------------------------------------
 
 NO_FUNCTION = Message(
@@ -333,6 +340,18 @@ STOCK_IMAGE = Message(
     ConfigurationError,
     "Function {function} runs Covalent's stock image, which takes one electron at a time through "
     "S3. A pool needs a function of this project: sam build && sam deploy.",
+)
+STOCK_NO_RESULT = Message(
+    "an object of Covalent's stock image that is none",
+    ConfigurationError,
+    "S3 object {key} is no result of Covalent's stock image: {said}. It was not loaded. Did "
+    "somebody else write it?",
+)
+STOCK_NOTHING_LEFT = Message(
+    "a function of Covalent's stock image leaves nothing",
+    LambdaCallError,
+    "Function {function} answered, but left neither {result} nor {exception} in bucket {bucket}. "
+    "May its role write there (s3:PutObject)?",
 )
 NOT_UNDERSTOOD = Message(
     "function or executor is older",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
-from .errors import ResourceLimitError
+from . import messages
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,10 +75,7 @@ class Threads:
                 self._started -= 1
                 others = self._started
             if not others:
-                raise ResourceLimitError(
-                    f"The system gives this process no thread ({error}). Raise its limit of "
-                    "processes (ulimit -u), or run fewer programs beside it."
-                ) from error
+                raise messages.NO_THREAD(said=error) from error
 
     def close(self) -> None:
         """Have the threads end once what they do and what waits is done."""

@@ -233,7 +233,7 @@ class Request(_Event):
     """
 
     task_id: str
-    key: str
+    key: str = field(repr=False)
     python: str
     cloudpickle: str
     function: Part
@@ -277,7 +277,7 @@ class Batch(_Event):
     """
 
     task_id: str
-    key: str
+    key: str = field(repr=False)
     python: str
     cloudpickle: str
     function: Part

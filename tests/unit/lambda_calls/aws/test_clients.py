@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.stub import Stubber
 from covalent_awslambda_plugin.cli import aws as commands
+from covalent_awslambda_plugin.cli.checks.account import credentials
+from covalent_awslambda_plugin.cli.checks.situation import Situation
 from lambda_calls.aws.clients import Account, Clients
+from lambda_calls.errors import CredentialsError
+from lambda_calls.settings import documented
 from urllib3 import HTTPResponse
 
 
@@ -44,3 +49,26 @@ def answered(asked: list[str], request: Any, **_: Any) -> Any:
     """Answer a request that is about to be sent."""
     asked.append(request.url)
     return AWSResponse(request.url, 200, {}, HTTPResponse(BytesIO()))
+
+
+TOKEN = "FwoGZXIvYXdzEBY"
+REPEATED = f"It does not match.\n\nThe Canonical String was\nx-amz-security-token:{TOKEN}"
+
+
+def test_whose_credentials_repeats_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS repeats the request where a signature is wrong; executor and doctor do not."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    clients, account = Clients(), Account(region="eu-west-1")
+    sts = clients.client(account, "sts")
+    monkeypatch.setattr(Situation, "client", lambda self, service: sts)
+    with Stubber(sts) as stubber:
+        stubber.add_client_error("get_caller_identity", "SignatureDoesNotMatch", REPEATED)
+        with pytest.raises(CredentialsError) as error:
+            clients.caller_identity(account)
+        stubber.add_client_error("get_caller_identity", "SignatureDoesNotMatch", REPEATED)
+        (remark,) = credentials(Situation(documented()))
+    for said in (str(error.value), remark.text):
+        assert "SignatureDoesNotMatch: It does not match." in said
+        assert TOKEN not in said
+    clients.close()

@@ -190,12 +190,17 @@ def test_a_misspelt_parameter_is_said_before_what_the_stack_says(tmp_path: Path)
         ),
         ("ExpiredToken", "The token is expired", ["could not be read: ExpiredToken: The token"]),
         ("ValidationError", "1 error detected", ["ValidationError: 1 error detected"]),
+        (
+            "SignatureDoesNotMatch",
+            "It does not match.\n\nThe Canonical String was\nx-amz-security-token:FwoGZXIv",
+            ["SignatureDoesNotMatch: It does not match."],
+        ),
     ],
 )
 def test_a_stack_that_refuses(
     tmp_path: Path, stack: Stub, code: str, message: str, said: list[str]
 ) -> None:
-    """Each refusal has its own sentence, and only its own code."""
+    """Each refusal has its own sentence, and only its own code; no token is repeated."""
     path = write(tmp_path, STACK_ONLY.replace("default", "prod"))
     stack[1].add_client_error(
         "describe_stacks", code, message, 400, expected_params={"StackName": "my-stack"}
@@ -206,6 +211,7 @@ def test_a_stack_that_refuses(
         )
     for part in said:
         assert part in str(caught.value)
+    assert "FwoGZ" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

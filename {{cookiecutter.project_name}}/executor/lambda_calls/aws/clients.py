@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .. import messages
+from . import refusals
 
 # Lambda's longest timeout is 900 s; the answer may need some more to travel.
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -164,7 +165,8 @@ class Clients:
         try:
             identity: dict[str, Any] = self.client(account, "sts").get_caller_identity()
         except (BotoCoreError, ClientError) as error:
-            raise messages.CREDENTIALS_NOT_ACCEPTED(said=str(error)) from error
+            said = refusals.said(error) if isinstance(error, ClientError) else error
+            raise messages.CREDENTIALS_NOT_ACCEPTED(said=said) from error
         return identity
 
     def close(self) -> None:

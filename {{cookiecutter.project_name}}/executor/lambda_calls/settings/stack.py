@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, Protocol
 
 from .errors import SettingsError
@@ -74,8 +74,7 @@ def _described(client: CloudFormation, stack: Stack, wanted: Collection[str]) ->
     try:
         said = client.describe_stacks(StackName=stack.name)["Stacks"][0]
     except ClientError as error:
-        refusal = _refusal(stack, client.meta.region_name, error.response["Error"])
-        raise SettingsError(refusal) from error
+        raise SettingsError(_refusal(stack, client.meta.region_name, error)) from error
     except BotoCoreError as error:
         raise SettingsError(_unreachable(stack, error)) from error
     outputs = {item["OutputKey"]: item["OutputValue"] for item in said.get("Outputs", ())}
@@ -105,9 +104,11 @@ def _boto_client(stack: Stack) -> CloudFormation:
     return client
 
 
-def _refusal(stack: Stack, region: str, error: Mapping[str, str]) -> str:
+def _refusal(stack: Stack, region: str, error: Any) -> str:
+    from ..aws import refusals
+
     named = f"Stack {stack.name!r} in {region}"
-    code, message = error.get("Code", ""), error.get("Message", "")
+    code, message = refusals.code(error), refusals.message(error)
     if code == "ValidationError" and "does not exist" in message:
         return (
             f"{named} does not exist in this account. Deploy it first "

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from lambda_calls.aws import refusals
 from lambda_calls.aws.clients import Clients
 
 from .. import aws
@@ -41,9 +42,8 @@ def credentials(situation: Situation) -> Iterator[Remark]:
     try:
         identity = situation.client("sts").get_caller_identity()
     except ClientError as error:
-        said = error.response["Error"]
         yield missing(
-            f"AWS does not accept them: {said['Code']}: {said['Message']}",
+            f"AWS does not accept them: {refusals.said(error)}",
             "aws sso login (if they come from SSO), or aws configure",
         )
         return

@@ -64,11 +64,10 @@ def image(situation: Situation) -> Iterator[Remark]:
     try:
         pong = situation.pong()
     except ClientError as error:
-        code = refusals.code(error)
-        if code == "ResourceNotFoundException":
+        if refusals.code(error) == "ResourceNotFoundException":
             raise Unknown("there is no function, see Function") from error
         yield missing(
-            f"it could not be asked: {code}: {error.response['Error']['Message']}",
+            f"it could not be asked: {refusals.said(error)}",
             _ATTACH if aws.is_denied(error) else "",
         )
         return
