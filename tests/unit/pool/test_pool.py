@@ -22,7 +22,7 @@ import cloudpickle
 import pytest
 from aws_server import AWS, Answer
 from electrons import bad
-from fleet import Fleet, pool
+from fleet import THROTTLED, Fleet, pool
 from lambda_calls import (
     CallFailedError,
     CallRejectedError,
@@ -567,7 +567,35 @@ def test_statistics_and_the_picture(fleet: Fleet, tmp_path: Path) -> None:
     summary = executor.stats().summary
     assert (summary.calls, summary.failed, summary.requests) == (6, 1, 2)
     assert 0 < summary.seconds <= summary.billed + 1
-    assert all(x.sent <= x.returned for x in executor.stats().invocations)
+    for x in executor.stats().invocations:
+        assert x.queued <= x.sent <= x.started <= x.ended <= x.returned + 0.001
+
+
+def test_throttling_is_counted_by_its_reason(fleet: Fleet) -> None:
+    """More requests than environments: Lambda's own word for it, and how often."""
+    with pool(max_workers=6) as executor:
+        list(executor.map(until_told, [0.3] * 12, chunksize=1))
+    stats = executor.stats()
+    assert list(stats.throttled) == ["ConcurrentInvocationLimitExceeded"]
+    assert stats.summary.throttled == sum(stats.throttled.values()) >= 4
+    assert "throttled" in str(stats.summary)
+
+
+def test_waiting_for_a_turn_takes_nothing_of_a_calls_time(fleet: Fleet) -> None:
+    """Where Lambda runs two at a time, the last ones wait far longer than `timeout`, and run."""
+    with pool(timeout=3) as executor:
+        values = list(executor.map(until_told, [1.5] * 10, chunksize=1))
+    assert values == ["slept"] * 10
+
+
+def test_a_function_that_takes_nothing_is_given_up(reachable: AWS) -> None:
+    """Nothing was answered for `timeout`: the error says so, and nothing hangs."""
+    reachable.script = lambda event: THROTTLED
+    with pool(timeout=2) as executor:
+        futures = [executor.submit(square, x) for x in range(3)]
+        for future in futures:
+            with pytest.raises(ResourceLimitError, match="took no further calls for 2 s"):
+                future.result(20)
 
 
 def never(x: int) -> NoReturn:

@@ -55,7 +55,7 @@ class FanOut:
         self._session, self._spread, self._limits = session, spread, limits
         self._call, self._name, self._used, self._progress = call, name, used, progress
         self._endings: list[Ending | None] = [None] * len(spread.items)
-        self._begun = self._done = self._failed = 0
+        self._done = self._failed = 0
         self._changed = asyncio.Event()
         self._first_failure: int | None = None
 
@@ -112,7 +112,7 @@ class FanOut:
             Task(
                 data=item,
                 shared=shared,
-                begins=self._begins,
+                begins=_is_wanted,
                 settle=partial(self._settle, number),
                 size=self._spread.options.get("batch"),
                 retries_left=self._limits.retries,
@@ -128,14 +128,10 @@ class FanOut:
             timer.cancel()
             if time.monotonic() - told >= _PROGRESS_EVERY:
                 told = time.monotonic()
-                self._progress(self._line())
+                self._progress(self._line(scatter.running))
         if self._first_failure is not None:
             raise self._failure(self._first_failure)
-        self._progress(self._line())
-
-    def _begins(self) -> bool:
-        self._begun += 1
-        return True
+        self._progress(self._line(0))
 
     def _settle(self, number: int, ending: Ending) -> None:
         self._endings[number] = ending
@@ -147,10 +143,9 @@ class FanOut:
         if self._done == len(self._endings) or self._first_failure is not None:
             self._changed.set()
 
-    def _line(self) -> str:
+    def _line(self, running: int) -> str:
         count = len(self._endings)
         share = 100 * self._done // count if count else 100
-        running = max(0, self._begun - self._done)
         return (
             f"[fan-out] {self._done} of {count} done ({share} %), {self._failed} failed, "
             f"{running} running"
@@ -200,6 +195,10 @@ class FanOut:
                     return "\n".join(lines) + "\n"
                 lines.append(f"[{number}] {line}")
         return "\n".join(lines) + "\n" if lines else ""
+
+
+def _is_wanted() -> bool:
+    return True  # an electron is cancelled as a whole
 
 
 def _member(ending: Ending) -> bytes:

@@ -65,11 +65,14 @@ class Limits:
         timeout: seconds for everything: waiting for a turn, running, answering.
         time_limit: seconds for running; None: only `timeout`.
         retries: how often a failed call is run again.
+        waits_apart: whether `timeout` begins anew when its turn has come: one of a thousand calls
+            may have waited long, and is to have its time all the same.
     """
 
     timeout: float
     time_limit: float | None = None
     retries: int = 0
+    waits_apart: bool = False
 
     def by_name(self) -> dict[str, float]:
         """The limits in seconds, by the name of the executor's argument."""
@@ -94,10 +97,12 @@ class Attempt:
         self._session, self._call, self._limits = session, call, limits
         self.task_id, self._noun = task_id, noun
         self._born = time.monotonic()
-        self._deadline = self._born + limits.timeout
+        self._deadline = self._turn_until = self._born + limits.timeout
         self._key = ""  # seals what the function leaves in S3; another one for each sending
         self.sent = False  # if True, the call may be running
         self.waited = 0.0  # seconds before it was sent
+        self.sent_at = 0.0  # seconds since 1970; 0: not yet
+        self.refusals: list[tuple[float, str]] = []  # when Lambda did not take it, and why
         self.log_tail = ""  # the end of the invocation's log, as AWS wrote it
         self._ended = self._stopping = self._kept = False
         self._mailbox = Mailbox(session, task_id)
@@ -243,7 +248,8 @@ class Attempt:
         """The response to this call, sent when its turn has come; again while it is refused."""
         while True:
             try:
-                async with self._session.limiter.turn(self._born, self._left()):
+                left = self._turn_until - time.monotonic()
+                async with self._session.limiter.turn(self._born, left):
                     return await self._invoked(blobs)
             except Refused as refusal:
                 if self._stopping:
@@ -257,24 +263,26 @@ class Attempt:
             local = self._session.is_loopback
             patience = _CONNECT_WITHIN_LOOPBACK if local else _CONNECT_WITHIN
             out = self._session.limiter.outage()
-            if out >= min(self._limits.timeout, patience) or self._left() <= 0:
+            if out >= min(self._limits.timeout, patience) or self._is_late():
                 self._session.limiter.give_up(refusal)
                 raise messages.UNREACHABLE(
                     call=self._noun, function=function, said=refusal
                 ) from refusal
             if self._session.limiter.tells_outage():
                 self._say(f"cannot reach Lambda for {out:.0f} s, trying again: {refusal}")
-        elif self._left() <= 0:
+        elif self._is_late():
             raise messages.THROTTLED(
                 call=self._noun, function=function, seconds=self._limits.timeout, said=refusal
             ) from refusal
+        elif isinstance(refusal, NotNow):
+            self.refusals.append((time.time(), refusal.reason))
         elif isinstance(refusal, NoDescriptors):
             self._say(f"waits until this process has a free file descriptor: {refusal}")
 
     async def _pause_for_storage(self, response: wire.Response) -> None:
         failure = response.failure
         said = failure.message if failure else ""
-        if self._left() <= _LONGEST_PAUSE:
+        if self._turn_until - time.monotonic() <= _LONGEST_PAUSE:
             raise messages.STORAGE_BUSY(
                 call=self._noun,
                 function=self._session.target.function,
@@ -287,7 +295,14 @@ class Attempt:
     def _left(self) -> float:
         return self._deadline - time.monotonic()
 
+    def _is_late(self) -> bool:
+        """Whether its turn should have come by now."""
+        return time.monotonic() >= self._turn_until
+
     async def _invoked(self, blobs: Mapping[int, wire.Blob]) -> wire.Response:
+        await self._session.open()
+        if self._limits.waits_apart:
+            self._deadline = time.monotonic() + self._limits.timeout
         left = self._left()
         if left <= 0:
             raise NotNow("none: its turn came too late")
@@ -301,6 +316,7 @@ class Attempt:
             blobs=blobs,
         )
         self.sent, self.waited = True, time.monotonic() - self._born
+        self.sent_at = time.time()
         try:
             with self._session.process.at_exit.doing(self._mailbox.order_to_stop):
                 return await self._awaited(request.to_json().encode(), limit)

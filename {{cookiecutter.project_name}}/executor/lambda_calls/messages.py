@@ -487,10 +487,14 @@ def of_refused_invocation(
     """
     meaning = refusals.meaning(error)
     said = refusals.said(error)
-    if meaning in (refusals.Meaning.TOO_MANY, refusals.Meaning.NOT_READY):
-        return refusals.NotNow(said, retry_after=refusals.retry_after(error))
-    if meaning is refusals.Meaning.TOO_FAST:
-        return refusals.NotNow(said, too_fast=True, retry_after=refusals.retry_after(error))
+    waits = (refusals.Meaning.TOO_MANY, refusals.Meaning.TOO_FAST, refusals.Meaning.NOT_READY)
+    if meaning in waits:
+        return refusals.NotNow(
+            said,
+            too_fast=meaning is refusals.Meaning.TOO_FAST,
+            retry_after=refusals.retry_after(error),
+            reason=refusals.reason(error),
+        )
     if meaning is refusals.Meaning.MAY_HAVE_RUN:
         return refusals.ConnectionLost(f"Lambda answered {refusals.status(error)} {said}")
     if meaning in (refusals.Meaning.EXPIRED, refusals.Meaning.INVALID):

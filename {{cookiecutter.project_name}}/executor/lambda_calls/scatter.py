@@ -10,19 +10,20 @@ since they certainly did not run.
 """
 
 import asyncio
+import math
 import random
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
 from . import messages, usage, wire
 from .attempt import Attempt, Limits, StockImage
 from .call import Packed, Shared
 from .cancellation import Cancellation
-from .errors import FINAL, CallCancelled, LambdaCallError
+from .errors import FINAL, CallCancelled, LambdaCallError, ResourceLimitError
 from .pace import Pace
 from .session import Session
 
@@ -98,15 +99,18 @@ class Invocation:
     """One request that was answered, for statistics.
 
     Args:
-        sent, returned: seconds since 1970, here.
-        started, ended: seconds since 1970, in the function.
+        queued: when it waited for its turn, in seconds since 1970, as all of these.
+        sent, returned: when it was sent at last, and answered.
+        started, ended: in the function, as far as its clock agrees with ours.
         calls: how many ended in it.
         failed: how many of those raised, or ended with its process.
         environment: names the function's environment.
         used: what it took.
         tried_again: whether it was a copy of a straggler.
+        refusals: when Lambda did not take it, and why, in Lambda's word.
     """
 
+    queued: float
     sent: float
     started: float
     ended: float
@@ -116,6 +120,7 @@ class Invocation:
     environment: str
     used: usage.Usage
     tried_again: bool = False
+    refusals: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ class Policy:
     Args:
         parallel: requests under way at a time; None: as many as Lambda takes.
         processes: calls of a request that run at a time.
-        limits: what a request may take.
+        limits: what a request may take, from its turn on.
         backoff: seconds before the first repetition of a call; doubled each time.
         again: whether a failed call is worth another try, where it has tries left.
         speculate: whether stragglers are sent a second time.
@@ -166,6 +171,8 @@ class Scatter:
         answered: Callable[[Invocation], None] = lambda invocation: None,
     ) -> None:
         self._session, self._policy = session, policy
+        self._limits = replace(policy.limits, waits_apart=True)
+        self._answered_at = -math.inf  # seconds, monotonic: the latest answer
         self._name, self._noun, self._answered = name, noun, answered
         self._waiting: dict[int, _Queue] = {}  # by the identity of what is shared
         self._sendings: set[_Sending] = set()
@@ -206,6 +213,11 @@ class Scatter:
         for sending in self._sendings:
             sending.cancellation.request()
         await self.idle()
+
+    @property
+    def running(self) -> int:
+        """The calls that are in a request under way, those that wait for a turn left out."""
+        return sum(len(x.tasks) for x in self._sendings if x.attempt and x.attempt.sent)
 
     async def idle(self) -> None:
         """Wait until no request is under way."""
@@ -311,20 +323,27 @@ class Scatter:
         attempt = Attempt(
             self._session,
             packed,
-            self._policy.limits,
+            self._limits,
             task_id=f"{self._name}-{secrets.token_hex(8)}",
             noun=self._noun,
         )
+        sending.attempt = attempt
+        began = time.monotonic()
         try:
             response = await sending.cancellation.unless_requested(
                 attempt.run(), lambda: self._told(attempt)
             )
             endings, begun = await self._endings(attempt, response)
+        except ResourceLimitError:
+            if attempt.sent or self._cancelled or self._answered_at < began:
+                raise
+            return self._again(sending.tasks)  # others have their turns, so this one's will come
         finally:
             await attempt.clean_up()
+        self._answered_at = time.monotonic()
         if response.failure and response.failure.kind == wire.SETUP_FAILED:
             self._break(attempt.error_of(response))
-        self._note(sending, queue, response, attempt.log_tail, endings)
+        self._note(sending, attempt, queue, response, endings)
         self._settle_all(sending, attempt, response, endings, begun)
 
     def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
@@ -402,8 +421,13 @@ class Scatter:
                 unbegun.append(task)  # its neighbour, or the environment, is to blame
             else:
                 self._settle(sending, task, failed or self._missing())
-        if unbegun:
-            self._queue(unbegun[0]).tasks.extendleft(reversed(unbegun))
+        self._again(unbegun)
+
+    def _again(self, tasks: list[Task]) -> None:
+        """Have calls that did not run wait at the head of the queue: they came before the rest."""
+        wanted = [x for x in tasks if not x.settled]
+        if wanted:
+            self._queue(wanted[0]).tasks.extendleft(reversed(wanted))
 
     def _missing(self) -> Ending:
         return Ending(error=self._not_understood("a call of the batch has no ending"))
@@ -446,29 +470,31 @@ class Scatter:
     def _note(
         self,
         sending: "_Sending",
+        attempt: Attempt,
         queue: "_Queue",
         response: wire.Response,
-        log_tail: str,
         endings: dict[int, Ending],
     ) -> None:
-        used = response.usage
+        used, returned = response.usage, time.time()
         queue.pace.measured(used.duration, len(endings))
         if endings and self._policy.speculate:
-            self._durations.append(time.time() - sending.sent)
-        returned = time.time()
-        started = used.started or returned - used.duration
+            self._durations.append(returned - attempt.sent_at)
+        latest = returned - used.duration
+        started = max(attempt.sent_at, min(used.started or latest, latest))
         failed = sum(x.value is None for x in endings.values())
         self._answered(
             Invocation(
-                sent=sending.sent,
+                queued=sending.queued,
+                sent=attempt.sent_at,
                 started=started,
                 ended=started + used.duration,
                 returned=returned,
                 calls=len(endings),
                 failed=failed + (len(sending.tasks) - len(endings) if response.failure else 0),
                 environment=used.environment,
-                used=usage.of(used, log_tail),
+                used=usage.of(used, attempt.log_tail),
                 tried_again=sending.is_copy,
+                refusals=tuple(attempt.refusals),
             )
         )
 
@@ -483,7 +509,10 @@ class Scatter:
                 continue
             limit = _STRAGGLES * quantiles(self._durations, n=4)[2]
             for sending in list(self._sendings):
-                slow = time.time() - sending.sent > limit
+                attempt = sending.attempt
+                if attempt is None or not attempt.sent:
+                    continue  # it waits for its turn, as a copy would
+                slow = time.time() - attempt.sent_at > limit
                 unsettled = [x for x in sending.tasks if not x.settled]
                 if slow and unsettled and not sending.is_copy and not sending.has_copy:
                     sending.has_copy = True
@@ -506,5 +535,6 @@ class _Sending:
 
     def __init__(self, tasks: list[Task], cancellation: Cancellation, *, is_copy: bool) -> None:
         self.tasks, self.cancellation, self.is_copy = tasks, cancellation, is_copy
-        self.sent, self.has_copy = time.time(), False
+        self.queued, self.has_copy = time.time(), False
+        self.attempt: Attempt | None = None
         self.job: asyncio.Task[None] | None = None

@@ -149,6 +149,14 @@ class Session:
         """Whether the endpoint is on this machine."""
         return self._signing is not None and self._signing.is_loopback
 
+    async def open(self) -> None:
+        """Have the connections made, so that what is sent next leaves at once.
+
+        Raises:
+            LambdaCallError: if requests cannot be signed or made.
+        """
+        await self._opened()
+
     async def invoke(self, payload: bytes, *, call: str = "call") -> Invocation:
         """Invoke the function synchronously, once; again only where nothing can have run: with
         credentials that were renewed, or without asking for the log's tail.

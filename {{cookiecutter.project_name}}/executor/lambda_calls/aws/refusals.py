@@ -37,11 +37,14 @@ class NotNow(Refused):
         message: Lambda's words.
         too_fast: whether requests come too fast, rather than too many at a time.
         retry_after: seconds that Lambda asks to wait; 0: it does not say.
+        reason: in a word, as Lambda has it (`CallerRateLimitExceeded`).
     """
 
-    def __init__(self, message: str, *, too_fast: bool = False, retry_after: float = 0.0) -> None:
+    def __init__(
+        self, message: str, *, too_fast: bool = False, retry_after: float = 0.0, reason: str = ""
+    ) -> None:
         super().__init__(message)
-        self.too_fast, self.retry_after = too_fast, retry_after
+        self.too_fast, self.retry_after, self.reason = too_fast, retry_after, reason
 
 
 class CredentialsRefused(Exception):
@@ -211,6 +214,11 @@ def _of_status(number: int) -> Meaning:
 def code(error: Any) -> str:
     """The error's code."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def reason(error: Any) -> str:
+    """The reason that Lambda adds to its code, or the code where there is none."""
+    return str(error.response.get("Reason") or "") or code(error)
 
 
 def status(error: Any) -> int:
