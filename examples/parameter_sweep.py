@@ -54,10 +54,12 @@ def draw(values: list[float], exponents: list[float], path: str) -> None:
 def main(path: str) -> None:
     values = [2.8 + 1.2 * i / (VALUES - 1) for i in range(VALUES)]
     dispatched = ct.dispatch(sweep)(values, 20_000)
-    print(f"dispatched {dispatched}; its progress is the output of `lyapunov` in Covalent's UI")
+    print(f"dispatched {dispatched}; `covalent logs` shows how far it is")
     result = ct.get_result(dispatched, wait=True)
     if str(result.status) != "COMPLETED":
         sys.exit(f"{result.status}: {result.error}")
+    output = result.get_node_result(0)["stdout"]
+    print("\n".join(line for line in output.splitlines() if line.startswith("[fan-out]")))
     exponents, chaotic = result.result
     print(f"{VALUES} values of r, {100 * chaotic:.0f} % of them chaotic")
     draw(values, exponents, path)

@@ -64,6 +64,11 @@ def test_the_server_unpickles_no_item(answers: dict[str, Any]) -> None:
     assert answers["opened_here"] is False
 
 
+def test_its_output_grows_while_it_runs(answers: dict[str, Any]) -> None:
+    """Covalent's server hands the progress out before the node has ended."""
+    assert "[fan-out] 0 of 6 done (0 %), 0 failed, 3 running" in answers["shown"]
+
+
 def test_cancelling_ends_node_and_items(answers: dict[str, Any]) -> None:
     """`ct.cancel` does not wait for items that would sleep for two minutes."""
     outcome = ended(answers, "sleeps")

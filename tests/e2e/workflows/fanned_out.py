@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import covalent as ct
+import requests
+from covalent._shared_files.config import get_config
 from covalent.executor import AWSLambdaExecutor
 from covalent_awslambda_plugin import fan_out
 from report import report
@@ -81,6 +83,12 @@ def sleeps(x: int) -> int:
     return x
 
 
+def output_so_far(dispatch_id: str) -> str:
+    """What Covalent says of the first node's output, while it runs."""
+    address = f"http://127.0.0.1:{get_config('dispatcher.port')}/api/v2/dispatches/{dispatch_id}"
+    return requests.get(f"{address}/electrons/0/assets/stdout", timeout=10).text
+
+
 def main() -> None:
     works: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "study": (study, (list(range(ITEMS)),)),
@@ -100,6 +108,7 @@ def main() -> None:
     answers["traced"] = report(dispatched)
     dispatched = ct.dispatch(ct.lattice(sleeps))(list(range(6)))
     time.sleep(float(sys.argv[1]))
+    answers["shown"] = output_so_far(dispatched)
     requested = time.time()
     ct.cancel(dispatched)
     answers["sleeps"] = report(dispatched)

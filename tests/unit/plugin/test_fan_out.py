@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from aws_server import AWS
 from covalent._shared_files.exceptions import TaskCancelledError
 from covalent._workflow.transportable_object import TransportableObject
+from covalent_awslambda_plugin import fanning, running
 from electrons import METADATA, covalents, execute, made
 from fleet import Fleet
 from lambda_calls import fan_out
@@ -48,6 +51,41 @@ def test_a_list_in_a_list_out(fleet: Fleet) -> None:
     assert [x for x in lines if x.startswith("[")][-1] == "[59] shifting 59"
     assert sum(fleet.sizes) == 60
     assert "[lambda] fan-out of 60; dispatch so far:" in stderr
+
+
+def test_its_output_grows_while_it_runs(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Progress is where Covalent has the node's output for whoever asks, before the node ends."""
+    monkeypatch.setattr(running, "_folder", lambda dispatch_id: tmp_path / "results")
+    monkeypatch.setattr(fanning, "_PROGRESS_EVERY", 0.3)
+    node = tmp_path / "results" / f"node_{METADATA['node_id']}"
+    node.mkdir(parents=True)
+    shown: list[str] = []
+
+    @fan_out(batch=1, max_workers=2)
+    def sleeps(x: int) -> int:
+        time.sleep(0.5)
+        return x
+
+    job = threading.Thread(target=execute, args=(made(), sleeps, list(range(6))))
+    job.start()
+    while job.is_alive():
+        shown.extend(x.read_text() for x in node.iterdir())
+        time.sleep(0.1)
+    assert any(re.search(r"^\[fan-out\] [1-5] of 6 done .* [12] running$", x, re.M) for x in shown)
+
+
+def test_the_output_of_all_items_together_is_cut(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item's lines have its number; beyond the limit a line says that there was more."""
+    monkeypatch.setattr(fanning, "_MOST_OUTPUT", 45)
+    _, stdout, _, status = execute(made(), shifted, list(range(10)), 1)
+    assert status == "COMPLETED"
+    told = [x for x in stdout.splitlines() if not x.startswith("[fan-out]")]
+    assert told[:4] == [f"[{x}] shifting {x}" for x in range(4)]
+    assert told[4:] == ["[... the rest is cut; the function's log has it ...]"]
 
 
 def test_nothing_is_unpickled_here(fleet: Fleet, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ Only Covalent's server comes here: a script that writes workflows imports `awsla
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -16,6 +16,7 @@ from typing import Any, Protocol, TextIO
 from covalent._shared_files import logger
 from covalent._shared_files.config import get_config
 from covalent._shared_files.exceptions import TaskCancelledError
+from covalent._shared_files.schemas.electron import ELECTRON_STDOUT_FILENAME
 from lambda_calls import messages, usage, wire
 from lambda_calls.attempt import Limits, StockImage
 from lambda_calls.call import Call
@@ -227,9 +228,9 @@ class Running:
 
     def _record(self, used: usage.Usage) -> None:
         dispatch_id, node_id = self._node
-        if _ODD.search(dispatch_id):  # none of Covalent's; it could lead to any folder
+        folder = _folder(dispatch_id)
+        if folder is None:
             return
-        folder = Path(get_config("dispatcher.results_dir")) / dispatch_id
         try:
             record.add(folder, record.Entry.of(node_id, used, self._terms.prices))
         except OSError as error:  # figures are no reason to fail an electron
@@ -239,6 +240,18 @@ class Running:
         app_log.info(f"{self._name}: {line}")
         if self._stdout is not None:
             self._stdout.write(f"{line}\n")
+            self._show(f"{line}\n")
+
+    def _show(self, text: str) -> None:
+        """Put `text` where Covalent has the node's output for whoever asks while it runs; at the
+        node's end Covalent writes all of it anew."""
+        dispatch_id, node_id = self._node
+        folder = _folder(dispatch_id)
+        if folder is None:
+            return
+        path = folder / f"node_{int(node_id)}" / ELECTRON_STDOUT_FILENAME
+        with suppress(OSError), path.open("a", encoding="utf-8") as file:
+            file.write(text)
 
     def fails(self, error: LambdaCallError, retries_left: int) -> None:
         """Put the error where Covalent's UI shows it: at the end of the electron's stderr."""
@@ -253,6 +266,14 @@ class Running:
     def _say(self, text: str) -> None:
         if self._stderr is not None:
             self._stderr.write(text)
+
+
+def _folder(dispatch_id: str) -> Path | None:
+    """Where Covalent keeps a dispatch's files; None for an id that is none of Covalent's, which
+    could lead to any folder."""
+    if _ODD.search(dispatch_id):
+        return None
+    return Path(get_config("dispatcher.results_dir")) / dispatch_id
 
 
 async def cancel(server: Server, target: Target, node: Node, task_id: str) -> None:

@@ -1,0 +1,79 @@
+"""The examples and a thousand calls at once on the sandbox, started as `make up` starts it.
+
+It runs the function without an image, so no Docker engine is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import harness
+import pytest
+from harness import Command
+
+from sandbox import commands, environment, journey
+
+PACKAGES = "scikit-learn dask[array]"  # as the examples' first lines say
+PNG = b"\x89PNG\r\n\x1a\n"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def sourced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file that a user's shell sources; the sandbox runs in a folder of its own, beside
+    whatever the user has up."""
+    build = tmp_path_factory.mktemp("sandbox") / "build"
+    build.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journey, "BUILD", build)
+        patch.setattr(commands, "BUILD", build)
+        patch.setattr(commands, "ENV_FILE", build / "demo.env")
+        try:
+            assert commands.main(["up", "--mode", "worker", "--packages", PACKAGES]) == 0
+            yield build / "demo.env"
+        finally:
+            commands.main(["down"])
+
+
+def run(sourced: Path, script: Path, *words: str) -> Command:
+    """Run a script as the first lines of an example say."""
+    work = sourced.parent / script.stem
+    work.mkdir(exist_ok=True)
+    env = environment.clean(os.environ, home=work, python=Path("/usr/bin/python3"))
+    line = f". {shlex.quote(str(sourced))} && exec python {shlex.join([str(script), *words])}"
+    return harness.run(["sh", "-c", line], work, {**env, "MPLCONFIGDIR": str(work)}, 300)
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures", "said", "progress"),
+    [
+        ("parameter_sweep", ["sweep.png"], "300 values of r,", "[fan-out] "),
+        ("monte_carlo", ["pi.png", "timeline.png"], "π is about 3.14", "100%"),
+        ("grid_search", ["grid.png"], "best: {'C': 10.0, 'gamma': 0.0003}", "100%"),
+        ("dask_reduction", ["waves.png"], "mean intensity 1.", "100%"),
+    ],
+)
+def test_example(sourced: Path, name: str, pictures: list[str], said: str, progress: str) -> None:
+    """It says what it found, shows its progress, and leaves its pictures."""
+    command = run(sourced, harness.EXAMPLES / f"{name}.py", *pictures)
+    assert command.code == 0, str(command)
+    assert said in command.stdout, str(command)
+    assert progress in command.stdout + command.stderr, str(command)
+    for picture in pictures:
+        assert (sourced.parent / name / picture).read_bytes().startswith(PNG)
+
+
+def test_a_thousand_at_once_end_well(sourced: Path) -> None:
+    """Nobody said how many the laptop takes: throttling does, for the pool and the electron."""
+    command = run(sourced, harness.WORKFLOWS / "thousand.py")
+    found = command.json
+    assert found["pool"] == found["electron"] == sum(range(1000)), json.dumps(found)
+    assert found["requests"] == 1000
+    assert found["throttled"] > 0
+    limit = journey.CALLS_PER_CORE * (os.cpu_count() or 1)
+    assert found["environments"] <= 2 * limit  # Lambda's emulator may renew some

@@ -1,0 +1,39 @@
+"""A thousand calls at once, of a pool and of a fan-out electron, with nothing set; prints their
+sums as JSON."""
+
+import json
+
+import covalent as ct
+from covalent.executor import AWSLambdaExecutor
+from covalent_awslambda_plugin import LambdaPoolExecutor, fan_out
+
+COUNT = 1000
+
+
+def same(x: int) -> int:
+    return x
+
+
+@ct.electron(executor=AWSLambdaExecutor())
+@fan_out(batch=10)
+def spread(x: int) -> int:
+    return x
+
+
+@ct.lattice
+def study(values: list[int]) -> list[int]:
+    return spread(values)  # type: ignore[no-any-return]
+
+
+def main() -> None:
+    with LambdaPoolExecutor() as pool:
+        total = sum(pool.map(same, range(COUNT), chunksize=1))
+    summary = pool.stats().summary
+    result = ct.get_result(ct.dispatch(study)(list(range(COUNT))), wait=True)
+    assert str(result.status) == "COMPLETED", result.error
+    found = {"pool": total, "electron": sum(result.result), "requests": summary.requests}
+    found |= {"throttled": summary.throttled, "environments": summary.environments}
+    print(json.dumps(found))
+
+
+main()
