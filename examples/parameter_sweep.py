@@ -1,6 +1,6 @@
 """A parameter sweep as one fan-out electron: Lyapunov exponents of the logistic map.
 
-Each value of r is an item of one electron, so Covalent's server has three nodes to look after,
+Each value of r is an item of one electron, so Covalent's server has a few nodes to look after,
 not three hundred. Needs a running Covalent server and matplotlib:
 
     . build/demo.env && python examples/parameter_sweep.py sweep.png
@@ -8,6 +8,7 @@ not three hundred. Needs a running Covalent server and matplotlib:
 
 import math
 import sys
+from collections import UserList
 from typing import Any
 
 import covalent as ct
@@ -35,7 +36,7 @@ def share_of_chaos(exponents: list[float]) -> float:
 
 
 @ct.lattice
-def sweep(values: list[float], steps: int) -> Any:
+def sweep(values: UserList[float], steps: int) -> Any:
     exponents = lyapunov(values, steps)
     return [exponents, share_of_chaos(exponents)]
 
@@ -53,7 +54,8 @@ def draw(values: list[float], exponents: list[float], path: str) -> None:
 
 def main(path: str) -> None:
     values = [2.8 + 1.2 * i / (VALUES - 1) for i in range(VALUES)]
-    dispatched = ct.dispatch(sweep)(values, 20_000)
+    # Of a plain list Covalent would make a node for each value.
+    dispatched = ct.dispatch(sweep)(UserList(values), 20_000)
     print(f"dispatched {dispatched}; `covalent logs` shows how far it is")
     result = ct.get_result(dispatched, wait=True)
     if str(result.status) != "COMPLETED":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import UserList
 from typing import Any
 
 import cloudpickle
@@ -27,16 +28,16 @@ def main(items: int, electrons: int, seconds: float) -> None:
     single = ct.electron(tasks.wait, executor=executor)
 
     @ct.lattice
-    def one_node(values: list[float]) -> Any:
+    def one_node(values: UserList[float]) -> Any:
         return spread(values)
 
     @ct.lattice
     def many_nodes(count: int) -> Any:
         return [single(seconds) for _ in range(count)]
 
-    _timed(one_node, [0.0] * 4)
+    _timed(one_node, UserList([0.0] * 4))
     found = {
-        "fan_out": [_timed(one_node, [seconds] * items) - seconds for _ in range(3)],
+        "fan_out": [_timed(one_node, UserList([seconds] * items)) - seconds for _ in range(3)],
         "electrons": [_timed(many_nodes, electrons) - seconds],
     }
     print(json.dumps(found))

@@ -2,6 +2,7 @@
 sums as JSON."""
 
 import json
+from collections import UserList
 
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
@@ -21,7 +22,7 @@ def spread(x: int) -> int:
 
 
 @ct.lattice
-def study(values: list[int]) -> list[int]:
+def study(values: UserList[int]) -> list[int]:
     return spread(values)  # type: ignore[no-any-return]
 
 
@@ -29,9 +30,10 @@ def main() -> None:
     with LambdaPoolExecutor() as pool:
         total = sum(pool.map(same, range(COUNT), chunksize=1))
     summary = pool.stats().summary
-    result = ct.get_result(ct.dispatch(study)(list(range(COUNT))), wait=True)
+    result = ct.get_result(ct.dispatch(study)(UserList(range(COUNT))), wait=True)
     assert str(result.status) == "COMPLETED", result.error
     found = {"pool": total, "electron": sum(result.result), "requests": summary.requests}
+    found |= {"nodes": len(result.get_all_node_results())}
     found |= {"throttled": summary.throttled, "environments": summary.environments}
     print(json.dumps(found))
 
