@@ -11,6 +11,7 @@ from lambda_calls.stats import Stats
 def invocation() -> Invocation:
     used = usage.of(wire.Usage(duration=1.0, memory_mb=1024), "")
     return Invocation(
+        queued=0.5,
         sent=1.0,
         started=2.0,
         ended=3.0,

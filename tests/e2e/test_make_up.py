@@ -1,4 +1,4 @@
-"""The examples and a thousand calls at once on the sandbox, started as `make up` starts it.
+"""The examples of many calls, and a thousand of them at once, on the sandbox of `make up` itself.
 
 It runs the function without an image, so no Docker engine is needed.
 """
