@@ -72,7 +72,7 @@ class LambdaPoolExecutor(Executor):
         initargs: its arguments.
         function_name, s3_bucket_name, credentials_file, profile, region, samconfig, config_env,
             endpoint_url: as those of `AWSLambdaExecutor`.
-        timeout: seconds for one request, from its turn on; and how long none may be answered.
+        timeout: seconds for one request, from its turn on; and how long Lambda may take none.
         time_limit: seconds that a request may run in the function; None: only `timeout`.
         per_invocation: calls of one request that run at a time, in a process each.
         retries: how often a failed call is tried again; 0: never.

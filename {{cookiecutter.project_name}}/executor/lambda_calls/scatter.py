@@ -335,7 +335,8 @@ class Scatter:
             )
             endings, begun = await self._endings(attempt, response)
         except ResourceLimitError:
-            if attempt.sent or self._cancelled or self._answered_at < began:
+            goes_on = self.running or self._answered_at >= began
+            if attempt.sent or self._cancelled or not goes_on:
                 raise
             return self._again(sending.tasks)  # others have their turns, so this one's will come
         finally:
