@@ -14,6 +14,7 @@ VENV := build/venv
 SAM_VENV := build/venv-sam
 CHECKOV_VENV := build/venv-checkov
 DOCS_VENV := build/venv-docs
+FUZZ_VENV := build/venv-fuzz
 BENCH_VENV := build/venv-bench
 EXECUTOR := {{cookiecutter.project_name}}/executor
 FUNCTION := {{cookiecutter.project_name}}/function
@@ -29,8 +30,8 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit core isolation template examples faults faults-seed site e2e bench docs clean locks \
-	venvs test-venvs docs-venv bench-venv check-demo check-up
+.PHONY: help demo up down status logs test lint types unit core isolation template examples faults faults-seed fuzz site e2e bench docs clean locks \
+	venvs test-venvs docs-venv fuzz-venv bench-venv check-demo check-up
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -99,6 +100,16 @@ faults: test-venvs ## Break everything around the executor for minutes; SEED=…
 faults-seed: test-venvs ## A minute of it
 	@$(IN_VENV) $(FAULTS) --small
 
+# Seconds for each of the six kinds of input.
+SECONDS ?= 60
+FUZZED := wire settings executor ping answers output
+fuzz: fuzz-venv ## Feed envelopes, files, answers with inputs that coverage has found; SECONDS=… for each kind
+	@for name in $(FUZZED); do \
+		$(FUZZ_VENV)/bin/python -m faults.fuzzing $$name -max_total_time=$(SECONDS) -max_len=4000 -print_final_stats=1 \
+			>build/logs/fuzz-$$name.log 2>&1 || { tail -n 40 build/logs/fuzz-$$name.log; exit 1; }; \
+		echo "$$name: $$(grep -h '^Done' build/logs/fuzz-$$name.log)"; \
+	done
+
 bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops; renews docs/performance.md
 	@exec $(BENCH_VENV)/bin/python -m benchmarks $(if $(ONLY),--only='$(ONLY)')
 
@@ -112,7 +123,7 @@ clean: ## Remove everything that was made here, images and kept dispatches too
 
 locks: ## Renew requirements/*.txt from requirements/*.in
 	@$(CHECK_PYTHON)
-	@$(INSTALL) lock uv build sandbox sam checkov docs test bench bench-public
+	@$(INSTALL) lock uv build sandbox sam checkov docs test fuzz bench bench-public
 
 # A misspelt setting is refused before anything is installed.
 check-demo check-up:
@@ -142,6 +153,12 @@ test-venvs:
 	@$(INSTALL) venv $(VENV) requirements/test.txt build/executor
 	@$(INSTALL) venv $(SAM_VENV) requirements/sam.txt
 	@$(INSTALL) venv $(CHECKOV_VENV) requirements/checkov.txt
+
+fuzz-venv:
+	@$(CHECK_PYTHON)
+	@mkdir -p build/logs
+	@$(call LINKS,build/executor)
+	@$(INSTALL) venv $(FUZZ_VENV) requirements/fuzz.txt build/executor
 
 docs-venv:
 	@$(CHECK_PYTHON)

@@ -102,6 +102,60 @@ def test_planted_arguments_are_not_opened(tmp_path: Path, planted: bytes) -> Non
             assert answer.failure is not None and answer.failure.kind == wire.BLOB_TAMPERED
 
 
+def test_planted_parts_of_a_batch_are_not_opened(tmp_path: Path, planted: bytes) -> None:
+    """Nor does a pool's function, its calls, the arguments that they share, its initializer, or a
+    hook, and an electron's hooks after it."""
+    from function_box import part
+
+    honest = bytes(len(planted))
+    batch = {
+        "function": part(abs),
+        "calls": wire.encode(wire.Frame(wire.ITEM, 0, pickle.dumps(((-7,), {}))).to_bytes()),
+        "shared": part({}),
+        "setup": part((len, ("",))),
+        "before": [[part(abs), part([1]), part({}), ""]],
+    }
+    common = {k: v for k, v in _event().items() if k not in ("args", "kwargs", "after", "before")}
+    with aws_server.running() as s3, Function(tmp_path / "tmp", **s3.env) as environment:
+        whole = {**common, **batch, "count": 1}
+        electron = {**_event(), "after": batch["before"]}
+        for event, place in [*((whole, x) for x in batch), (electron, "after")]:
+            blob = wire.blob(honest, key=f"blobs/{place}")
+            s3.objects[f"/bucket/{blob.key}"] = planted
+            made = {**event, place: _with(event[place], vars(blob))}
+            answer = wire.Response.from_json(environment.handle(made))
+            assert answer.failure is not None, place
+            assert answer.failure.kind == wire.BLOB_TAMPERED, (place, answer.failure)
+
+
+def test_planted_result_of_a_batch_is_not_opened(aws: AWS, planted: bytes) -> None:
+    """A pool opens no results that somebody replaced in the bucket."""
+    from lambda_calls import LambdaPoolExecutor
+
+    frames = wire.Frame(wire.BEGUN, 0, b"").to_bytes()
+    forged = frames + wire.Frame(wire.VALUE, 0, planted).to_bytes()
+
+    def answer(event: dict[str, Any]) -> Answer:
+        task_id = json.loads(event["payload"])["task_id"]
+        key = wire.task_key(task_id, wire.RESULT)
+        aws.objects[f"/bucket/{key}"] = forged
+        blob = wire.blob(bytes(len(forged)), key=key)
+        return Answer(
+            payload=wire.Response(
+                python="3.11", cloudpickle="3", result=blob, task_id=task_id
+            ).to_json()
+        )
+
+    aws.script = answer
+    with (
+        LambdaPoolExecutor(
+            function_name="fn", s3_bucket_name="bucket", region="eu-west-1"
+        ) as pool,
+        pytest.raises(LambdaCallError, match="Nothing of it was unpickled"),
+    ):
+        pool.submit(abs, -7).result()
+
+
 def _event() -> dict[str, Any]:
     from function_box import part, request
 

@@ -1,5 +1,6 @@
 """Days on which the machine, the project or the deployment is not as it was."""
 
+import contextlib
 import json
 import os
 import signal
@@ -76,6 +77,53 @@ def test_nothing_can_be_written(aws: AWS) -> None:
     aws.script = lambda event: answered(event, 7)
     with script(aws, HOME="/proc", TMPDIR="/proc") as client:
         assert client.communicate(timeout=60)[0] == "sent\n7\n"
+
+
+@pytest.mark.parametrize("options", ["size=64k", "size=1m,ro"])
+def test_disk_full_or_read_only(aws: AWS, tmp_path: Path, options: str) -> None:
+    """So it is on a disk on which no byte is left, and on one that is mounted to be read."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system of a set size can be mounted here")
+    try:
+        with contextlib.suppress(OSError), (folder / "fills").open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        aws.script = lambda event: answered(event, 7)
+        with script(aws, HOME=str(folder), TMPDIR=str(folder)) as client:
+            assert client.communicate(timeout=60)[0] == "sent\n7\n"
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_suspended_until_the_connection_is_gone(aws: AWS, tmp_path: Path) -> None:
+    """A client that is stopped while its connection breaks asks for the outcome once it goes on,
+    and has it: the call ran once."""
+    calls: list[str] = []
+
+    def lost(event: dict[str, Any]) -> Answer:
+        calls.append(event["payload"])
+        request = json.loads(event["payload"])
+        outcome = json.dumps(answered(event, 7).payload)
+        key = wire.task_key(request["task_id"], wire.OUTCOME)
+        aws.objects[f"/b/{key}"] = wire.seal(outcome, request["key"])
+        time.sleep(1)
+        return Answer(hang_up=True)
+
+    aws.script = lost
+    with script(aws, HOME=str(tmp_path)) as client:
+        assert client.stdout is not None and client.stdout.readline() == "sent\n"
+        while not calls:
+            time.sleep(0.01)
+        client.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        client.send_signal(signal.SIGCONT)
+        assert client.stdout.readline() == "7\n"
+        assert client.wait(30) == 0
+    assert len(calls) == 1
 
 
 def test_redeployed_in_the_middle(aws: AWS, process: Process) -> None:
