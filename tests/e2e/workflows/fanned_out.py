@@ -85,8 +85,8 @@ def sleeps(x: int) -> int:
 
 def output_so_far(dispatch_id: str) -> str:
     """What Covalent says of the first node's output, while it runs."""
-    address = f"http://127.0.0.1:{get_config('dispatcher.port')}/api/v2/dispatches/{dispatch_id}"
-    return requests.get(f"{address}/electrons/0/assets/stdout", timeout=10).text
+    address = f"http://127.0.0.1:{get_config('dispatcher.port')}/api/v0/files/{dispatch_id}"
+    return requests.get(f"{address}/node_0/stdout.log", timeout=10).text
 
 
 def main() -> None:
