@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from function_box import Function, part, returned, timed
 
 import wire
+from task_storage import Storage
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -70,6 +72,18 @@ def test_blobs_have_a_quarter_of_tmp(aws: aws_server.AWS, small: Path) -> None:
         assert held() == {blob.sha256 for blob in (blobs[0], blobs[6], blobs[7])}
     fetched = [x for x in aws.requests if blobs[0].key in x]
     assert len(fetched) == 1
+
+
+def test_nearly_full_disk_of_a_laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large disk of which less than a quarter is free keeps what is cached. The system's answer
+    is a stand-in: no such disk can be had here."""
+    blocks = {"f_frsize": 4096, "f_blocks": 10**12 // 4096, "f_bavail": 10**11 // 4096}
+    monkeypatch.setattr(os, "statvfs", lambda _: types.SimpleNamespace(**blocks))
+    blob = tmp_path / "blobs" / "digest"
+    blob.parent.mkdir()
+    blob.write_bytes(b"x")
+    Storage(str(tmp_path)).make_room()
+    assert blob.exists()
 
 
 def test_default_session_of_an_electron(aws: aws_server.AWS, tmp_path: Path) -> None:

@@ -318,13 +318,13 @@ class _Server:
         return []
 
     def _tidy(self, folders: List[str]) -> None:
-        for folder in folders:
-            remove(folder)
         with contextlib.suppress(OSError):  # the next task says what is wrong
-            self._settings.lay_out()
+            self._settings.lay_out()  # first: else what lies in a barred folder stays
             os.chdir(self._settings.home())
             for entry in list(os.scandir(self._settings.home())):
                 remove(entry.path)
+        for folder in folders:
+            remove(folder)
         # What is there may be another one's, if one has begun.
         alone = self._settings.alone and not any(map(os.path.exists, self._tasks.values()))
         for place in _OPEN_TO_ALL if alone else ():

@@ -14,6 +14,9 @@ import wire
 _PARTS = 5  # under way at a time: more only wait for the interpreter's lock
 _PIECE = 1 << 20  # bytes
 _SHARE = 4  # blobs may have a quarter of /tmp, and as much is kept free
+# Lambda's largest /tmp: https://docs.aws.amazon.com/lambda/latest/dg/configuration-ephemeral-storage.html
+# A laptop's is a whole disk, of which a quarter is seldom free.
+_LARGEST_TMP = 10_240 << 20  # bytes
 _COMPLETE = ".complete"  # lies in a folder of packages whose installation ended well
 
 
@@ -265,7 +268,7 @@ def _new_file(path: str) -> Iterator[int]:
 def _room(folder: str) -> Tuple[int, int]:
     """Bytes that may be taken until only a quarter is free, and a quarter's bytes."""
     found = os.statvfs(folder)
-    share = found.f_blocks * found.f_frsize // _SHARE
+    share = min(found.f_blocks * found.f_frsize, _LARGEST_TMP) // _SHARE
     return found.f_bavail * found.f_frsize - share, share
 
 
