@@ -61,10 +61,20 @@ def keep(shown: Shown) -> None:
         kept.setdefault("rows", {})
         for x in shown.checked:
             ways = kept["rows"].setdefault(x.fault.name, {})
-            ways[x.way] = [list(x.ends), sorted(set(x.ran))]
+            ways.pop(x.way, None)
+            if not x.wrong:
+                ways[x.way] = [list(x.ends), sorted(set(x.ran))]
         known = [x.name for part in PARTS.values() for x in part]
         kept["rows"] = {name: kept["rows"][name] for name in known if name in kept["rows"]}
-        kept["table"] = run
+        seen = {x.fault.name for x in shown.checked}
+        if seen == set(known):
+            kept["table"] = run
+            kept.pop("again", None)
+        else:  # `--row`
+            kept["again"] = {
+                **run,
+                "rows": sorted(seen | set(kept.get("again", {}).get("rows", ()))),
+            }
     if shown.scenes:
         kept["scenes"] = shown.scenes
     if shown.storms:
@@ -100,7 +110,13 @@ def faults() -> str:
     lines += [_scene(x, played) for x in SCENES]
     lines.append("")
     run = kept_results().get("table", {})
-    lines.append(f"Run on {run.get('when')}, in {run.get('seconds')} s.")
+    again = kept_results().get("again")
+    later = (
+        f" {len(again['rows'])} rows were run by themselves, the latest on {again['when']}."
+        if again
+        else ""
+    )
+    lines.append(f"Run on {run.get('when')}, in {run.get('seconds')} s.{later}")
     return "\n".join(lines)
 
 
@@ -124,7 +140,7 @@ def _row(fault: Fault, seen: Mapping[str, Any]) -> str:
     ends = " or ".join("its result" if x == RESULT else f"`{x}`" for x in fault.classes)
     ran = {frozenset([0]): "never", frozenset([1]): "once"}.get(fault.ran, "at most once")
     missing = [way for way in WAYS if way not in seen]
-    note = f" (not run: {', '.join(missing)})" if missing else ""
+    note = f" (not shown: {', '.join(missing)})" if missing else ""
     return f"| {fault.name} | {ends} | {ran} | {fault.does}{note} |"
 
 

@@ -16,6 +16,7 @@ from . import storm
 from .lab import Lab
 
 _CALLS, _TIMEOUT = 120, 15.0  # calls in a round, seconds for each
+_WARM_UP = 6  # rounds
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,17 @@ class Soak:
 
 
 def run(lab: Lab, minutes: float, seed: str) -> Soak:
-    """Run rounds of calls for some minutes."""
-    end = time.monotonic() + 60 * minutes
+    """Run rounds of calls for some minutes, after those that warm up."""
     samples: list[dict[str, float]] = []
     broken: list[str] = []
     calls = 0
     # One door, as a server has one account or a few: what it keeps for each stays.
     with lab.door(concurrency=storm.ENVIRONMENTS) as door:
-        # What a first round imports and opens stays.
-        storm.run(lab, _CALLS, seed=f"{seed} warm", timeout=_TIMEOUT, door=door)
+        # What the first rounds import and open stays: threads up to their bound, and the memory
+        # that Python's allocator keeps for objects as large as these.
+        for number in range(_WARM_UP):
+            storm.run(lab, _CALLS, seed=f"{seed} warm {number}", timeout=_TIMEOUT, door=door)
+        end = time.monotonic() + 60 * minutes
         while time.monotonic() < end or len(samples) < 8:
             again = f"{seed} {len(samples)}"
             found = storm.run(lab, _CALLS, seed=again, timeout=_TIMEOUT, door=door)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,11 @@ from covalent_awslambda_plugin.errors import (
 from covalent_awslambda_plugin.server import server
 from electrons import METADATA, bad, covalents, execute, good, made, request_of
 from lambda_calls import blobs
+from lambda_calls.aws.clients import Account
 from lambda_calls.base64_files import Decoded
 from lambda_calls.errors import LambdaCallError
+from lambda_calls.session import Process, Target
+from lambda_calls.threads import Threads
 
 import wire
 
@@ -196,4 +200,26 @@ def test_what_a_failed_call_left_is_deleted(aws: AWS, answer: Answer) -> None:
 
     aws.script = script
     assert str(execute(made(), len)[3]) == "FAILED"
+    assert not aws.objects
+
+
+def test_deletion_that_the_end_of_the_loop_cuts_off(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was about to be deleted as the loop ended is deleted at the end of the process."""
+    monkeypatch.setattr(blobs, "_LINGER", 0.0)
+    threads, busy = Threads(1, "lambda-transfer"), threading.Event()
+    objects = process.objects(Target(Account(region="eu-west-1"), function="fn", bucket="bucket"))
+
+    async def use() -> None:
+        held = blobs.Blobs(objects, threads, process.at_exit)
+        async with held.stored([wire.encode(b"large")], seconds=20):
+            assert aws.objects
+        threads.begin(lambda: [busy.wait(20)].clear())  # no thread is free to delete it
+        await asyncio.sleep(0.1)
+
+    asyncio.run(use())
+    busy.set()
+    process.at_exit.run()
+    threads.close()
     assert not aws.objects

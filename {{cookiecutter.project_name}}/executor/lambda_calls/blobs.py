@@ -37,7 +37,8 @@ class _Held:
 class Blobs:
     """What calls of one session hold in the bucket; for one event loop.
 
-    The mutable state is what is held, by digest, and the digests of the texts that calls hold.
+    The mutable state is what is held, by digest, what is being deleted, and the digests of the
+    texts that calls hold.
 
     Args:
         objects: the bucket.
@@ -51,6 +52,7 @@ class Blobs:
         self._held: dict[str, _Held] = {}
         self._digests: WeakKeyDictionary[Decoded, asyncio.Future[str]] = WeakKeyDictionary()
         self._removals: set[asyncio.Future[None]] = set()
+        self._leaving: set[str] = set()  # keys; a loop that ends may not come to delete them
 
     @contextlib.asynccontextmanager
     async def stored(
@@ -83,6 +85,7 @@ class Blobs:
         """Delete what is stored; it blocks, and is for the end of the process."""
         held, self._held = list(self._held.values()), {}
         keys = [x.blob.key for x in held if x.stored.done() and not _failed(x.stored)]
+        keys += self._leaving
         if keys:
             self._objects.delete(*keys)
 
@@ -136,17 +139,24 @@ class Blobs:
         if self._held.get(held.blob.sha256) is held:
             del self._held[held.blob.sha256]
         if held.stored.done() and not _failed(held.stored):
+            self._leaving.add(held.blob.key)
             removal = asyncio.ensure_future(self._delete(held.blob.key))
             self._removals.add(removal)  # the loop keeps no strong reference of its own
             removal.add_done_callback(self._removals.discard)
         elif not held.stored.done():
             held.stored.cancel()
-        if not self._held:
-            self._at_exit.discard(self.delete_all)
+        self._forget()
 
     async def _delete(self, key: str) -> None:
         with contextlib.suppress(Exception):  # the bucket's lifecycle removes what is left
             await self._threads.run(self._objects.delete, key)
+        self._leaving.discard(key)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Once there is nothing to delete, there is nothing to do at the end."""
+        if not self._held and not self._leaving:
+            self._at_exit.discard(self.delete_all)
 
 
 async def _done(stored: "asyncio.Future[None]", end: float) -> None:
