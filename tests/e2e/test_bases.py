@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -229,34 +231,60 @@ def test_no_lambda_runtime(make: Make, docker: Engine, tmp_path: Path) -> None:
     assert "has no Lambda runtime (awslambdaric)" in " ".join(built.stderr.split())
 
 
-def test_hashed_packages(make: Make, docker: Engine, tmp_path: Path) -> None:
-    """Packages pinned by hash are installed and listed in the image's bill of materials, beside
-    those of the base; one whose hash is another ends the build."""
-    pinned = tmp_path / "pinned.txt"
-    pinned.write_text(f"iniconfig==2.0.0 --hash=sha256:{sha256_of('iniconfig==2.0.0')}\n")
-    project = make("bases-hashed", python_version=PYTHON, packages=str(pinned))
+def test_hashed_packages(make: Make, docker: Engine) -> None:
+    """The README's commands pin base and packages by hash; what they write is installed, with the
+    versions pinned, and listed in the image's bill of materials; another hash ends the build."""
+    project = make("bases-hashed", python_version=PYTHON, packages="requests")
     for image in base_images((project.folder / "function" / "Dockerfile").read_text("utf-8")):
         needs(docker, image, project.work / "pull.log")
+    pin(project)
+    pinned = pins(project, "build/base.txt") | pins(project, "requirements.txt")
     built = project.sam("build")
     assert built.code == 0, str(built)
     bill = in_image(project, "-c", "print(open('/var/task/bill-of-materials.json').read())")
     listed = {each["name"]: each["version"] for each in json.loads(bill.stdout)["components"]}
-    assert listed["iniconfig"] == "2.0.0"
-    assert {"covalent", "awslambdaric", "boto3", "cloudpickle", "pip"} <= set(listed)
+    installed = {normal(name): version for name, version in listed.items()}
+    names = ("requests", "covalent", "awslambdaric", "boto3", "cloudpickle")
+    assert {name: installed[name] for name in names} == {name: pinned[name] for name in names}
+    assert "pip" in installed  # what the interpreter itself has counts too
     requirements = project.folder / "function" / "requirements.txt"
-    requirements.write_text(f"iniconfig==2.0.0 --hash=sha256:{'0' * 64}\n")
+    text = re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, requirements.read_text("utf-8"))
+    requirements.write_text(text, encoding="utf-8")
     refused = project.sam("build")
     assert refused.code != 0
     assert "DO NOT MATCH THE HASHES" in refused.stdout + refused.stderr, str(refused)
 
 
-def sha256_of(requirement: str) -> str:
-    """The digest of the file that pip would install for a requirement."""
-    words = ["-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
-    command = [sys.executable, *words, "--report", "-", requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (found,) = json.loads(done.stdout)["install"]
-    return str(found["download_info"]["archive_info"]["hashes"]["sha256"])
+def pin(project: Project) -> None:
+    """Run what the README says under "Packages, by version and hash"."""
+    text = (project.folder / "README.md").read_text(encoding="utf-8")
+    commands = text.split("- Packages, by version and hash.")[1].split("```")[1]
+    path = f"{uv().parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path}
+    done = harness.run(["sh", "-ec", commands], project.folder, env, BUILD_SECONDS)
+    assert done.code == 0, str(done)
+
+
+def uv() -> Path:
+    """uv, which makes this repository's own venvs."""
+    own = Path(sys.prefix).parent / "uv" / "bin" / "uv"
+    found = str(own) if own.exists() else shutil.which("uv")
+    if found is None:
+        lacking("uv is missing")
+    assert found is not None
+    return Path(found)
+
+
+def pins(project: Project, name: str) -> dict[str, str]:
+    """The versions that a file of requirements pins."""
+    text = (project.folder / "function" / name).read_text(encoding="utf-8")
+    assert "--hash=sha256:" in text
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", text, re.MULTILINE))
+
+
+def normal(name: str) -> str:
+    """A package's name as uv writes it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.fixture(scope="module")
