@@ -30,7 +30,7 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit core isolation template examples faults faults-seed fuzz site e2e bench docs clean locks \
+.PHONY: help demo up down status logs test lint types unit isolation template examples faults faults-seed fuzz site e2e bench docs clean locks \
 	venvs test-venvs docs-venv fuzz-venv bench-venv check-demo check-up
 
 help: ## Show this list
@@ -68,17 +68,16 @@ types: test-venvs ## mypy, strict
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p faults
 
+# Most of their time is waiting. A file stays with one process, so that its tests share what they start.
+SIDE_BY_SIDE := --numprocesses=4 --dist=loadfile
 unit: test-venvs ## Unit tests
-	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit
-
-core: test-venvs ## Those of the executor and the function: CI runs them on more than one Python
-	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/unit/lambda_calls tests/unit/plugin tests/unit/test_app.py tests/unit/test_streams.py
+	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/unit
 
 isolation: test-venvs ## What an electron leaves behind does not reach the next one
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/isolation
 
 template: test-venvs ## Tests of the template and of what it generates
-	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/template
+	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/template
 
 examples: test-venvs ## Run the examples, the tutorial and the pages' code, in a sandbox of their own
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/examples
