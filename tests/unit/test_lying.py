@@ -126,12 +126,24 @@ def test_descriptors_are_not_taken(function: Function) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 50))]
         channel = own_channel()
         for _ in range(20):
-            channel.sendmsg([b"{}"], rights)
+            channel.sendmsg([b'{"odd": 1}'], rights)
 
     returned(function.call(abs, -1))
     before = psutil.Process(function.process.pid).num_fds()
     assert returned(function.call(sends)) is None
     assert psutil.Process(function.process.pid).num_fds() < before + 10
+
+
+def test_much_said_before_the_end(function: Function) -> None:
+    """Whatever a process said before its report, the report is read, though it has ended since."""
+
+    def chatters() -> str:
+        channel = own_channel()
+        for _ in range(200):
+            channel.send(b'{"odd": 1}')
+        return "heard"
+
+    assert [returned(function.call(chatters)) for _ in range(5)] == 5 * ["heard"]
 
 
 def test_says_that_it_ends_and_runs_on(function: Function, tmp_path: Path) -> None:

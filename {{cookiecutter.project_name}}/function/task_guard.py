@@ -31,6 +31,7 @@ _DUMP_AFTER, _KILL_AFTER = 2.0, 2.3  # seconds after the interrupt
 _CONTINUE_AFTER, _GIVE_UP_AFTER = 3.0, 5.0  # its fork server must have told of its end by then
 _LEAVE_WITHIN = 2.0  # from the report to the end: only C's streams have to be flushed
 _WORDS = 16  # messages of a task's process that are taken at a time
+_LAST_WORDS = 1000  # the same after its end: more than the kernel keeps, some 300
 MARGIN = 3.0  # seconds before Lambda's own deadline at which a task is stopped
 
 
@@ -296,7 +297,7 @@ class _Watched:
         self._kill()  # it says that it ends by itself, but what says so is the task's
         self._child.stdout.drain()
         self._child.stderr.drain()
-        self._take_words()  # it may have said them while its end was told
+        self._take_words(_LAST_WORDS)  # it may have said them while its end was told
         end = self._child.end or {"status": 0, "peak": 0}
         peak = max(self._peak, end["peak"])
         return Ended(self._reason, self._report, end["status"], peak)
@@ -316,10 +317,10 @@ class _Watched:
         elif self._steps and time.monotonic() >= self._steps[-1][0]:
             self._steps.pop()[1]()
 
-    def _take_words(self) -> bool:
+    def _take_words(self, most: int = _WORDS) -> bool:
         """The process says that there is a report, then that it ends; or closes its channel."""
         words = self._child.said()
-        for _ in range(_WORDS):  # its electron may go on for ever: then there is a next time
+        for _ in range(most):  # its electron may go on for ever: then there is a next time
             if not words:
                 break
             if "report" in words:
