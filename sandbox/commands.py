@@ -189,11 +189,20 @@ def clean(options: argparse.Namespace) -> int:
     names = [Journey(name, Settings()).answers(None)["bucket_name"] for name in ("demo", "up")]
     if engine is not None:
         for name in names:
-            engine.remove_images(f"*:{name}-*")
+            for reference in image_references(name):
+                engine.remove_images(reference)
         # The last ones build on the first ones.
         engine.remove_nameless(reversed(_remembered_images()))
     _image_list().unlink(missing_ok=True)
     return 0
+
+
+def image_references(bucket: str) -> tuple[str, str]:
+    """What matches the images of the sandbox's project: of `sam build`, and of `sam local`.
+
+    The second is named after the function's logical id, which ends as the bucket does.
+    """
+    return f"*:{bucket}-*", f"electronfunction{bucket.rpartition('-')[2]}:rapid-*"
 
 
 def _up() -> Journey:

@@ -7,12 +7,15 @@ import json
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 from baking import Bake, run, tool
 from reading import image_functions, read_overrides, read_samconfig, read_template
+
+from sandbox.commands import image_references
 
 ANSWERS: dict[str, dict[str, str]] = {
     "default": {},
@@ -411,3 +414,12 @@ def test_replay(template: Path, output: Path) -> None:
     assert run(*command, "--replay", "-o", "second", cwd=output).returncode == 0
     name = "covalent-lambda/samconfig.toml"
     assert (output / "first" / name).read_text() == (output / "second" / name).read_text()
+
+
+def test_the_sandbox_removes_the_images_of_its_project(bake: Bake) -> None:
+    """`make clean` finds what `sam build` and `sam local` name after the project."""
+    bucket = "covalent-lambda-0123abcd"
+    (function,) = image_functions(read_template(bake(bucket_name=bucket)))
+    built, local = image_references(bucket)
+    assert fnmatch(f"{function.lower()}:{bucket}-python3.11", built)
+    assert fnmatch(f"{function.lower()}:rapid-x86_64", local)

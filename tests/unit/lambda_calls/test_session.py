@@ -16,7 +16,7 @@ from lambda_calls.errors import (
     LambdaCallError,
     ResourceLimitError,
 )
-from lambda_calls.session import Invocation, Process, Session, Target
+from lambda_calls.session import InvocationResponse, Process, Session, Target
 
 ORIGINS = {"function_name": "/p/samconfig.toml", "s3_bucket_name": "/p/samconfig.toml"}
 
@@ -25,8 +25,8 @@ def made(process: Process, **account: str) -> Target:
     return target(account=Account(region="eu-west-1", **account), origins=ORIGINS)
 
 
-def invoked(process: Process, payload: bytes = b"{}", **account: str) -> Invocation:
-    async def once() -> Invocation:
+def invoked(process: Process, payload: bytes = b"{}", **account: str) -> InvocationResponse:
+    async def once() -> InvocationResponse:
         return await process.session(made(process, **account)).invoke(payload)
 
     return asyncio.run(once())

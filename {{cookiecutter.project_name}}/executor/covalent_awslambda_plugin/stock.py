@@ -25,7 +25,7 @@ from lambda_calls import messages, wire
 from lambda_calls.aws.objects import Objects
 from lambda_calls.aws.refusals import ConnectionLost, Refused, Unreachable
 from lambda_calls.errors import LambdaCallError, OutcomeUnknownError
-from lambda_calls.session import Invocation, Session
+from lambda_calls.session import InvocationResponse, Session
 from lambda_calls.threads import Threads
 
 from .electron import is_covalents
@@ -186,7 +186,7 @@ class StockRun:
             function = self._session.target.function
             raise messages.UNKNOWN(call="electron", function=function, said=lost) from error
 
-    async def _invoked(self, payload: bytes) -> Invocation:
+    async def _invoked(self, payload: bytes) -> InvocationResponse:
         limiter, function = self._session.limiter, self._session.target.function
         while True:
             try:

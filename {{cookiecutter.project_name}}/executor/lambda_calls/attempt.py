@@ -32,7 +32,7 @@ from .errors import (
     UnreachableError,
 )
 from .mailbox import Mailbox
-from .session import Invocation, Session
+from .session import InvocationResponse, Session
 
 # Seconds after which the outcome is looked for in S3 as well: handlers leave one there from 20 s
 # on, and a proxy may have dropped an idle connection without notice.
@@ -470,7 +470,7 @@ def _is_final(error: Exception) -> bool:
     return not (isinstance(error, passing) or is_missing)
 
 
-def _is_stock(invocation: Invocation) -> bool:
+def _is_stock(invocation: InvocationResponse) -> bool:
     """Whether Covalent's stock handler failed on the envelope, as it must: its own variables are
     unbound when the event lacks its keys, so its error handler fails, before anything ran."""
     unbound = (b"local_exception_filename", b"s3")  # which one depends on Python's version

@@ -62,7 +62,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Invocation:
+class InvocationResponse:
     """What Lambda returned for one invocation.
 
     Args:
@@ -157,7 +157,7 @@ class Session:
         """
         await self._opened()
 
-    async def invoke(self, payload: bytes, *, call: str = "call") -> Invocation:
+    async def invoke(self, payload: bytes, *, call: str = "call") -> InvocationResponse:
         """Invoke the function synchronously, once; again only where nothing can have run: with
         credentials that were renewed, or without asking for the log's tail.
 
@@ -196,12 +196,12 @@ class Session:
             raise messages.not_signed(error, account.profile) from error
         return answer
 
-    async def _invoked(self, api: InvokeApi, payload: bytes, call: str) -> Invocation:
+    async def _invoked(self, api: InvokeApi, payload: bytes, call: str) -> InvocationResponse:
         headers = {"X-Amz-Log-Type": "Tail"} if self._sends_log_tail else {}
         with self._errors_translated():
             response = await api.post(self.target.function, payload, headers)
         if response.status < 300:
-            return Invocation(
+            return InvocationResponse(
                 payload=response.body,
                 function_error=response.headers.get("x-amz-function-error", ""),
                 log_tail=_decoded(response.headers.get("x-amz-log-result", "")),
