@@ -395,7 +395,7 @@ def test_an_error_of_the_input_comes_after_the_results_before_it(fleet: Fleet) -
 
 def test_the_timeout_of_map(fleet: Fleet) -> None:
     """It counts from the call of `map`, for all results together."""
-    with pytest.raises(TimeoutError), pool(max_workers=2) as executor:
+    with pytest.raises(concurrent.futures.TimeoutError), pool(max_workers=2) as executor:
         list(executor.map(until_told, [0.1, 30], timeout=2, chunksize=1))
 
 
