@@ -45,7 +45,7 @@ class Images:
 
     Attributes:
         engine: where they are.
-        ours: what `sam build` made of a project with the default answers.
+        ours: what `sam build` made of the project.
         stock: ours, with the handler of Covalent's stock image as the one that runs.
         bare: ours, with one that returns its event.
     """
@@ -57,8 +57,11 @@ class Images:
 
 
 @contextmanager
-def built() -> Iterator[Images]:
+def built(packages: str = "") -> Iterator[Images]:
     """Build the images; remove them after the body. What Docker's builder caches stays.
+
+    Args:
+        packages: the project's, as its question has them.
 
     Raises:
         BenchmarkError: if there is no Docker engine that containers reach this machine from, no
@@ -67,7 +70,7 @@ def built() -> Iterator[Images]:
     engine = _engine()
     progress.say("building the images")
     with lab.folder() as work, ExitStack() as names:
-        project = _scaffold(work)
+        project = _scaffold(work, packages)
         _require_base_images(project, engine, work)
         _sam_build(project, engine, work)
         ours = _image_of(project)
@@ -143,14 +146,15 @@ def _engine() -> Engine:
     return engine
 
 
-def _scaffold(work: Path) -> Path:
-    """A project with the default answers, for this Python, whose electrons it will run."""
+def _scaffold(work: Path, packages: str) -> Path:
+    """A project for this Python, whose electrons it will run; other answers are the defaults."""
     home = work / "home"
     home.mkdir()
     python = sys.executable
     env = environment.clean(os.environ, home=home, python=Path(python))
     command = [python, "-m", "cookiecutter", "--no-input", "-o", str(work), str(ROOT)]
-    _run([*command, f"project_name={PROJECT}"], env=env, seconds=BUILD_SECONDS)
+    answers = [f"project_name={PROJECT}", f"packages={packages}"]
+    _run([*command, *answers], env=env, seconds=BUILD_SECONDS)
     return work / PROJECT
 
 

@@ -13,6 +13,19 @@ def crash(x: int) -> int:
     os._exit(x)
 
 
+def use_packages(x: int) -> bool:
+    """Import packages that scientists use; whether they were there already."""
+    import sys
+
+    there = all(name in sys.modules for name in ("numpy", "pandas", "scipy", "sklearn"))
+    import numpy  # noqa: F401
+    import pandas  # noqa: F401
+    import scipy.optimize  # noqa: F401
+    import sklearn.ensemble  # noqa: F401
+
+    return there
+
+
 def wait(seconds: float) -> float:
     time.sleep(seconds)
     return seconds

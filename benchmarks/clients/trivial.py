@@ -1,4 +1,4 @@
-"""The trivial electron as each image's handler takes it, and one that crashes; as JSON.
+"""The trivial electron as each image's handler takes it, and others for ours; as JSON.
 
 Usage: python -m benchmarks.clients.trivial
 """
@@ -25,11 +25,14 @@ cloudpickle.register_pickle_by_value(tasks)
 def main() -> None:
     make = TransportableObject.make_transportable
     function, args = partial(wrapper_fn, make(tasks.nothing), [], []), [make(7)]
-    crash = partial(wrapper_fn, make(tasks.crash), [], [])
+    others = {
+        name: partial(wrapper_fn, make(task), [], [])
+        for name, task in (("crash", tasks.crash), ("packages", tasks.use_packages))
+    }
     pickled = cloudpickle.dumps((function, args, {}))  # as the public plugin uploads it
     found = {
         "envelope": json.loads(_envelope(function, args)),
-        "crash": json.loads(_envelope(crash, args)),
+        **{name: json.loads(_envelope(other, args)) for name, other in others.items()},
         "pickle": base64.b64encode(pickled).decode(),
     }
     print(json.dumps(found))
