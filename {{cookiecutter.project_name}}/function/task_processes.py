@@ -190,7 +190,6 @@ class Child:
         """
         self.server.unfinished.add(self.pid)
         self.signal(signal.SIGCONT)  # a task before this one may have stopped it
-        self.signal(signal.SIGCONT)  # a task before this one may have stopped it
         body.send(self.channel)
 
     def interrupt(self) -> None:
