@@ -17,29 +17,37 @@ def kills_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def attack() -> dict[str, str]:
-    """Try to get at the memory of every other process of this user; what came of it."""
+def attack(least: int) -> dict[str, str]:
+    """Try to get at the memory of every other process of this user; what came of it.
+
+    The next electron's process is forked while this one runs, so it may not be there at once:
+    `least` are waited for.
+    """
     import ctypes
     import os
+    import time
 
     libc = ctypes.CDLL(None, use_errno=True)
-    tried = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                runs_python = b"python" in file.read().split(b"\0")[0]
-        except OSError:  # a process that was not needed, and has ended since
-            continue
-        if int(name) == os.getpid() or not runs_python:
-            continue
-        said = []
-        if libc.ptrace(16, int(name), 0, 0) == 0:  # attach
-            said.append("traced")
-        for what in ("mem", "environ"):
+    tried: dict[str, str] = {}
+    until = time.monotonic() + 10
+    while len(tried) < least and time.monotonic() < until:
+        for name in filter(str.isdigit, os.listdir("/proc")):
             try:
-                open(f"/proc/{name}/{what}", "rb").close()
-                said.append(f"opened {what}")
-            except OSError:
-                pass
-        tried[name] = ", ".join(said) or "denied"
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    runs_python = b"python" in file.read().split(b"\0")[0]
+            except OSError:  # a process that was not needed, and has ended since
+                continue
+            if int(name) == os.getpid() or not runs_python:
+                continue
+            said = []
+            if libc.ptrace(16, int(name), 0, 0) == 0:  # attach
+                said.append("traced")
+            for what in ("mem", "environ"):
+                try:
+                    open(f"/proc/{name}/{what}", "rb").close()
+                    said.append(f"opened {what}")
+                except OSError:
+                    pass
+            if said or name not in tried:
+                tried[name] = ", ".join(said) or "denied"
     return tried

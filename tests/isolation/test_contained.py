@@ -152,7 +152,7 @@ def test_files_open_to_all_can_be_made(function: Contained) -> None:
 def test_memory_of_others_is_out_of_reach(function: Contained) -> None:
     """An electron can neither trace, read nor change the processes of the environment, that of the
     handler and that of the next electron among them."""
-    tried = value(function.call(electrons.attack))
+    tried = value(function.call(electrons.attack, 4))
     assert len(tried) >= 4  # the handler, two servers, the spare
     assert {process: said for process, said in tried.items() if said != "denied"} == {}
 
