@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +267,20 @@ def test_sessions_belong_to_a_loop_and_a_target(process: Process) -> None:
     first, same, other = asyncio.run(sessions())
     assert first is same and first is not other
     assert asyncio.run(sessions())[0] is not first
+
+
+def test_sessions_of_loops_that_have_ended_are_let_go(aws: AWS, process: Process) -> None:
+    """A program that runs loop after loop holds the last one's session."""
+
+    async def used() -> "weakref.ref[Session]":
+        session = process.session(made(process))
+        await session.invoke(b"{}")
+        return weakref.ref(session)
+
+    aws.script = lambda event: Answer(payload={"ok": 1})
+    seen = [asyncio.run(used()) for _ in range(4)]
+    gc.collect()
+    assert [session() is None for session in seen[:-1]] == [True, True, True]
 
 
 def test_many_at_once_open_one_set_of_connections(aws: AWS, process: Process) -> None:

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from . import descriptors, messages
 from .aws import refusals
@@ -91,8 +90,7 @@ class Process:
         self.transfers = Threads(_TRANSFERS, "lambda-transfer")
         self.requests = Threads(_REQUESTS, "lambda-request")
         self.at_exit = AtExit()
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Target, Session]]
-        self._sessions = WeakKeyDictionary()
+        self._sessions: dict[asyncio.AbstractEventLoop, dict[Target, Session]] = {}
         self._limit_raised = False
 
     def session(self, target: Target) -> "Session":
@@ -100,10 +98,19 @@ class Process:
         if not self._limit_raised:
             self._limit_raised = True
             descriptors.raise_limit()
-        sessions = self._sessions.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        if loop not in self._sessions:
+            self._forget_closed_loops()
+        sessions = self._sessions.setdefault(loop, {})
         if target not in sessions:
             sessions[target] = Session(self, target)
         return sessions[target]
+
+    def _forget_closed_loops(self) -> None:
+        """A session holds its loop, so weak references would not do."""
+        for loop in list(self._sessions):  # a copy: other threads have loops, too
+            if loop.is_closed():
+                self._sessions.pop(loop, None)
 
     def objects(self, target: Target) -> Objects:
         """The objects of the target's bucket; its methods block."""
