@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import harness
 import pytest
 from harness import Command
 
-from sandbox import commands, environment, journey
+from sandbox import environment, journey
 
 PACKAGES = "scikit-learn dask[array]"  # as the examples' first lines say
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -23,21 +24,36 @@ PNG = b"\x89PNG\r\n\x1a\n"
 pytestmark = pytest.mark.timeout(600)
 
 
+# In a folder of its own, beside whatever the user has up. And in a process of its own: a command
+# of the sandbox ends, with itself, all that its process has started, here the other tests' servers.
+_COMMAND = """
+import sys
+from pathlib import Path
+from sandbox import commands, journey
+build = Path(sys.argv[1])
+journey.BUILD = commands.BUILD = build
+commands.ENV_FILE = build / "demo.env"
+sys.exit(commands.main(sys.argv[2:]))
+"""
+
+
+def sandbox(build: Path, *words: str) -> Command:
+    """Run a command of the sandbox whose folder is `build`."""
+    command = [sys.executable, "-c", _COMMAND, str(build), *words]
+    return harness.run(command, harness.EXAMPLES.parent, os.environ, 600)
+
+
 @pytest.fixture(scope="module")
 def sourced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The file that a user's shell sources; the sandbox runs in a folder of its own, beside
-    whatever the user has up."""
+    """The file that a user's shell sources."""
     build = tmp_path_factory.mktemp("sandbox") / "build"
     build.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journey, "BUILD", build)
-        patch.setattr(commands, "BUILD", build)
-        patch.setattr(commands, "ENV_FILE", build / "demo.env")
-        try:
-            assert commands.main(["up", "--mode", "worker", "--packages", PACKAGES]) == 0
-            yield build / "demo.env"
-        finally:
-            commands.main(["down"])
+    try:
+        command = sandbox(build, "up", "--mode", "worker", "--packages", PACKAGES)
+        assert command.code == 0, str(command)
+        yield build / "demo.env"
+    finally:
+        sandbox(build, "down")
 
 
 def run(sourced: Path, script: Path, *words: str) -> Command:
