@@ -22,7 +22,7 @@ import function_box
 import pytest
 import ways
 import world
-from function_box import Function
+from function_box import Function, returned
 from template_paths import FUNCTION, LAMBDA_CALLS
 
 import wire
@@ -110,13 +110,6 @@ def start(
     return make
 
 
-def value(response: wire.Response) -> Any:
-    """The value that an electron returned."""
-    assert response.failure is None, response.failure
-    assert isinstance(response.result, str)
-    return pickle.loads(wire.decode(response.result))
-
-
 @pytest.fixture(scope="module", params=PYTHONS)
 def function(request: pytest.FixtureRequest, start: Any) -> Iterator[Contained]:
     """One environment for all: what each electron leaves would reach all that follow."""
@@ -127,7 +120,7 @@ def function(request: pytest.FixtureRequest, start: Any) -> Iterator[Contained]:
 @pytest.fixture(scope="module")
 def new(function: Contained) -> Any:
     """The world as the first electron of the environment sees it."""
-    return value(function.call(world.seen, ways.WORD))
+    return returned(function.call(world.seen, ways.WORD))
 
 
 @pytest.mark.parametrize("name", ways.IN_A_CONTAINER)
@@ -139,20 +132,20 @@ def test_next_electron_finds_the_world_new(function: Contained, new: Any, name: 
     assert (failure.kind if failure else "") == ends, failure
     after = function.call(world.seen, ways.WORD)
     assert after.stdout == "seen\n" and after.stderr == ""
-    found = value(after)
+    found = returned(after)
     assert {k: (v, new[k]) for k, v in found.items() if v != new[k]} == {}
     assert not after.usage.cold
 
 
 def test_files_open_to_all_can_be_made(function: Contained) -> None:
     """The way that writes there does write."""
-    assert value(function.call(ways.files_open_to_all)) >= 1
+    assert returned(function.call(ways.files_open_to_all)) >= 1
 
 
 def test_memory_of_others_is_out_of_reach(function: Contained) -> None:
     """An electron can neither trace, read nor change the processes of the environment, that of the
     handler and that of the next electron among them."""
-    tried = value(function.call(electrons.attack, 4))
+    tried = returned(function.call(electrons.attack, 4))
     assert len(tried) >= 4  # the handler, two servers, the spare
     assert {process: said for process, said in tried.items() if said != "denied"} == {}
 
@@ -170,7 +163,7 @@ def test_out_of_memory(start: Any, python: str) -> None:
         assert response.failure.kind == wire.OUT_OF_MEMORY, response.failure
         assert response.stdout == "begun"
         after = limited.call(abs, -2)
-        assert value(after) == 2 and not after.usage.cold
+        assert returned(after) == 2 and not after.usage.cold
 
 
 def test_no_process_can_be_started(start: Any) -> None:

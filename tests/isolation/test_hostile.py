@@ -16,15 +16,17 @@ from typing import Any
 
 import aws_server
 import cloudpickle
+import lying
 import psutil
 import pytest
 import ways
 import world
 from function_box import WORKER, Function, part, request, returned, timed
+from lying import answer_file, own_channel
 
 import wire
 
-for module in (ways, world, sys.modules[__name__]):
+for module in (lying, ways, world, sys.modules[__name__]):
     cloudpickle.register_pickle_by_value(module)
 
 
@@ -74,23 +76,11 @@ def reached(others: list[int]) -> dict[str, list[str]]:
     }
 
 
-def channel() -> Any:
-    """The task's end of the channel to its parent, as its code finds it in the frames above."""
-    import sys
-
-    frame: Any = sys._getframe()
-    while frame is not None:
-        found = getattr(frame.f_locals.get("self"), "_channel", None)
-        if found is not None:
-            return found
-        frame = frame.f_back
-    raise AssertionError("there is no channel")
-
-
 def sends(*messages: bytes) -> str:
-    channel().setblocking(True)
+    channel = own_channel()
+    channel.setblocking(True)
     for message in messages:
-        channel().send(message)
+        channel.send(message)
     return "went on"
 
 
@@ -98,9 +88,9 @@ def floods() -> None:
     import itertools
     import os
 
-    null = os.open(os.devnull, os.O_RDONLY)
+    null, channel = os.open(os.devnull, os.O_RDONLY), own_channel()
     for _ in itertools.count():
-        socket_send_fds(channel(), null)
+        socket_send_fds(channel, null)
 
 
 def socket_send_fds(to: Any, fd: int) -> None:
@@ -125,12 +115,8 @@ def ends_only_in_word() -> None:
 def writes_report(report: bytes) -> None:
     """Writes a report of its own into the file of its answer, and ends."""
     import os
-    import sys
 
-    frame: Any = sys._getframe()
-    while "answer" not in frame.f_locals or "modules" not in frame.f_locals:
-        frame = frame.f_back
-    answer = frame.f_locals["answer"]
+    answer = answer_file()
     os.ftruncate(answer, 0)
     os.pwrite(answer, report, 0)
     sends(b'{"report": [0, %d]}' % len(report), b'{"alone": true}')
@@ -156,12 +142,10 @@ def test_other_processes_cannot_be_read(function: Function) -> None:
 
 def reached_siblings() -> dict[str, list[str]]:
     """What an electron gets of the processes that its fork server has forked ahead."""
-    import os
     import time
 
     time.sleep(0.5)  # it is forked while this runs
-    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
-        siblings = [x for x in map(int, file.read().split()) if x != os.getpid()]
+    siblings = ways.siblings()
     assert siblings
     got = reached(siblings)
     del got["own"]

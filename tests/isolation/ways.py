@@ -563,15 +563,21 @@ def stop_its_parent() -> None:
     os.kill(os.getppid(), signal.SIGSTOP)
 
 
+def siblings() -> list[int]:
+    """The other processes that this one's fork server has forked, by id."""
+    import os
+
+    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
+        return [x for x in map(int, file.read().split()) if x != os.getpid()]
+
+
 @way()
 def stop_its_siblings() -> None:
     import os
     import signal
 
-    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
-        for sibling in map(int, file.read().split()):
-            if sibling != os.getpid():
-                os.kill(sibling, signal.SIGSTOP)
+    for sibling in siblings():
+        os.kill(sibling, signal.SIGSTOP)
 
 
 @way()
@@ -579,10 +585,8 @@ def kill_its_siblings() -> None:
     import os
     import signal
 
-    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
-        for sibling in map(int, file.read().split()):
-            if sibling != os.getpid():
-                os.kill(sibling, signal.SIGKILL)
+    for sibling in siblings():
+        os.kill(sibling, signal.SIGKILL)
 
 
 @way()

@@ -17,6 +17,7 @@ from typing import Any
 import aws_server
 import pytest
 from function_box import Function, part, request, returned, timed
+from tmpfs import mounted
 
 import wire
 
@@ -892,14 +893,8 @@ def test_no_fork_is_warned_of(tmp_path: Path) -> None:
 def test_no_room_in_tmp_is_told(fresh: Function) -> None:
     """Where the task's folder cannot be made, the answer says so, and that nothing ran."""
     fresh.call(lambda: 1)
-    tasks = str(fresh.tasks)
-    full = ["mount", "-t", "tmpfs", "-o", "nr_inodes=1,mode=0700", "tmpfs", tasks]
-    if subprocess.run(full, capture_output=True).returncode:
-        pytest.skip("no file system without room can be mounted here")
-    try:
+    with mounted(fresh.tasks, "nr_inodes=1,mode=0700"):
         failure = fresh.call(lambda: 1).failure
-    finally:
-        subprocess.run(["umount", "-l", tasks], check=True)
     assert failure is not None and failure.kind == wire.ENVIRONMENT
     assert "cannot write to /tmp" in failure.message
     assert returned(fresh.call(lambda: 1)) == 1

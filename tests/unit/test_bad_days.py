@@ -17,6 +17,7 @@ from electrons import execute, good, made
 from lambda_calls.errors import LambdaCallError
 from lambda_calls.session import Process
 from template_paths import EXECUTOR
+from tmpfs import mounted
 
 import wire
 
@@ -82,12 +83,7 @@ def test_nothing_can_be_written(aws: AWS) -> None:
 @pytest.mark.parametrize("options", ["size=64k", "size=1m,ro"])
 def test_disk_full_or_read_only(aws: AWS, tmp_path: Path, options: str) -> None:
     """So it is on a disk on which no byte is left, and on one that is mounted to be read."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no file system of a set size can be mounted here")
-    try:
+    with mounted(tmp_path / "disk", options) as folder:
         with contextlib.suppress(OSError), (folder / "fills").open("wb") as file:
             while True:
                 file.write(bytes(4096))
@@ -95,8 +91,6 @@ def test_disk_full_or_read_only(aws: AWS, tmp_path: Path, options: str) -> None:
         aws.script = lambda event: answered(event, 7)
         with script(aws, HOME=str(folder), TMPDIR=str(folder)) as client:
             assert client.communicate(timeout=60)[0] == "sent\n7\n"
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_suspended_until_the_connection_is_gone(aws: AWS, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import types
@@ -14,6 +13,7 @@ import aws_server
 import cloudpickle
 import pytest
 from function_box import Function, part, returned, timed
+from tmpfs import mounted
 
 import wire
 from task_storage import Storage
@@ -33,15 +33,8 @@ def aws() -> Iterator[aws_server.AWS]:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A /tmp of 40 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)], capture_output=True
-    )
-    if made.returncode:
-        pytest.skip(f"no file system of a set size can be mounted here: {made.stderr!r}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "small", "size=40m") as folder:
+        yield folder
 
 
 def stored(aws: aws_server.AWS, number: int) -> wire.Blob:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from function_box import Function, returned
+from tmpfs import mounted
 
 import wire
 
@@ -129,20 +130,8 @@ def test_answer_survives_a_kill_after_the_code(fresh: Function) -> None:
     assert returned(fresh.call(dies_at_exit)) == 7
 
 
-def _small_tmp(tmp_path: Path) -> Path:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True
-    )
-    if made.returncode:
-        pytest.skip(f"no file system of a set size can be mounted here: {made.stderr!r}")
-    return folder
-
-
 def test_tmp_full(tmp_path: Path) -> None:
     """An electron that fills /tmp fails with the system's own error, and the next one runs."""
-    folder = _small_tmp(tmp_path)
 
     def fills() -> None:
         import tempfile
@@ -150,11 +139,8 @@ def test_tmp_full(tmp_path: Path) -> None:
         with open(tempfile.mkstemp()[1], "wb") as file:
             file.write(bytes(20_000_000))
 
-    try:
-        with Function(folder) as environment:
-            response = environment.call(fills)
-            assert response.failure is not None and response.failure.kind == wire.EXCEPTION
-            assert "No space left on device" in response.failure.message
-            assert returned(environment.call(_own_pid)) > 0
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "small", "size=4m") as folder, Function(folder) as environment:
+        response = environment.call(fills)
+        assert response.failure is not None and response.failure.kind == wire.EXCEPTION
+        assert "No space left on device" in response.failure.message
+        assert returned(environment.call(_own_pid)) > 0

@@ -7,16 +7,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
+import lying
 import psutil
 import pytest
 from function_box import Function, returned, timed
+from lying import answer_file, own_channel
 
 import wire
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
+for module in (lying, sys.modules[__name__]):
+    cloudpickle.register_pickle_by_value(module)
 
 
 @pytest.fixture(scope="module")
@@ -24,33 +26,6 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
     """One environment for all."""
     with Function(tmp_path_factory.mktemp("lying") / "tmp") as running:
         yield running
-
-
-def own_channel() -> Any:
-    """The channel by which a task's process speaks to the handler's."""
-    import os
-    import socket
-
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                return socket.socket(fileno=os.dup(int(name)))
-        except OSError:
-            pass
-    raise AssertionError("there is no channel")
-
-
-def answer_file() -> int:
-    """The descriptor of the file that takes the answer: the first of those without a name."""
-    import os
-
-    for name in sorted(map(int, os.listdir("/proc/self/fd"))):
-        try:
-            if "memfd:covalent" in os.readlink(f"/proc/self/fd/{name}"):
-                return name
-        except OSError:
-            pass
-    raise AssertionError("there is no file")
 
 
 def says(*words: bytes) -> None:
