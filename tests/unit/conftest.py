@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,13 @@ os.environ["HOME"] = _HOME
 def pytest_unconfigure() -> None:
     """Remove the home of the test run."""
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def imported() -> None:
+    """What a process's first call imports is there: no test of time depends on which is first."""
+    for name in ("aiohttp", "boto3", "botocore.client", "botocore.parsers", "lambda_calls.run"):
+        import_module(name)
 
 
 @pytest.fixture(autouse=True)
