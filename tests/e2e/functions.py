@@ -17,6 +17,7 @@ from typing import Any
 import cloudpickle
 import harness
 from harness import Deployed
+from patience import wait_until
 
 MARKS = "tasks/e2e-marks"
 PUBLIC_PLUGIN = "covalent-awslambda-plugin==0.34.0rc0"
@@ -213,7 +214,7 @@ def invocations(deployed: Deployed, function: str, text: str) -> list[Invocation
 def invocation(deployed: Deployed, text: str, seconds: float = 10.0) -> Invocation:
     """The one invocation of the deployed function with `text` in its log, once it has ended."""
     function = deployed.outputs["FunctionName"]
-    harness.wait_until(
+    wait_until(
         lambda: bool(invocations(deployed, function, text)), f"the log of {text!r}", seconds
     )
     (one,) = invocations(deployed, function, text)

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest
 from iam import User
+from patience import wait_until
 
 from sandbox import environment, processes
 from sandbox.aws import ACCOUNT, Aws
@@ -332,14 +333,6 @@ def project_wire(project: Project) -> ModuleType:
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module
-
-
-def wait_until(true: Callable[[], bool], what: str, seconds: float) -> None:
-    """Wait until something is so; fail when it is not after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{what}: not after {seconds:.0f} s"
-        time.sleep(0.1)
 
 
 def listens(port: int) -> bool:

@@ -23,6 +23,7 @@ import iam
 import pytest
 from harness import PYTHON, Command, Project
 from iam import DENIED, Request, User, as_list
+from patience import wait_until
 
 from sandbox.aws import Aws, running_aws
 from sandbox.deploying import Deploying, client, scaffold
@@ -129,7 +130,7 @@ class Office:
             ecr.delete_repository(repositoryName=repository["repositoryName"], force=True)
         for name in self.stacks():
             formation.delete_stack(StackName=name)
-        harness.wait_until(lambda: not self.stacks(), "the stacks' end", 30)
+        wait_until(lambda: not self.stacks(), "the stacks' end", 30)
         s3, logs = self.root("s3"), self.root("logs")
         for bucket in (each["Name"] for each in s3.list_buckets()["Buckets"]):
             if bucket.startswith("covalent-lambda"):

@@ -12,6 +12,7 @@ import harness
 import pytest
 from functions import another_function
 from harness import Outcome, Workbench
+from patience import wait_until
 
 MEMORY = 256  # MB
 CONCURRENCY = 2
@@ -107,6 +108,4 @@ def test_blobs_are_gone(
     workbench: Workbench, many: tuple[Mapping[str, Outcome], float, list[str]]
 ) -> None:
     """A while after the last electron nothing of the argument is left in the bucket."""
-    harness.wait_until(
-        lambda: not functions.objects(workbench.deployed, "blobs/"), "an empty blobs/", 120
-    )
+    wait_until(lambda: not functions.objects(workbench.deployed, "blobs/"), "an empty blobs/", 120)

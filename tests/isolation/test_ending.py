@@ -11,12 +11,12 @@ import pytest
 import ways
 import world
 from function_box import Function, returned, timed
+from patience import BUSY
 
 import wire
 
 LIMIT = 0.5  # seconds
 DEATH = 3.0  # seconds from the deadline to the end of whatever resists
-BUSY = 1.0  # seconds that a busy machine may add
 
 for module in (world, sys.modules[__name__]):
     cloudpickle.register_pickle_by_value(module)

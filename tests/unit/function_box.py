@@ -23,7 +23,7 @@ from template_paths import FUNCTION, LAMBDA_CALLS
 
 import wire
 
-PATHS = [str(FUNCTION), str(LAMBDA_CALLS), str(Path(__file__).parent)]
+PATHS = [str(FUNCTION), str(LAMBDA_CALLS), *(str(Path(__file__).parents[x]) for x in (0, 1))]
 SERVING = """
 import app
 class Context:

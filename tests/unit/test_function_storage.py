@@ -13,6 +13,7 @@ import aws_server
 import cloudpickle
 import pytest
 from function_box import Function, part, returned, timed
+from patience import wait_until
 from tmpfs import mounted
 
 import wire
@@ -160,6 +161,7 @@ def test_environments_share_no_folder(tmp_path: Path) -> None:
         assert [asks(one, "1"), asks(two, "2"), asks(one, "1"), asks(two, "2")] == list("1212")
         assert (folder / "somebody's").read_text() == "kept"
         assert len(list(folder.glob("covalent-*"))) == 2
+    wait_until(lambda: not list(folder.glob("covalent-*")), "their folders are removed", 20)
     assert [path.name for path in folder.iterdir()] == ["somebody's"]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import re
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from patience import wait_until
 
 from sandbox import Aws, running_aws
 
@@ -73,13 +73,6 @@ def lines_of(aws: Aws, name: str) -> list[str]:
     return []
 
 
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def begun(aws: Aws, name: str) -> list[str]:
     return ["START RequestId: ID", f"begun {name}"]
 
@@ -97,7 +90,7 @@ def test_it_can_be_read_while_the_function_runs(aws: Aws, tmp_path: Path) -> Non
             for name in ("one", "two")
         }
         for name in work:
-            wait_for(lambda name=name: lines_of(aws, name) == begun(aws, name))
+            wait_until(lambda n=name: lines_of(aws, n) == begun(aws, n), "its lines", SECONDS)
         assert not any(x.done() for x in work.values())
         (tmp_path / "two").touch()
         assert work["two"].result()["Payload"].read() == b'"done"'

@@ -7,6 +7,7 @@ import time
 import pytest
 from lambda_calls.errors import ResourceLimitError
 from lambda_calls.threads import Threads
+from patience import wait_until
 
 
 def test_no_more_than_asked_for() -> None:
@@ -85,7 +86,6 @@ def test_threads_end() -> None:
 
     asyncio.run(some())
     threads.close()
-    end = time.monotonic() + 5
-    while any(thread.name == "closing" for thread in threading.enumerate()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(
+        lambda: all(thread.name != "closing" for thread in threading.enumerate()), "its end", 20
+    )
