@@ -1,6 +1,7 @@
 """Writes the parts of docs/ that the code knows better; `make docs`.
 
-Each part stands between two marks, and a test compares it with what would be written.
+Each part stands between two marks, and a test compares it with what would be written. In README.md
+these are the rows of the comparison that benchmarks/results.json knows.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 DOCS = Path(__file__).resolve().parent
+README = DOCS.parent / "README.md"
 TEMPLATE = DOCS.parent / "{{cookiecutter.project_name}}"
 AS_ANSWERED = "as answered"  # to one of the template's questions
 sys.path[:0] = [str(TEMPLATE / "executor"), str(DOCS.parent)]
@@ -134,6 +136,41 @@ def questions() -> str:
     return _table(("question", "default", "what is asked"), rows)
 
 
+def measured() -> dict[str, tuple[str, str, str]]:
+    """README's measured rows: by name, what is found for ours, the public plugin and Lithops."""
+    from benchmarks.comparing import number
+
+    def time(benchmark: str, what: str) -> Iterator[str]:
+        for one in _medians(benchmark, what):
+            # The public plugin takes minutes for a thousand.
+            note = re.match(r"\d+(?= electrons, not)", one["note"])
+            few = f" for {note[0]} tasks" if note else ""
+            yield f"{number(one['median'])} {one['unit']}{few} ᵐ"
+
+    def times(benchmark: str, what: str) -> Iterator[str]:
+        for one in _medians(benchmark, what):
+            count = round(one["median"])
+            yield "once ᵐ" if count == 1 else f"{count} times ᵐ"
+
+    return {
+        "one trivial task, warm": _three(time("latency", "one electron, endpoint + 10 ms")),
+        "1,000 tasks of 1 s: time beyond the 1 s": _three(
+            time("fanout", "time beyond the 1 s, handlers run")
+        ),
+        "20 MB shared by 100 tasks: sent": _three(times("shared", "bytes sent, in arrays")),
+    }
+
+
+def readme() -> str:
+    """The text of README.md, its measured rows renewed."""
+    text = README.read_text("utf-8")
+    for name, cells in measured().items():
+        row = f"| {' | '.join((name, *cells, 'not measured'))} |"
+        text, found = re.subn(rf"^\| {re.escape(name)} \|.*$", row, text, flags=re.M)
+        assert found == 1, f"README.md has no row {name!r}, or two"
+    return text
+
+
 Page = dict[str, Callable[[], str]]
 PARTS: dict[str, Page] = {
     "executor.md": {"arguments": executor_arguments, "failures": failures},
@@ -171,6 +208,21 @@ def main() -> None:
     """Write all of it."""
     for name in PARTS:
         (DOCS / name).write_text(written(name), "utf-8")
+    README.write_text(readme(), "utf-8")
+
+
+def _medians(benchmark: str, what: str) -> Iterator[dict[str, Any]]:
+    """What results.json holds of a quantity: of ours, the public plugin, Lithops."""
+    from benchmarks.report import RESULTS
+
+    measures = json.loads(RESULTS.read_text("utf-8"))[benchmark]["measures"]
+    found = {one["contender"]: one for one in measures if one["what"] == what}
+    yield from (found[name] for name in ("ours", "public plugin", "Lithops"))
+
+
+def _three(cells: Iterator[str]) -> tuple[str, str, str]:
+    ours, public, lithops = cells
+    return ours, public, lithops
 
 
 def _messages() -> list[tuple[str, str, str]]:

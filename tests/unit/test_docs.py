@@ -36,6 +36,20 @@ def test_parts_are_generated(name: str) -> None:
     assert generate().written(name) == (DOCS / name).read_text("utf-8"), "run `make docs`"
 
 
+def test_readme_says_what_was_measured() -> None:
+    """Its measured rows are those of benchmarks/results.json; `make docs` writes them."""
+    page = generate()
+    assert page.readme() == page.README.read_text("utf-8"), "run `make docs`"
+
+
+def test_readme_takes_two_minutes() -> None:
+    """At most 500 words of prose, beside code and table: 250 are read in a minute."""
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    text = re.sub(r"^```.*?^```$|^\|.*?$", "", text, flags=re.S | re.M)
+    text = re.sub(r"\]\([^)]*\)", "", text)
+    assert len(text.split()) <= 500
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     """Each relative link, read from where the page lies, names a file."""
