@@ -68,9 +68,9 @@ types: test-venvs ## mypy, strict
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p faults
 
-# They wait for a third of their time, so three processes keep two processors busy; more would only
-# slow down those that watch the time. A file stays with one process: its tests share what they start.
-SIDE_BY_SIDE := --numprocesses=3 --dist=loadfile
+# Two, since more would only slow down those that watch the time on a machine of two processors. A
+# file stays with one process: its tests share what they start.
+SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile
 unit: test-venvs ## Unit tests
 	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/unit
 

@@ -180,7 +180,7 @@ class Journey:
         """End everything and remove what is not kept; the whole folder if nothing is."""
         # What will be removed needs no time to be written.
         self.running.stop(grace=2.0 if self.kept else 0.0)
-        processes.stop_all()
+        processes.stop_all(self.logs)
         self._remove_all_but((*self.kept, *(["project"] if keep_project else [])))
 
     def _client_env(self, aws: Aws, covalent: Server) -> dict[str, str]:

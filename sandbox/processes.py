@@ -28,8 +28,9 @@ GRACE_SECONDS = 5.0
 # psutil derives a process's start time from a clock that may be adjusted between two readings.
 _SAME_START_SECONDS = 2.0
 
-# The programs that this very process started, so that their exit status can be collected.
-_started_here: dict[int, subprocess.Popen[bytes]] = {}
+# The programs that this very process started, so that their exit status can be collected, and
+# their logs.
+_started_here: dict[int, tuple[subprocess.Popen[bytes], Path]] = {}
 
 _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -150,8 +151,8 @@ def stop(child: Child, *, grace: float = GRACE_SECONDS) -> None:
         _kill(_session_of(child.pid))
     else:
         return
-    popen = _started_here.pop(child.pid, None)
-    if popen is not None:
+    if child.pid in _started_here:
+        popen, _ = _started_here.pop(child.pid)
         popen.wait()
 
 
@@ -159,10 +160,11 @@ def _id_is_unused(child: Child) -> bool:
     return not psutil.pid_exists(child.pid) and psutil.boot_time() <= child.started
 
 
-def stop_all() -> None:
-    """End everything that this process started and that has not been ended yet."""
-    for popen in list(_started_here.values()):
-        _end(popen)
+def stop_all(folder: Path) -> None:
+    """End what this process started with a log in `folder`, and has not ended yet."""
+    for popen, log in list(_started_here.values()):
+        if log.is_relative_to(folder):
+            _end(popen)
 
 
 def end_tree(pid: int, *, grace: float = GRACE_SECONDS) -> None:
@@ -260,7 +262,7 @@ def _popen(
             )
         except OSError as error:
             raise SandboxError(f"{name} cannot be started: {error}") from error
-    _started_here[popen.pid] = popen
+    _started_here[popen.pid] = popen, log
     return popen
 
 

@@ -24,8 +24,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 pytestmark = pytest.mark.timeout(600)
 
 
-# In a folder of its own, beside whatever the user has up, and in a process of its own: a command
-# of the sandbox ends all that its process has started, which here are the other tests' servers.
+# In a folder of its own, beside whatever the user has up.
 _COMMAND = """
 import sys
 from pathlib import Path

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(tmp_path: Path) -> Iterator[None]:
     """End whatever a test forgot."""
     yield
-    processes.stop_all()
+    processes.stop_all(tmp_path)
 
 
 def start(script: str, folder: Path) -> Child:
@@ -118,6 +118,15 @@ def test_stopping_ends_what_a_killed_program_left(tmp_path: Path) -> None:
     assert not has_ended(pid)
     processes.stop(child)
     assert has_ended(pid)
+
+
+def test_others_of_the_same_process_are_left_alone(tmp_path: Path) -> None:
+    """Who ends all that it has started ends nothing that another part of the program has."""
+    (mine := tmp_path / "mine").mkdir()
+    (another := tmp_path / "another").mkdir()
+    children = [start("import time; time.sleep(60)", folder) for folder in (mine, another)]
+    processes.stop_all(mine)
+    assert [child.is_running() for child in children] == [False, True]
 
 
 def test_a_reused_process_id_is_left_alone(tmp_path: Path) -> None:

@@ -134,7 +134,9 @@ def meets(folder: str, number: int, waits_for: int) -> int:
 def test_calls_of_a_request_share_processes(fleet: Fleet, tmp_path: Path) -> None:
     """`per_invocation` of them at a time, each taking the next call when it is free: three can
     meet, and while one waits for the last call, the others take all that are left."""
-    calls = [(str(tmp_path), number, 6 if number == 0 else 3) for number in range(6)]
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    calls = [(str(traces), number, 6 if number == 0 else 3) for number in range(6)]
     with pool(max_workers=1, per_invocation=3) as executor:
         found = list(executor.starmap(meets, calls, chunksize=6))
     assert len(set(found)) == 3
