@@ -171,10 +171,29 @@ def readme() -> str:
     return text
 
 
+def transcript(name: str) -> Callable[[], str]:
+    """What docs/transcripts.py wrote of a scene."""
+
+    def part() -> str:
+        text = (DOCS / "transcripts" / f"{name}.txt").read_text("utf-8")
+        return f"```\n{text.rstrip()}\n```"
+
+    return part
+
+
 Page = dict[str, Callable[[], str]]
 PARTS: dict[str, Page] = {
     "executor.md": {"arguments": executor_arguments, "failures": failures},
-    "cli.md": {"options": command_options},
+    "cli.md": {
+        **{name: transcript(name) for name in ("configure", "show", "follow", "logs", "cost")},
+        **{name: transcript(name) for name in ("doctor", "clean", "event", "laptop")},
+        "options": command_options,
+    },
+    "examples.md": {
+        name: transcript(name)
+        for name in ("digits", "nitrogen_on_copper", "sublattice", "word_count", "thumbnails")
+    },
+    "how-to/sandbox.md": {name: transcript(name) for name in ("demo", "status")},
     "how-to/troubleshooting.md": {
         "messages": messages_by_text,
         "settings": settings_messages,

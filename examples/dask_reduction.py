@@ -43,7 +43,7 @@ def main(path: str) -> None:
         dask.config.set(scheduler=pool),
     ):
         mean, picture = dask.compute(intensity.mean(), cells)
-        print(f"mean intensity {mean:.4f} of {SIDE}² points; {pool.stats().summary}")
+    print(f"mean intensity {mean:.4f} of {SIDE}² points; {pool.stats().summary}")
     draw(picture, path)
     print(f"written: {path}")
 

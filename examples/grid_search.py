@@ -42,10 +42,12 @@ def main(path: str) -> None:
     search = GridSearchCV(SVC(), GRID, cv=3, verbose=1)
     joblib_backend.register()
     # Eight are what a laptop's sandbox stands; leave max_workers out on AWS.
-    with LambdaPoolExecutor(max_workers=8, progress=True) as pool:
-        with parallel_config("lambda", n_jobs=8, pool=pool):
-            search.fit(images[:900], digits[:900])
-        print(f"best: {search.best_params_}, {search.best_score_:.3f}; {pool.stats().summary}")
+    with (
+        LambdaPoolExecutor(max_workers=8, progress=True) as pool,
+        parallel_config("lambda", n_jobs=8, pool=pool),
+    ):
+        search.fit(images[:900], digits[:900])
+    print(f"best: {search.best_params_}, {search.best_score_:.3f}; {pool.stats().summary}")
     draw(search, path)
     print(f"written: {path}")
 

@@ -62,10 +62,11 @@ def main(path: str, folder: Path) -> None:
         pictures = (file.read_bytes() for file in files)
         # A file that is no picture is no reason to lose the others.
         small = list(pool.map(thumbnail, pictures, return_exceptions=True))
-        for file, one in zip(files, small, strict=True):
-            if isinstance(one, Exception):
-                print(f"{file}: {one}", file=sys.stderr)
-        print(f"{len(files)} pictures; {pool.stats().summary}")
+    # After the pool has left its bar's line.
+    for file, one in zip(files, small, strict=True):
+        if isinstance(one, Exception):
+            print(f"{file}: {one}", file=sys.stderr)
+    print(f"{len(files)} pictures; {pool.stats().summary}")
     sheet(small).save(path)
     print(f"written: {path}")
 
