@@ -306,16 +306,45 @@ def user_may_list(account: Account) -> None:
         raise AssertionError(str(error)) from error
 
 
-def function_may_write_log(account: Account) -> None:
-    """IAM's own simulator, asked about the role and a stream of the function's log group."""
-    stream = f"log-group:/aws/lambda/{account.outputs['FunctionName']}:log-stream:any"
+def _simulator_allows(account: Account, who: str, actions: list[str], resource: str) -> None:
     answers = account.root("iam").simulate_principal_policy(
-        PolicySourceArn=account.outputs["FunctionRoleArn"],
-        ActionNames=["logs:CreateLogStream", "logs:PutLogEvents"],
-        ResourceArns=[f"arn:aws:logs:{account.region}:{ACCOUNT}:{stream}"],
+        PolicySourceArn=who, ActionNames=actions, ResourceArns=[resource]
     )["EvaluationResults"]
     decisions = {each["EvalActionName"]: each["EvalDecision"] for each in answers}
     assert set(decisions.values()) == {"allowed"}, decisions
+
+
+def function_may_write_log(account: Account) -> None:
+    """IAM's own simulator, asked about the role and a stream of the function's log group."""
+    stream = f"log-group:/aws/lambda/{account.outputs['FunctionName']}:log-stream:any"
+    actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resource = f"arn:aws:logs:{account.region}:{ACCOUNT}:{stream}"
+    _simulator_allows(account, account.outputs["FunctionRoleArn"], actions, resource)
+
+
+def user_may_ask_for_quota(account: Account) -> None:
+    """IAM's own simulator, asked about the user and the account's settings."""
+    _simulator_allows(account, account.user.arn, ["lambda:GetAccountSettings"], "*")
+
+
+def user_may_ask_for_reserved(account: Account) -> None:
+    """IAM's own simulator, asked about the user and what the function has reserved."""
+    name = account.outputs["FunctionName"]
+    resource = f"arn:aws:lambda:{account.region}:{ACCOUNT}:function:{name}"
+    _simulator_allows(account, account.user.arn, ["lambda:GetFunctionConcurrency"], resource)
+
+
+def quota_is_known(account: Account) -> None:
+    """How many calls Lambda allows at a time, asked for by the executor's own code."""
+    program = (
+        "import json, sys; from lambda_calls.aws.clients import Account, Clients; "
+        "from lambda_calls.aws.quota import concurrency; "
+        "print(json.dumps(concurrency(Clients(), Account(region=sys.argv[1]), sys.argv[2])))"
+    )
+    names = account.region, account.outputs["FunctionName"]
+    command = [sys.executable, "-c", program, *names]
+    known = harness.run(command, account.work, account.env, ELECTRON_SECONDS).json
+    assert isinstance(known, int), known
 
 
 def log_has_lines(account: Account) -> None:
@@ -378,6 +407,14 @@ NEEDED: dict[Permission, tuple[Check, str]] = {
         electron_runs,
         r"Access denied: lambda:InvokeFunction",
     ),
+    Permission("ExecutorPolicy", "RunElectrons", "lambda:GetFunctionConcurrency"): (
+        user_may_ask_for_reserved,
+        r"'lambda:GetFunctionConcurrency': 'implicitDeny'",
+    ),
+    Permission("ExecutorPolicy", "ReadQuota", "lambda:GetAccountSettings"): (
+        user_may_ask_for_quota,
+        r"'lambda:GetAccountSettings': 'implicitDeny'",
+    ),
     Permission(*KEEP_ARGUMENTS, "s3:GetObject", "blobs/*"): (
         argument_arrives,
         r"Access denied: s3:GetObject",
@@ -420,10 +457,12 @@ NEEDED: dict[Permission, tuple[Check, str]] = {
 
 # Here the check asks for the permission itself, because what AWS needs it for goes well without
 # it: this AWS's Lambda writes logs by itself, not in the role's name. Real S3 answers 403 for a
-# missing key to whoever may not list the bucket; this one answers 404.
+# missing key to whoever may not list the bucket; this one answers 404. It tells everybody what the
+# account's settings are.
 WITHOUT_EFFECT: dict[Permission, Check] = {
     Permission("FunctionRole", "WriteOwnLog", "logs:CreateLogStream"): log_has_lines,
     Permission("FunctionRole", "WriteOwnLog", "logs:PutLogEvents"): log_has_lines,
+    Permission("ExecutorPolicy", "ReadQuota", "lambda:GetAccountSettings"): quota_is_known,
     Permission("FunctionRole", *LIST): cancelling_stops,
     Permission("ExecutorPolicy", *LIST): argument_arrives,
 }
@@ -485,6 +524,15 @@ def test_not_modelled_here(ready: Account, missing: Permission) -> None:
     more."""
     with ready.in_force(missing.policy, without(ready.document(missing.policy), missing)):
         WITHOUT_EFFECT[missing](ready)
+
+
+def test_reserved_concurrency_is_told_to_nobody_here(ready: Account) -> None:
+    """This AWS takes the question for an order to reserve some, and refuses it; the executor then
+    goes by the account's quota."""
+    name = ready.outputs["FunctionName"]
+    with pytest.raises(ClientError, match="perform: lambda:PutFunctionConcurrency"):
+        ready.user.client("lambda", ready.region).get_function_concurrency(FunctionName=name)
+    quota_is_known(ready)
 
 
 def test_no_action_is_forgotten(ready: Account) -> None:

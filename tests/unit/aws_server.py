@@ -43,6 +43,8 @@ class Answer:
     closes: bool = False
 
 
+_SETTINGS = "/2016-08-19/account-settings"
+
 Script = Callable[[dict[str, Any]], Answer]
 
 
@@ -57,6 +59,12 @@ class AWS:
     refusal: tuple[int, str] = (403, "AccessDenied")  # S3's answer to what is denied
     refused_keys: set[str] = field(default_factory=set)  # access keys that have expired
     before_put: Callable[[], Any] = lambda: None  # called as an object arrives
+    # Calls that the account, and the function, may have at a time; None: it is not allowed to ask,
+    # -1: the function has reserved none.
+    concurrency: int | None = None
+    reserved: int | None = None
+    reserved_elsewhere: int = 0  # by other functions
+    questions: list[str] = field(default_factory=list)  # after those two
     script: Script = lambda event: Answer(status=404, code="ResourceNotFoundException")
 
     @property
@@ -158,6 +166,16 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
             self._answer(200, b"", {"Content-Length": str(len(aws.objects[path])), "ETag": '"x"'})
 
         def do_GET(self) -> None:
+            if self.path.startswith(_SETTINGS):
+                taken = max(0, aws.reserved or 0) + aws.reserved_elsewhere
+                limits = {
+                    "ConcurrentExecutions": aws.concurrency,
+                    "UnreservedConcurrentExecutions": (aws.concurrency or 0) - taken,
+                }
+                return self._told(aws.concurrency, {"AccountLimit": limits})
+            if self.path.endswith("/concurrency"):
+                some = {"ReservedConcurrentExecutions": aws.reserved}
+                return self._told(aws.reserved, {} if aws.reserved == -1 else some)
             path, _ = self._request()
             if self._refused():
                 return
@@ -172,6 +190,13 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
             part = data[int(first) : int(last or len(data)) + 1]
             where = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
             self._answer(206, part, {"Content-Range": where, **etag})
+
+        def _told(self, known: int | None, answer: dict[str, Any]) -> None:
+            aws.questions.append(self.path)
+            if known is None:
+                code = {"x-amzn-ErrorType": "AccessDeniedException"}
+                return self._answer(403, b'{"Message": "not authorized"}', code)
+            self._answer(200, json.dumps(answer).encode())
 
         def do_DELETE(self) -> None:
             path, _ = self._request()

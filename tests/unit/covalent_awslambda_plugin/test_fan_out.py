@@ -1,6 +1,7 @@
 """Fan-out electrons through the executor; real handlers run them, none is Covalent's server."""
 
 import asyncio
+import itertools
 import os
 import re
 import sys
@@ -194,6 +195,43 @@ def test_retries_apply_to_each_item(fleet: Fleet, tmp_path: Path) -> None:
     result, *_, status = execute(made(retries=2), flaky, list(range(4)))
     assert (status, result.get_deserialized()) == ("COMPLETED", [0, 1, 2, 3])
     assert sorted(Path(folder, "ran").read_text().split()) == ["0", "1", "2", "2", "2", "3"]
+
+
+def test_each_try_of_an_item_waits_longer(fleet: Fleet, tmp_path: Path) -> None:
+    """An item that fails again and again is tried after half a second, a second, two; less a
+    jitter of half of it."""
+    tries = tmp_path / "tries"
+
+    @fan_out
+    def flaky(x: int) -> int:
+        with tries.open("a") as file:
+            file.write(f"{time.time()}\n")
+        if len(tries.read_text().split()) < 4:
+            raise ConnectionError("again, please")
+        return x
+
+    result, *_, status = execute(made(retries=3), flaky, [7])
+    assert (status, result.get_deserialized()) == ("COMPLETED", [7])
+    began = [float(x) for x in tries.read_text().split()]
+    pauses = [after - before for before, after in itertools.pairwise(began)]
+    assert all(pause >= least for pause, least in zip(pauses, (0.25, 0.5, 1.0), strict=True))
+
+
+def test_lists_of_different_lengths_fail_the_electron(fleet: Fleet) -> None:
+    """Before any item runs; the error says how long each list is, as it does on any executor."""
+
+    @fan_out(over=("a", "b"))
+    def paired(a: int, b: str) -> tuple[int, str]:
+        return a, b
+
+    with pytest.raises(
+        ValueError, match=r"lengths are {.a.: 3, .b.: 2}. Give lists of one length"
+    ) as caught:
+        paired([1, 2, 3], ["x", "y"])
+    _, _, stderr, status = execute(made(), paired, [1, 2, 3], ["x", "y"])
+    assert status == "FAILED"
+    assert f"ValueError: {caught.value}" in stderr
+    assert not fleet.sizes
 
 
 def test_arguments_that_do_not_fit_fail_the_electron(fleet: Fleet) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import clock
 import pytest
 from lambda_calls.aws.refusals import NoDescriptors, NotNow, Unreachable
 from lambda_calls.limiter import ConcurrencyLimiter
@@ -288,3 +289,169 @@ def test_a_silent_call_does_not_keep_the_others_waiting(monkeypatch: pytest.Monk
         await silent.end()
 
     asyncio.run(waits())
+
+
+# -- what Lambda allows, where it says so --------------------------------------------------------
+
+
+class Calls:
+    """Calls of so many seconds, and when each was let in."""
+
+    def __init__(self, limiter: ConcurrencyLimiter, seconds: float) -> None:
+        self._limiter, self._seconds = limiter, seconds
+        self.began: list[float] = []
+        self.inside = self.most = 0
+
+    async def run(self, count: int) -> None:
+        await asyncio.gather(*(self._one(age) for age in range(count)))
+
+    async def _one(self, age: int) -> None:
+        async with self._limiter.turn(age, 100_000):
+            self.began.append(asyncio.get_running_loop().time())
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await asyncio.sleep(self._seconds)
+            self.inside -= 1
+
+    def by(self, seconds: float) -> int:
+        """How many had begun by then."""
+        return sum(x <= seconds for x in self.began)
+
+
+@pytest.mark.parametrize("places", [1, 10, 50, 1000])
+def test_ten_requests_a_second_for_each_place(places: int) -> None:
+    """Where the concurrency is known, no second has more than ten times as many requests, from the
+    first on; and not much fewer than that, however short the calls are."""
+
+    async def scenario() -> list[float]:
+        limiter = ConcurrencyLimiter()
+        limiter.allow(places)
+        calls = Calls(limiter, 0.0001)
+        await calls.run(20 * places)
+        return calls.began
+
+    began = clock.run(scenario())
+    rate = 10 * places
+    assert all(after - at > 1 - 1e-6 for at, after in zip(began, began[rate:], strict=False))
+    assert began[-1] < 20 / 8.5
+
+
+def test_as_many_as_there_are_places_go_at_once() -> None:
+    """The rate holds up nobody for whom there is a place."""
+
+    async def scenario() -> float:
+        limiter = ConcurrencyLimiter()
+        limiter.allow(10)
+        calls = Calls(limiter, 1)
+        await calls.run(10)
+        return calls.began[-1]
+
+    assert clock.run(scenario()) == 0
+
+
+def test_known_concurrency_is_never_exceeded() -> None:
+    """Where it is known what Lambda allows, no request is refused, and no place is left empty."""
+    quota = Quota(5)
+
+    async def scenario() -> float:
+        limiter = ConcurrencyLimiter()
+        limiter.allow(5)
+        await asyncio.gather(*(quota.call(limiter, age) for age in range(300)))
+        return asyncio.get_running_loop().time()
+
+    took = clock.run(scenario())
+    assert sorted(quota.served) == list(range(300))
+    assert quota.refusals == 0
+    assert took == pytest.approx(300 / 45, rel=0.05)  # the rate: each takes only 10 ms
+
+
+def test_what_is_known_holds_for_those_who_wait() -> None:
+    """Told while calls go out already, the limiter lets in no further ones above it; and more
+    again once more are allowed."""
+
+    async def scenario() -> tuple[int, int, int]:
+        limiter = ConcurrencyLimiter()
+        turns = [await inside(limiter, age) for age in range(20)]
+        limiter.allow(10)
+        waiting = [asyncio.ensure_future(inside(limiter, age)) for age in range(20, 60)]
+        await asyncio.sleep(15)
+        at_first = sum(x.done() for x in waiting)
+        for turn in turns:
+            await turn.end()
+        await asyncio.sleep(15)
+        then = sum(x.done() for x in waiting)
+        limiter.allow(30)
+        await asyncio.sleep(15)
+        at_last = sum(x.done() for x in waiting)
+        for job in waiting:
+            job.cancel()
+        return at_first, then, at_last
+
+    assert clock.run(scenario()) == (0, 10, 30)
+
+
+@pytest.mark.parametrize("allowed", [3000, None])
+def test_ramp_is_lambdas(allowed: int | None) -> None:
+    """A thousand long calls go at once, and another thousand every ten seconds, up to what is
+    allowed, or as long as nothing is refused."""
+
+    async def scenario() -> Calls:
+        limiter = ConcurrencyLimiter(most=lambda: 1_000_000)
+        if allowed is not None:
+            limiter.allow(allowed)
+        calls = Calls(limiter, 60)
+        await calls.run(4000)
+        return calls
+
+    calls = clock.run(scenario())
+    assert (calls.by(0), calls.by(10.5), calls.by(20.5)) == (1000, 2000, 3000)
+    assert calls.by(31) == (3000 if allowed else 4000)
+
+
+def test_no_ramp_once_lambda_has_refused() -> None:
+    """Whoever was refused tries one more now and then, not hundreds."""
+
+    async def scenario() -> int:
+        limiter = ConcurrencyLimiter()
+        await one_left(limiter)
+        waiting = [asyncio.ensure_future(inside(limiter, age)) for age in range(1000)]
+        await asyncio.sleep(20.5)
+        admitted = sum(x.done() for x in waiting)
+        for job in waiting:
+            job.cancel()
+        return admitted
+
+    assert clock.run(scenario()) < 15
+
+
+def test_quota_is_asked_for_when_many_want_to_go() -> None:
+    """A few calls ask for nothing; many ask once, and once more after ten minutes."""
+    asked: list[float] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        limiter = ConcurrencyLimiter(ask=lambda: asked.append(loop.time()))
+        calls = Calls(limiter, 1)
+        for count in (8, 8, 1000, 1000):
+            await calls.run(count)
+        await asyncio.sleep(600)
+        await calls.run(8)
+        assert len(asked) == 1
+        await calls.run(9)
+
+    clock.run(scenario())
+    assert len(asked) == 2
+    assert asked[1] - asked[0] >= 600
+
+
+def test_function_that_is_switched_off_says_so_itself() -> None:
+    """A concurrency of 0 lets one call through, for Lambda's refusal to be told."""
+
+    async def scenario() -> None:
+        limiter = ConcurrencyLimiter()
+        limiter.allow(0)
+        with pytest.raises(NotNow, match="too many"):
+            async with limiter.turn(0, 1):
+                raise NotNow("too many")
+
+    clock.run(scenario())

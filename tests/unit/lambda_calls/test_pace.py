@@ -6,7 +6,7 @@ from lambda_calls.pace import Pace
 
 def learnt(seconds: float, parallel: int = 100) -> Pace:
     """A pace that has seen calls of so many seconds."""
-    pace = Pace(None, parallel)
+    pace = Pace(None, lambda: parallel)
     for _ in range(20):
         pace.measured(seconds + 0.003, 1)
     return pace
@@ -14,7 +14,7 @@ def learnt(seconds: float, parallel: int = 100) -> Pace:
 
 def test_what_is_asked_for_is_kept() -> None:
     """A `chunksize` is not second-guessed; the last request takes what is left."""
-    pace = Pace(7, 100)
+    pace = Pace(7, lambda: 100)
     pace.measured(100.0, 7)
     assert (pace.size(100, 0.0), pace.size(3, 0.0)) == (7, 3)
 
@@ -33,7 +33,7 @@ def test_short_calls_are_packed() -> None:
 
 def test_before_anything_is_known_some_go_out_alone() -> None:
     """32 at first, twice as many with each 50 ms without an answer."""
-    pace = Pace(None, 1000)
+    pace = Pace(None, lambda: 1000)
     assert [pace.size(1000, 0.0) for _ in range(33)] == [1] * 32 + [0]
     later = [pace.size(1000, 0.05) for _ in range(33)]
     assert later == [1] * 32 + [0]
@@ -50,6 +50,6 @@ def test_it_follows_calls_that_grow_longer() -> None:
 
 def test_an_answer_without_calls_teaches_nothing() -> None:
     """A request that failed as a whole says nothing of how long calls take."""
-    pace = Pace(None, 10)
+    pace = Pace(None, lambda: 10)
     pace.measured(5.0, 0)
     assert pace.size(10, 0.0) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import gc
 import weakref
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from aws_server import AWS, Answer
 from calls import target
+from lambda_calls.aws import quota
 from lambda_calls.aws.clients import Account
 from lambda_calls.aws.refusals import ConnectionLost, NotNow, Unreachable
 from lambda_calls.errors import (
@@ -291,3 +293,71 @@ def test_many_at_once_open_one_set_of_connections(aws: AWS, process: Process) ->
         return {id(api) for api in await asyncio.gather(*[session._opened() for _ in range(50)])}
 
     assert len(asyncio.run(many())) == 1
+
+
+# -- the quota -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("account", "elsewhere", "reserved", "known"),
+    [
+        (1000, 0, -1, 1000),
+        (1000, 600, -1, 400),  # what other functions have reserved is theirs
+        (1000, 0, 900, 900),  # more than the 100 that are left for others
+        (None, 0, 50, 50),
+        (1000, 600, None, 1000),  # it may have reserved them itself
+        (None, 0, -1, None),
+        (None, 0, None, None),
+    ],
+)
+def test_concurrency_is_what_lambda_tells(
+    aws: AWS,
+    process: Process,
+    account: int | None,
+    elsewhere: int,
+    reserved: int | None,
+    known: int | None,
+) -> None:
+    """What the function has reserved, else what the account has for those that have not; what
+    may not be asked is left out of it in silence."""
+    aws.concurrency, aws.reserved_elsewhere, aws.reserved = account, elsewhere, reserved
+    assert quota.concurrency(process.clients, Account(region="eu-west-1"), "fn") == known
+
+
+def test_many_calls_have_the_quota_asked_for(aws: AWS, process: Process) -> None:
+    """Many calls at a time have it asked for in the background, and held to; few do not."""
+    aws.concurrency, aws.reserved = 12, -1
+
+    async def scenario() -> tuple[list[str], int | None]:
+        limiter = process.session(made(process)).limiter
+        async with contextlib.AsyncExitStack() as turns:
+            for _ in range(8):
+                await turns.enter_async_context(limiter.turn(0, 60))
+            unasked = list(aws.questions)
+            await turns.enter_async_context(limiter.turn(0, 60))
+            while limiter.allowed is None:
+                await asyncio.sleep(0.01)
+        return unasked, limiter.allowed
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 60)) == ([], 12)
+    assert len(aws.questions) == 2
+
+
+def test_quota_that_may_not_be_asked_for_is_no_failure(aws: AWS, process: Process) -> None:
+    """Where the credentials may not ask, calls go on as before, and nothing is said."""
+    aws.script = lambda event: Answer(payload=1)
+
+    async def scenario() -> list[bytes]:
+        session = process.session(made(process))
+
+        async def once() -> bytes:
+            async with session.limiter.turn(0, 60):
+                return (await session.invoke(b"{}")).payload
+
+        answers = await asyncio.gather(*(once() for _ in range(20)))
+        while len(aws.questions) < 2:
+            await asyncio.sleep(0.01)
+        assert session.limiter.allowed is None
+        return answers
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 60)) == [b"1"] * 20

@@ -34,6 +34,8 @@ def reachable(endpoint: AWS, monkeypatch: pytest.MonkeyPatch) -> AWS:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     endpoint.requests.clear()
     endpoint.objects.clear()
+    endpoint.questions.clear()
+    endpoint.concurrency = endpoint.reserved = None
     return endpoint
 
 

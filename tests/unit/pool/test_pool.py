@@ -31,6 +31,7 @@ from lambda_calls import (
     RemoteTraceback,
     ResourceLimitError,
 )
+from patience import wait_until
 from template_paths import EXECUTOR
 
 import wire
@@ -581,6 +582,19 @@ def test_throttling_is_counted_by_its_reason(fleet: Fleet) -> None:
     assert list(stats.throttled) == ["ConcurrentInvocationLimitExceeded"]
     assert stats.summary.throttled == sum(stats.throttled.values()) >= 4
     assert "throttled" in str(stats.summary)
+
+
+def test_the_quota_is_held_to_once_it_is_known(fleet: Fleet, reachable: AWS) -> None:
+    """Lambda is asked what the account allows; from then on it refuses nothing."""
+    reachable.concurrency, reachable.reserved = 2, -1
+    with pool() as executor:
+        assert list(executor.map(square, range(20), chunksize=1)) == [x * x for x in range(20)]
+        limiter = executor._engine._scatter._session.limiter  # type: ignore[union-attr]
+        wait_until(lambda: limiter.allowed == 2, "the quota is known", 60)
+        known = len(executor.stats().invocations)
+        assert list(executor.map(square, range(40), chunksize=1)) == [x * x for x in range(40)]
+        assert not [x.refusals for x in executor.stats().invocations[known:] if x.refusals]
+        assert len(reachable.questions) == 2
 
 
 def test_waiting_for_a_turn_takes_nothing_of_a_calls_time(fleet: Fleet) -> None:

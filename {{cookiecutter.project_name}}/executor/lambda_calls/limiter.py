@@ -2,9 +2,10 @@
 
 Retrying each call on a timer of its own would cost a signed request per call and second, and luck
 would decide who gets through. Instead all calls of one function share a window, which grows by
-each answer, and by time, and shrinks to what Lambda did accept when it refuses. Requests
-that come too fast are spaced; while the network is away, one call at a time tries it, and the
-window grows again from little. Those who wait do so in the order of their age, without the CPU.
+each answer, and by time, and shrinks to what Lambda did accept when it refuses. Where it is known
+what Lambda allows, neither calls at a time nor requests a second exceed that. Requests that come
+too fast are spaced; while the network is away, one call at a time tries it, and the window grows
+again from little. Those who wait do so in the order of their age, without the CPU.
 """
 
 import asyncio
@@ -26,6 +27,16 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LONGEST_ASKED = 30.0  # as Lambda asks for
 _TRIES_EVERY = 2.0  # whether there are more places than the window has
+# What Lambda starts of a function in that time, until it has refused some: 1,000 in 10 s.
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html#scaling-rate
+_RAMP = 200
+# Requests a second for each place; the documentation says ten at the most. As many as there are
+# places may go at once, so that no second has more than ten times as many.
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html#concurrency-vs-requests-per-second
+_RATE = 9
+# Calls at a time that the smallest accounts (10) allow anyway, and seconds for which it holds what
+# Lambda has said: quotas are raised, and Covalent's server runs for weeks.
+_FEW, _HOLDS = 8, 600.0
 _BETWEEN_TRIES = 1.0  # while the network is away
 _TELLS_EVERY = 5.0
 # Seconds between two requests where Lambda says that they come too fast; doubled each time, and
@@ -42,10 +53,19 @@ class ConcurrencyLimiter:
 
     Args:
         most: how many connections this process may have open.
+        ask: called when many want to go; has Lambda asked how many may, for `allow`.
     """
 
-    def __init__(self, most: Callable[[], int] = lambda: FIRST_WINDOW) -> None:
+    def __init__(
+        self,
+        most: Callable[[], int] = lambda: FIRST_WINDOW,
+        ask: Callable[[], None] = lambda: None,
+    ) -> None:
         self._window, self._inside = FIRST_WINDOW, 0
+        self._ask, self._asks_at = ask, 0.0
+        self.allowed: int | None = None  # calls at a time; None: Lambda has not said
+        self._between, self._due = 0.0, 0.0  # seconds between two requests; when one is due
+        self._was_refused = False
         self._most, self._ceiling = most, 0
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
@@ -75,6 +95,16 @@ class ConcurrencyLimiter:
             raise
         self._leave(None)
 
+    def allow(self, concurrency: int) -> None:
+        """Never let in more calls at a time, nor more than ten times as many in a second.
+
+        Args:
+            concurrency: what the account or the function has.
+        """
+        self.allowed = max(1, concurrency)  # 0: a function that is switched off says so itself
+        self._between = 1 / (_RATE * self.allowed)
+        self._admit()
+
     def outage(self) -> float:
         """Seconds for which no connection has come about; 0 if the last try did."""
         if self._out_since is None:
@@ -102,11 +132,12 @@ class ConcurrencyLimiter:
 
     async def _enter(self, age: float, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        if not self._waiting and self._inside < self._room() and not self._pauses(loop.time()):
-            self._inside += 1  # nobody to be behind of, nothing to wait for
-            if self._spacing:
-                self._resume_at = loop.time() + self._spacing
-            return
+        now = loop.time()
+        if now >= self._asks_at and self._inside + len(self._waiting) >= _FEW:
+            self._asks_at = now + _HOLDS
+            self._ask()
+        if not self._waiting and self._inside < self._room() and not self._pauses(now):
+            return self._let_in(now)  # nobody to be behind of, nothing to wait for
         future: asyncio.Future[None] = loop.create_future()
         # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes in the
         # moment of admission.
@@ -123,6 +154,13 @@ class ConcurrencyLimiter:
             raise
         finally:
             timer.cancel()
+
+    def _let_in(self, now: float) -> None:
+        self._inside += 1
+        if self._spacing:
+            self._resume_at = now + self._spacing
+        if self._between:
+            self._due = max(self._due, now) + self._between
 
     def _leave(self, ending: BaseException | None) -> None:
         """Give the place back.
@@ -164,6 +202,7 @@ class ConcurrencyLimiter:
         now = asyncio.get_running_loop().time()
         if not refusal.too_fast:
             self._window = max(1, self._inside)
+            self._was_refused = True
         if now < self._resume_at:
             return  # one of many that were refused at once
         if refusal.too_fast:
@@ -181,33 +220,37 @@ class ConcurrencyLimiter:
             return 1
         if self._inside >= self._ceiling:  # looked at again only when it would matter
             self._ceiling = self._inside + self._most()
-        return min(self._window, self._ceiling)
+        return min(self._window, self._ceiling, self.allowed or self._ceiling)
 
     def _admit(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting and self._inside < self._room():
             now = loop.time()
             if self._pauses(now):
-                return self._call_again(self._resume_at)
+                return self._call_again(max(self._resume_at, self._in_rate_at()))
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
-                self._inside += 1
+                self._let_in(now)
                 future.set_result(None)
-                if self._spacing:
-                    self._resume_at = now + self._spacing
         if self._waiting and self._trying is None:
-            self._trying = loop.call_later(_TRIES_EVERY, self._try_one_more)
+            self._trying = loop.call_later(_TRIES_EVERY, self._try_more)
 
-    def _try_one_more(self) -> None:
-        """Let one more in although none has come out: those inside may take long, or be silent,
+    def _try_more(self) -> None:
+        """Let more in although none has come out: those inside may take long, or be silent,
         while Lambda has had places for others for some time."""
         self._trying = None
         if self._waiting and self._inside >= self._window:
-            self._window = self._inside + 1
+            self._window = self._inside + (1 if self._was_refused else _RAMP)
         self._admit()
 
     def _pauses(self, now: float) -> bool:
-        return now < self._resume_at - 0.001  # a timer may fire a clock tick early
+        if now < self._resume_at - 0.001:  # a timer may fire a clock tick early
+            return True
+        return self._between > 0 and now < self._in_rate_at()
+
+    def _in_rate_at(self) -> float:
+        """When the next request keeps to the rate; as many as there are places may be ahead."""
+        return self._due - ((self.allowed or 1) - 1) * self._between
 
     def _call_again(self, when: float) -> None:
         loop = asyncio.get_running_loop()

@@ -114,7 +114,10 @@ def _splitter(function: Callable[..., Any], names: tuple[str, ...]) -> Callable[
             raise TypeError(f"fan_out goes over {missing[0]!r}, which was not given")
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"fan_out goes over lists in step, but their lengths are {lengths}")
+            raise ValueError(
+                f"fan_out goes over lists in step, but their lengths are {lengths}. Give lists of "
+                "one length; what all items share needs no list, and is not named in over=."
+            )
         kinds = {x.kind for n, x in inspect.signature(function).parameters.items()}
         by_keyword = not kinds & {
             inspect.Parameter.POSITIONAL_ONLY,

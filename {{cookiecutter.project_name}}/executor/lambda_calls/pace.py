@@ -5,6 +5,7 @@ together. Calls that take a second do not: each could have an environment of its
 """
 
 import math
+from collections.abc import Callable
 
 # Seconds of work that make a request worth its cost, and beyond which packing gains nothing.
 _WORTH, _ENOUGH = 0.02, 0.5
@@ -24,10 +25,10 @@ class Pace:
 
     Args:
         size: calls in a request; None: learnt.
-        parallel: requests that may be under way.
+        parallel: how many requests may be under way, as far as is known by now.
     """
 
-    def __init__(self, size: int | None, parallel: int) -> None:
+    def __init__(self, size: int | None, parallel: Callable[[], int]) -> None:
         self._size, self._parallel = size, parallel
         self._seconds: float | None = None  # of one call, as far as known
         self._unmeasured = 0
@@ -44,7 +45,7 @@ class Pace:
             return min(self._size, waiting)
         if self._seconds is None:
             return self._first(now)
-        share = math.ceil(waiting / self._parallel)
+        share = math.ceil(waiting / self._parallel())
         least, most = _WORTH / self._seconds, _ENOUGH / self._seconds
         return max(1, min(waiting, _MOST, int(max(least, min(share, most)))))
 

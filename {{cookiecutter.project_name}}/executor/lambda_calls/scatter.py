@@ -34,6 +34,8 @@ _LONGEST_BACKOFF = 60.0  # seconds
 # quarters of them did.
 _STRAGGLES, _KNOWN = 3.0, 10
 _LOOKS_EVERY = 0.5  # seconds
+# Seconds after which it is known that more may be under way, if Lambda says so.
+_QUOTA_TAKES = 1.0
 # Environments that a call may meet which cannot run anything; nothing of it ran there.
 _TRIES_ELSEWHERE = 4
 
@@ -144,7 +146,7 @@ class Policy:
     speculate: bool = False
 
 
-# Requests at a time where nothing is said: what Lambda starts within ten seconds.
+# Requests at a time where nobody says how many: what Lambda starts within ten seconds.
 PARALLEL = 1000
 
 
@@ -178,7 +180,7 @@ class Scatter:
         self._sendings: set[_Sending] = set()
         self._later: dict[Task, asyncio.TimerHandle] = {}  # until they are tried again
         self._durations: list[float] = []
-        self._cancelled = False
+        self._cancelled = self._looked_again = False
         self.broken: LambdaCallError | None = None  # why no call can run
         self._watching: asyncio.Task[None] | None = None
 
@@ -244,17 +246,22 @@ class Scatter:
     def _queue(self, task: Task) -> "_Queue":
         queue = self._waiting.get(id(task.shared))
         if queue is None:
-            pace = Pace(task.size, self._policy.parallel or PARALLEL)
+            pace = Pace(task.size, lambda: self._parallel)
             queue = self._waiting[id(task.shared)] = _Queue(task.shared, pace)
         return queue
 
     # -- sending ---------------------------------------------------------------------------------
 
+    @property
+    def _parallel(self) -> int:
+        """Requests that may be under way or wait for their turn."""
+        return self._policy.parallel or self._session.limiter.allowed or PARALLEL
+
     def _pump(self) -> None:
         """Send what may be sent now."""
         if self._cancelled:
             return
-        parallel = self._policy.parallel or PARALLEL
+        parallel = self._parallel
         for key, queue in list(self._waiting.items()):
             while queue.tasks and len(self._sendings) < parallel:
                 tasks = self._next(queue)
@@ -263,6 +270,9 @@ class Scatter:
                 self._begin(queue, tasks)
             if not queue.tasks and not queue.under_way:
                 del self._waiting[key]
+        if len(self._sendings) >= parallel and not self._looked_again:
+            self._looked_again = True
+            asyncio.get_running_loop().call_later(_QUOTA_TAKES, self._pump)
 
     def _next(self, queue: "_Queue") -> list[Task]:
         """The calls of the next request; none: it is too early, or nobody wants them."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import descriptors, messages
-from .aws import refusals
+from .aws import quota, refusals
 from .aws.clients import Account, Clients, Signing
 from .aws.invoke import InvokeApi, NotMade
 from .aws.objects import Objects
@@ -139,7 +139,9 @@ class Session:
     def __init__(self, process: Process, target: Target) -> None:
         self.process, self.target = process, target
         self.objects = process.objects(target)
-        self.limiter = ConcurrencyLimiter(most=descriptors.left_for_connections)
+        self.limiter = ConcurrencyLimiter(
+            most=descriptors.left_for_connections, ask=self._ask_for_quota
+        )
         self.blobs = Blobs(self.objects, process.transfers, process.at_exit)
         self.is_stock_image = False
         self._sends_log_tail = True
@@ -230,6 +232,18 @@ class Session:
             raise messages.not_signed(error, self.target.account.profile) from error
         except (NotMade, ValueError) as error:
             raise messages.not_made(error) from error
+
+    def _ask_for_quota(self) -> None:
+        """Have Lambda asked how many calls it allows at a time, while calls go out already."""
+        loop, clients = asyncio.get_running_loop(), self.process.clients
+
+        def work() -> None:
+            allowed = quota.concurrency(clients, self.target.account, self.target.function)
+            if allowed is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(self.limiter.allow, allowed)
+
+        self.process.requests.begin(work)
 
     async def _opened(self) -> InvokeApi:
         """The connections; made once, however many calls begin at a time."""
