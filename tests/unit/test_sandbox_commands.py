@@ -30,11 +30,7 @@ GONE = Child(name="gone", pid=2**22 + 1, started=0.0, log="")
 
 @pytest.fixture(autouse=True)
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep what the commands make out of this repository, and a busy Docker engine out of this.
-
-    A command ends all that its process has started: here also the servers of other tests.
-    """
-    monkeypatch.setattr(processes, "_started_here", {})
+    """Keep what the commands make out of this repository, and a busy Docker engine out of this."""
     folder = tmp_path / "build"
     monkeypatch.setattr(journey, "BUILD", folder)
     monkeypatch.setattr(commands, "BUILD", folder)
