@@ -14,6 +14,7 @@ Usage: python -m hypercorn …/ministack_app.py:app
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
@@ -33,6 +34,9 @@ from ministack.services import cloudwatch_logs, lambda_svc  # type: ignore[impor
 
 # Seconds until a container's output is followed: a shorter invocation's is read at its end.
 _FOLLOW_AFTER = 0.5
+# Begins the line that says that all before it was written by an invocation that has ended.
+_MARK = f"\0{new_uuid()} "
+_READ_SECONDS = 10.0  # far more than a busy machine needs to read a pipe
 
 
 class Live:
@@ -64,7 +68,7 @@ class Live:
         self._append([f"{self._start} Version: {version}"])
 
     def write(self, lines: Iterable[str]) -> None:
-        """Write lines as they come; what comes after the end is left to the next invocation."""
+        """Write lines as they come, unless it has ended."""
         with self._lock:
             if not self._is_closed:
                 self._append(line for line in lines if not line.startswith(self._start))
@@ -98,6 +102,7 @@ class Live:
 _live: ContextVar[Live | None] = ContextVar("live", default=None)
 _dispatch = lambda_svc._execute_function_dispatch
 _invoke = lambda_runtime.Worker.invoke
+_drain = lambda_runtime.Worker._drain_stderr_bounded
 _invoke_rie = lambda_svc._invoke_rie
 
 
@@ -134,10 +139,30 @@ def _stderr_read(worker: Any) -> None:
     """In a thread of each worker's."""
     lines = worker._stderr_queue
     for line in worker._proc.stderr:
+        text, mark, number = line.rstrip("\n").partition(_MARK)
         live: Live | None = worker.live
-        if live is not None:
-            live.write([line.rstrip("\n")])
-        lines.put(line.rstrip("\n"))
+        if text or not mark:
+            if live is not None:
+                live.write([text])
+            lines.put(text)
+        if mark:
+            lines.put(mark + number)
+
+
+def _drained(worker: Any, **bounds: float) -> str:
+    """What the invocation that has just ended wrote: all that stands in the pipe before a mark.
+
+    MiniStack waits for milliseconds. On a busy machine, the rest then went to the next invocation.
+    """
+    mark, lines = _MARK + new_uuid(), []
+    try:
+        with open(f"/proc/self/fd/{worker._proc.stderr.fileno()}", "w") as pipe:
+            pipe.write(f"{mark}\n")
+        while (line := worker._stderr_queue.get(timeout=_READ_SECONDS)) != mark:
+            lines.append(line)
+    except (AttributeError, OSError, queue.Empty):  # the worker has ended, or this is no Linux
+        lines.append(_drain(worker, **bounds))
+    return "\n".join(line for line in lines if not line.startswith(_MARK))
 
 
 def _invoked_in_container(container: Any, event: Any, timeout: int, request_id: str) -> Any:
@@ -189,3 +214,4 @@ lambda_svc._invoke_rie = _invoked_in_container
 lambda_runtime.Worker.live = None
 lambda_runtime.Worker.invoke = _invoked
 lambda_runtime.Worker._read_stderr = _stderr_read
+lambda_runtime.Worker._drain_stderr_bounded = _drained

@@ -22,6 +22,8 @@ import pathlib, sys, time
 
 def handler(event, context):
     print("begun", event["name"], file=sys.stderr)
+    for number in range(event.get("lines", 0)):
+        print(number, event["name"], file=sys.stderr)
     while not pathlib.Path(event["until"]).exists():
         time.sleep(0.05)
     print("ended", event["name"], file=sys.stderr)
@@ -109,3 +111,21 @@ def test_a_failed_invocation_ends_its_log(aws: Aws, tmp_path: Path) -> None:
     lines = lines_of(aws, "three")
     assert lines[:3] == [*begun(aws, "three"), "ended three"]
     assert lines[-3:] == ["ValueError: as asked", "END RequestId: ID", "REPORT RequestId: ID"]
+
+
+def test_an_invocation_has_all_its_lines(aws: Aws, tmp_path: Path) -> None:
+    """Though others keep the AWS busy: none of them is left to the next one in its worker."""
+    invoke, event = (
+        client(aws, "lambda").invoke,
+        f'{{"name": "%s", "until": "{tmp_path}", "lines": %d}}',
+    )
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(4):
+            payload = (event % (f"busy-{number}", 9_000)).encode()
+            threads.submit(invoke, FunctionName="fn", Payload=payload)
+        for number in range(20):
+            name = f"small-{number}"
+            invoke(FunctionName="fn", Payload=(event % (name, 3)).encode())
+            said = [*(f"{line} {name}" for line in range(3)), f"ended {name}"]
+            ended = ["END RequestId: ID", "REPORT RequestId: ID"]
+            assert lines_of(aws, name) == begun(aws, name) + said + ended
