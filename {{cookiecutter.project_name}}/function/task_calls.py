@@ -12,6 +12,7 @@ that the parent can tell whose output is whose, that of subprocesses included.
 
 import array
 import base64
+import fcntl
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ import wire
 
 # Bound here, as a call may replace what a module holds under these names.
 _dumps, _loads, _read, _write = cloudpickle.dumps, cloudpickle.loads, os.read, os.write
+_lock = fcntl.lockf
 _TURN = array.array("I").itemsize
 _LARGEST_EXCEPTION = 1024 * 1024  # bytes of a pickled exception that travel
 
@@ -104,7 +106,11 @@ def _taking_turns(frames: bytes, turns: Optional[int]) -> Iterator[wire.Frame]:
         return
     items = list(wire.read_frames(frames))
     while True:
+        # Processes that read a memfd at a time may read the same bytes: unlike other files, Linux
+        # does not lock its position. The lock is a process's own, and ends with it.
+        _lock(turns, fcntl.LOCK_EX)
         turn = _read(turns, _TURN)
+        _lock(turns, fcntl.LOCK_UN)
         if len(turn) < _TURN:
             return
         yield items[int.from_bytes(turn, sys.byteorder)]
