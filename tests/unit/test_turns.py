@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+
 import task_calls
 import task_channel
-
 import wire
 
 TURNS = 50_000
@@ -15,7 +15,8 @@ PROCESSES = 3
 
 
 def taking(turns: int, gate: int, into: Path) -> int:
-    """A process that takes all turns it can get once the gate opens, and tells how many; its id."""
+    """The id of a process that takes all turns it can get once the gate opens, and tells how
+    many."""
     pid = os.fork()
     if pid:
         return pid
