@@ -30,7 +30,7 @@ SETTINGS := --mode="$(MODE)" $(if $(PORT),--port="$(PORT)") $(if $(AWS_PORT),--a
 # Compiled files stay out of the template, which is used in place.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
-.PHONY: help demo up down status logs test lint types unit isolation template examples faults faults-seed fuzz site e2e bench docs clean locks \
+.PHONY: help demo up down status logs test lint types unit isolation template examples faults faults-seed soak fuzz site e2e bench docs clean locks \
 	venvs test-venvs docs-venv fuzz-venv bench-venv check-demo check-up
 
 help: ## Show this list
@@ -95,6 +95,10 @@ SEED ?=
 FAULTS := $(VENV)/bin/python -m faults $(if $(SEED),--seed='$(SEED)')
 faults: test-venvs ## Break everything around the executor for minutes; SEED=… repeats a run; renews docs/reliability.md
 	@$(IN_VENV) $(FAULTS) --calls 2000 --keep
+	@$(VENV)/bin/python docs/generate.py
+
+soak: test-venvs ## Twenty minutes of calls among faults in one process, then programs suspended for ten
+	@$(IN_VENV) $(FAULTS) --only soak --soak 20 --keep
 	@$(VENV)/bin/python docs/generate.py
 
 faults-seed: test-venvs ## A minute of it

@@ -1,6 +1,11 @@
 """Checks the table of faults, then runs many calls among random ones; `make faults`.
 
 Usage: python -m faults [--seed S] [--calls N] [--soak MINUTES] [--only PART] [--keep]
+
+    table (in a container, too) ─┐
+    programs and servers        ─┴─► storm ─► soak, with programs that are suspended for long
+
+The table and the programs mostly wait, so they run side by side.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ import argparse
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,59 +31,77 @@ def main() -> int:
     options = _options()
     from . import report
     from .lab import running
+    from .progress import Progress
     from .ways import surroundings
 
-    print(f"seed {options.seed}: `make faults SEED={options.seed}` makes the same requests fail")
+    progress = Progress()
+    progress.say(f"seed {options.seed}: `SEED={options.seed}` makes the same requests fail")
     shown = report.Shown()
     with running() as lab, surroundings(str(lab.folder)):
-        if options.only in ("", "table"):
-            _check_table(lab, options, shown)
-        if options.only in ("", "programs") and not options.small:
-            _play_programs(lab, shown)
+        _check_one_by_one(lab, options, shown, progress)
         if options.only in ("", "storm"):
-            _run_storms(lab, options, shown)
+            _run_storms(lab, options, shown, progress)
         if options.soak and options.only in ("", "soak"):
-            _run_soak(lab, options, shown)
+            _run_soak(lab, options, shown, progress)
     if options.keep:
         report.keep(shown)
     for line in shown.broken:
         print(f"BROKEN: {line}")
-    print(f"{len(shown.broken)} promises broken, {shown.seconds:.0f} s")
+    progress.say(f"{len(shown.broken)} promises broken")
     return 1 if shown.broken else 0
 
 
-def _check_table(lab: Any, options: argparse.Namespace, shown: Any) -> None:
-    from . import checking, table, ways
-    from .lab import base_image, running
+def _check_one_by_one(lab: Any, options: argparse.Namespace, shown: Any, progress: Any) -> None:
+    """What mostly waits: rows, those in a container, and scenes, side by side."""
+    from . import programs
 
-    began = time.monotonic()
+    apart, contained = _rows(options)
+    play = options.only in ("", "programs") and not options.small
+    scenes = [x for x in programs.SCENES if play and options.row in x.name]
+    with ThreadPoolExecutor(3) as threads:
+        jobs = [
+            threads.submit(_check_contained, contained, options, shown, progress),
+            threads.submit(_check, lab, apart, options, shown, progress),
+        ]
+        shown.scenes = programs.play(lab, scenes, progress)
+        for job in jobs:
+            job.result()
+
+
+def _rows(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    """Rows with the ways on which to run them: on this machine, and in a container."""
+    from . import table, ways
+
+    if options.only not in ("", "table"):
+        return [], []
     rows = [x for part in table.PARTS.values() for x in part]
-    pairs = [(x, way) for x in rows for way in ways.WAYS]
+    pairs = [(x, way) for x in rows for way in x.ways or ways.WAYS]
     if options.small:  # every seed takes others
         quick = [x for x in pairs if not x[0].contained and not x[0].takes]
         pairs = random.Random(options.seed).sample(quick, _SMALL_ROWS)
     if options.row:
         pairs = [x for x in pairs if options.row in x[0].name]
-    apart = [x for x in pairs if not x[0].contained]
-    shown.checked += checking.check(lab, apart, options.seed)
-    contained, image = [x for x in pairs if x[0].contained], base_image()
-    if contained and image:
+    return [x for x in pairs if not x[0].contained], [x for x in pairs if x[0].contained]
+
+
+def _check(lab: Any, pairs: Any, options: argparse.Namespace, shown: Any, progress: Any) -> None:
+    from . import checking
+
+    shown.checked += checking.check(lab, pairs, options.seed, progress)
+
+
+def _check_contained(pairs: Any, options: argparse.Namespace, shown: Any, progress: Any) -> None:
+    from .lab import base_image, running
+
+    image = base_image() if pairs else ""
+    if image:
         with running(image) as boxed:
-            shown.checked += checking.check(boxed, contained, options.seed)
-    elif contained:
-        print("NOT RUN, since there is no Docker image of this Python: faults in a container")
-    print(f"{len(shown.checked)} faults and ways: {time.monotonic() - began:.0f} s")
+            _check(boxed, pairs, options, shown, progress)
+    elif pairs:
+        progress.say("NOT RUN, as there is no Docker image of this Python: faults in a container")
 
 
-def _play_programs(lab: Any, shown: Any) -> None:
-    from . import programs
-
-    began = time.monotonic()
-    shown.scenes = programs.play(lab)
-    print(f"{len(shown.scenes)} scenes with programs: {time.monotonic() - began:.0f} s")
-
-
-def _run_storms(lab: Any, options: argparse.Namespace, shown: Any) -> None:
+def _run_storms(lab: Any, options: argparse.Namespace, shown: Any, progress: Any) -> None:
     from . import storm
 
     for retries, part in ((0, 1.0), (3, 0.0 if options.small else 0.2)):
@@ -85,16 +109,18 @@ def _run_storms(lab: Any, options: argparse.Namespace, shown: Any) -> None:
         if not count:
             continue
         seconds = 20.0 if options.small else 60.0
+        progress.say(f"{count} calls among random faults, retries={retries}")
         found = storm.run(lab, count, seed=options.seed, retries=retries, timeout=seconds)
         shown.storms.append(found)
         _tell(found)
 
 
-def _run_soak(lab: Any, options: argparse.Namespace, shown: Any) -> None:
-    from . import soak
+def _run_soak(lab: Any, options: argparse.Namespace, shown: Any, progress: Any) -> None:
+    from . import programs, soak
 
-    shown.soak = soak.run(lab, options.soak, options.seed)
-    print(f"soak: {shown.soak}")
+    shown.soak = soak.run(lab, options.soak, options.seed, progress)
+    progress.say(f"soak: {shown.soak}")
+    shown.scenes |= programs.play(lab, programs.LONG_SCENES, progress)
 
 
 def _tell(found: Any) -> None:
@@ -116,7 +142,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=2000, help="calls among random faults")
     parser.add_argument("--soak", type=float, default=0.0, help="minutes")
     parser.add_argument("--only", default="", choices=["", *_PARTS])
-    parser.add_argument("--row", default="", help="only faults whose names hold these words")
+    parser.add_argument(
+        "--row", default="", help="only faults and scenes whose names hold these words"
+    )
     parser.add_argument("--small", action="store_true", help="a minute of it, on one way each")
     parser.add_argument("--keep", action="store_true", help="renew faults/results.json")
     return parser.parse_args()

@@ -13,11 +13,13 @@ from typing import Any
 
 from . import work
 from .lab import Door, Lab
+from .progress import Progress
 from .table import RESULT, Fault
 from .toxics import ANSWER, Toxic
 from .ways import SLACK, WAYS, Settled, Terms, renew
 
-_AT_A_TIME = 8  # rows, each with a door and a bucket of its own
+# Rows, each with a door and a bucket of its own. They mostly wait.
+_AT_A_TIME = 12
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,23 @@ class Checked:
     wrong: str
 
 
-def check(lab: Lab, pairs: Sequence[tuple[Fault, str]], seed: str) -> list[Checked]:
+def check(
+    lab: Lab, pairs: Sequence[tuple[Fault, str]], seed: str, progress: Progress
+) -> list[Checked]:
     """Run rows on ways; those that take longest begin first, those in a container, which is one
     environment, one after the other."""
     ordered = sorted(pairs, key=lambda x: -x[0].takes)
-    with ThreadPoolExecutor(1 if lab.image else _AT_A_TIME) as threads:
-        return list(threads.map(lambda x: _checked(lab, x[0], x[1], seed), ordered))
+    what = "faults and ways in a container" if lab.image else "faults and ways"
+
+    def one(pair: tuple[Fault, str]) -> Checked:
+        found = _checked(lab, pair[0], pair[1], seed)
+        progress.one_more(what, len(pairs))
+        return found
+
+    # Those that wait for minutes keep no other from its turn.
+    long = sum(1 for x, _ in pairs if x.takes)
+    with ThreadPoolExecutor(1 if lab.image else _AT_A_TIME + long) as threads:
+        return list(threads.map(one, ordered))
 
 
 def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:
@@ -133,6 +146,8 @@ def _judged(
         fault.function and not sum(state["function_fired"])
     ):
         wrong.append("the fault did not hit anything")
+    if state["most_under_way"] < fault.at_once:
+        wrong.append(f"no more than {state['most_under_way']} calls were under way at a time")
     if fault.contained and state["environments"] > 1:
         wrong.append("the environment did not outlive it")
     if state["leaked"] and not fault.keeps:

@@ -25,7 +25,7 @@ def main(how: str, said: dict[str, Any]) -> None:
             them get as `told`.
     """
     numbers, told = said["numbers"], said["told"]
-    told["data"] = bytes(told.pop("size_of_data", 0))
+    told["data"] = work.Data(told.pop("size_of_data", 0))
     {"pool": _in_pool, "workflow": _in_workflow}[how](said["names"], numbers, told)
 
 

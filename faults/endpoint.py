@@ -48,6 +48,7 @@ PAYLOAD_LIMIT = 6 * 1024 * 1024
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
 _STARTS_WITHIN = 60.0  # seconds, of the first environment
 _MEMORY, _TMP = "256m", "32m"  # of a container
+_PROCESSES = 16  # behind environments that are only counted
 
 Reply = tuple[int, dict[str, str], bytes]
 
@@ -61,12 +62,15 @@ class Limits:
         rate: requests a second; None: as many as come.
         ramp: invocations at a time to begin with, and how many more each second; None: no ramp.
         asleep: seconds from the first request for which the function wakes up.
+        holds: seconds that an invocation takes in an environment which is only counted, before its
+            event goes to one of `_PROCESSES` that there are: for more than a machine can hold.
     """
 
     concurrency: int | None = None
     rate: float | None = None
     ramp: tuple[int, float] | None = None
     asleep: float = 0.0
+    holds: float = 0.0
 
 
 @dataclass
@@ -171,12 +175,12 @@ class Environments:
                 self._kill(connection)
                 raise EnvironmentEnded
             asking = asyncio.ensure_future(connection.ask(EVENT, body))
-            if toxic and kind in (toxics.KILLED_DURING, toxics.FROZEN):
+            if toxic and kind == toxics.KILLED_DURING:
                 await asyncio.wait({asking}, timeout=toxic.amount)
-                if kind == toxics.KILLED_DURING:
-                    self._kill(connection)
-                else:
-                    await self._freeze(connection, toxic.amount)
+                self._kill(connection)
+            if toxic and kind == toxics.FROZEN:
+                await asyncio.wait({asking}, timeout=toxic.after)
+                await self._freeze(connection, toxic.amount)
             try:
                 answer = await asking
             except (EOFError, ConnectionError) as error:
@@ -307,6 +311,7 @@ class Door:
         self._held: set[asyncio.StreamWriter] = set()
         self._busy: set[asyncio.StreamWriter] = set()  # with a request under way
         self._going: set[asyncio.Task[None]] = set()
+        self._processes = asyncio.Semaphore(_PROCESSES)
         self.port = 0
 
     async def open(self) -> None:
@@ -377,7 +382,7 @@ class Door:
         self.service.under_way += 1
         self.service.most_under_way = max(self.service.most_under_way, self.service.under_way)
         # What has begun goes on, whatever becomes of the connection.
-        running = asyncio.ensure_future(self.site.environments.ask(request.body, toxic))
+        running = asyncio.ensure_future(self._asked(request.body, toxic))
         running.add_done_callback(self._ended)
         try:
             kind, answer = await asyncio.shield(running)
@@ -389,6 +394,14 @@ class Door:
             too_large = "Response payload size exceeded maximum allowed payload size"
             return _unhandled("Function.ResponseSizeTooLarge", too_large)
         return 200, {"Content-Type": "application/json"}, answer
+
+    async def _asked(self, body: bytes, toxic: Toxic | None) -> tuple[bytes, bytes]:
+        holds = self.service.limits.holds
+        if not holds:
+            return await self.site.environments.ask(body, toxic)
+        await asyncio.sleep(holds)
+        async with self._processes:
+            return await self.site.environments.ask(body, toxic)
 
     def _ended(self, running: asyncio.Future[Any]) -> None:
         self.service.under_way -= 1

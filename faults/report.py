@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .checking import Checked
-from .programs import SCENES, Scene
+from .programs import LONG_SCENES, SCENES, Scene
 from .soak import Soak
 from .storm import Storm
 from .table import PARTS, RESULT, Fault
@@ -75,8 +75,9 @@ def keep(shown: Shown) -> None:
                 **run,
                 "rows": sorted(seen | set(kept.get("again", {}).get("rows", ()))),
             }
-    if shown.scenes:
-        kept["scenes"] = shown.scenes
+    scenes = {x.name for x in (*SCENES, *LONG_SCENES)}
+    played = kept.get("scenes", {}) | shown.scenes
+    kept["scenes"] = {name: wrong for name, wrong in played.items() if name in scenes}
     if shown.storms:
         kept["storms"], kept["storm"] = [_storm(x) for x in shown.storms], run
     if shown.soak is not None:
@@ -107,7 +108,7 @@ def faults() -> str:
     lines += ["| what goes wrong | how the calls end | their code ran | why |"]
     lines += ["| --- | --- | --- | --- |"]
     played = kept_results().get("scenes", {})
-    lines += [_scene(x, played) for x in SCENES]
+    lines += [_scene(x, played) for x in (*SCENES, *LONG_SCENES)]
     lines.append("")
     run = kept_results().get("table", {})
     again = kept_results().get("again")
@@ -139,13 +140,13 @@ def figures() -> str:
 def _row(fault: Fault, seen: Mapping[str, Any]) -> str:
     ends = " or ".join("its result" if x == RESULT else f"`{x}`" for x in fault.classes)
     ran = {frozenset([0]): "never", frozenset([1]): "once"}.get(fault.ran, "at most once")
-    missing = [way for way in WAYS if way not in seen]
+    missing = [way for way in fault.ways or WAYS if way not in seen]
     note = f" (not shown: {', '.join(missing)})" if missing else ""
     return f"| {fault.name} | {ends} | {ran} | {fault.does}{note} |"
 
 
 def _scene(scene: Scene, played: Mapping[str, Any]) -> str:
-    note = "" if scene.name in played else " (not run)"
+    note = "" if played.get(scene.name) == [] else " (not shown)"
     return f"| {scene.name} | {scene.ends} | {scene.ran} | {scene.does}{note} |"
 
 

@@ -69,7 +69,7 @@ _KILLS: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.KILLED_BEFORE},
     {"kind": toxics.KILLED_DURING, "amount": 0.01},
     {"kind": toxics.KILLED_AFTER},
-    {"kind": toxics.FROZEN, "amount": 1.0},
+    {"kind": toxics.FROZEN, "amount": 1.0, "after": 0.01},
 )
 _STORAGE: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.ANSWER, "status": 503, "code": "SlowDown"},

@@ -41,6 +41,8 @@ class Fault:
         takes: seconds for which it takes longer than others.
         calls: how many calls are made.
         by: what the error says must be among these words; empty: anything.
+        ways: on which it is run; empty: on all.
+        at_once: how many calls must have been under way at a time.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Fault:
     takes: float = 0.0
     calls: int = 1
     by: str = ""
+    ways: Sequence[str] = ()
+    at_once: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -190,8 +194,8 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         "environment frozen for two minutes and thawed",
         RESULT,
         ONCE,
-        "Waited for.",
-        _invoke(toxics.FROZEN, amount=120.0),
+        "Waited for: it goes on where it was.",
+        _invoke(toxics.FROZEN, amount=120.0, after=1.0),
         terms={"seconds": 4.0, "timeout": 200.0},
         takes=120.0,
     ),
@@ -314,6 +318,20 @@ _LIMITS: tuple[Fault, ...] = (
         limits={"ramp": [2, 4.0]},
         terms={"seconds": 0.2},
         calls=40,
+    ),
+    Fault(
+        "Lambda's own ramp, for 1,200 electrons at once: 1,000 environments, and 100 more each "
+        "second",
+        RESULT,
+        ONCE,
+        "1,000 are sent at once; the others wait for their turn. (The environments are counted, "
+        "for 5 s each; the code then runs in one of 16.)",
+        limits={"ramp": [1000, 100.0], "holds": 5.0},
+        terms={"timeout": 120.0},
+        calls=1200,
+        takes=30.0,
+        ways=("executor",),
+        at_once=900,
     ),
     Fault(
         "a function that was asleep wakes up in 3 s",

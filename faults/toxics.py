@@ -59,6 +59,7 @@ class Toxic:
         skip: requests that match and pass before it begins.
         times: how often it hits at the most; None: always.
         amount: seconds, or bytes a second.
+        after: seconds after the event, when an environment is frozen.
         status, code, said: AWS's answer.
         headers: more of it.
     """
@@ -72,6 +73,7 @@ class Toxic:
     skip: int = 0
     times: int | None = None
     amount: float = 0.0
+    after: float = 0.0
     status: int = 500
     code: str = ""
     said: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from secret_keys import SECRET_KEY, SESSION_TOKEN
+
 
 @dataclass
 class Answer:
@@ -78,7 +80,8 @@ class AWS:
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_SESSION_TOKEN": SESSION_TOKEN,
             "AWS_DEFAULT_REGION": "eu-west-1",
         }
 

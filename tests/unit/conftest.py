@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import aws_server
 import leaks
 from aws_server import AWS
+from secret_keys import SECRET_KEY, SESSION_TOKEN
 from template_paths import EXECUTOR, FUNCTION, LAMBDA_CALLS
 
 # The image holds wire.py beside app.py; here it is found in the package's folder, looked at last.
@@ -82,7 +83,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AWS]:
     with aws_server.running() as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        monkeypatch.setenv("AWS_SESSION_TOKEN", SESSION_TOKEN)
         server.cache_clear()
         yield running
         server().process.close()

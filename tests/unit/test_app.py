@@ -18,6 +18,7 @@ import aws_server
 import pytest
 from function_box import Function, part, request, returned, timed
 from patience import BUSY
+from secret_keys import SECRET_KEY, SESSION_TOKEN
 from tmpfs import mounted
 
 import wire
@@ -485,7 +486,8 @@ def with_bucket(aws: aws_server.AWS, folder: Path) -> Function:
         folder,
         AWS_ENDPOINT_URL=aws.url,
         AWS_ACCESS_KEY_ID="key",
-        AWS_SECRET_ACCESS_KEY="secret",
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        AWS_SESSION_TOKEN=SESSION_TOKEN,
         AWS_DEFAULT_REGION="us-east-1",
         AWS_EC2_METADATA_DISABLED="true",
     )

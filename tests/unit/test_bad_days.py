@@ -16,6 +16,7 @@ from calls import call
 from electrons import execute, good, made
 from lambda_calls.errors import LambdaCallError
 from lambda_calls.session import Process
+from secret_keys import SECRET_KEY
 from template_paths import EXECUTOR
 from tmpfs import mounted
 
@@ -46,7 +47,11 @@ def answered(event: dict[str, Any], value: Any) -> Answer:
 
 
 def script(aws: AWS, **environment: str) -> "subprocess.Popen[str]":
-    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ENDPOINT_URL": aws.url}
+    keys = {
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_ENDPOINT_URL": aws.url,
+    }
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         env={"PATH": os.environ["PATH"], **keys, **environment},

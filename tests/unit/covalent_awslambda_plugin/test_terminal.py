@@ -91,3 +91,13 @@ def test_doctor_runs_nobody_elses_program(monkeypatch: pytest.MonkeyPatch) -> No
     assert checks._program("http://127.0.0.1:48008") is None
     process.uids = lambda: SimpleNamespace(real=os.getuid())
     assert checks._program("http://127.0.0.1:48008") is not None
+
+
+def test_command_names_a_request_as_one_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """A function chooses the id of its request: in a command that somebody copies, a shell takes
+    it for one word."""
+    cost = {"invocations": 1, "gb_seconds": 0.1, "dollars": 0.0, "request_ids": ["x; id"]}
+    said = {"stdout": "", "stderr": "", "error": "", "seconds": 1.0, "executor": "awslambda"}
+    node = {"node": 0, "name": "fail", "cost": cost, **said}
+    show._write_node(node, output.Output(as_json=False), "")
+    assert "covalent-lambda logs --request 'x; id'\n" in capsys.readouterr().out

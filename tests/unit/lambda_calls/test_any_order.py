@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from lambda_calls import LambdaCallError, LambdaPoolExecutor, asking, cancellation, fan_out
 from lambda_calls import attempt as attempts
+from secret_keys import SECRET_KEY
 
 import wire
 
-_KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+_KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 _QUICK = {"_FIRST_PAUSE": 0.05, "_LONGEST_PAUSE": 0.1}
 # Seconds, for a busy machine: the stand-in leaves nothing without an answer, so that nobody has to
 # give up a call that it answers in the end.

@@ -12,6 +12,7 @@ import fleet as fleets
 import pytest
 from aws_server import AWS
 from fleet import Fleet
+from secret_keys import SECRET_KEY, SESSION_TOKEN
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ def reachable(endpoint: AWS, monkeypatch: pytest.MonkeyPatch) -> AWS:
     """The stand-in, which this process's pools reach."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", SESSION_TOKEN)
     endpoint.requests.clear()
     endpoint.objects.clear()
     endpoint.questions.clear()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aws_server import AWS
 from fleet import Fleet
+from secret_keys import SECRET_KEY
 from template_paths import EXECUTOR, REPOSITORY
 
 SAMCONFIG = """
@@ -38,7 +39,7 @@ def test_example(
 ) -> None:
     """It says what it found, shows its progress, and leaves its pictures."""
     (tmp_path / "samconfig.toml").write_text(SAMCONFIG)
-    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+    keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "examples" / f"{name}.py"), *pictures],
         cwd=tmp_path,

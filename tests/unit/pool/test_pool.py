@@ -32,6 +32,7 @@ from lambda_calls import (
     ResourceLimitError,
 )
 from patience import wait_until
+from secret_keys import SECRET_KEY
 from template_paths import EXECUTOR
 
 import wire
@@ -524,7 +525,9 @@ def test_a_deadline_fails_the_call_that_ran(fleet: Fleet) -> None:
 
 
 def nested(url: str) -> list[int]:
-    os.environ.update(AWS_ACCESS_KEY_ID="id", AWS_SECRET_ACCESS_KEY="secret", AWS_ENDPOINT_URL=url)
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="id", AWS_SECRET_ACCESS_KEY=SECRET_KEY, AWS_ENDPOINT_URL=url
+    )
     with LambdaPoolExecutor(
         1, function_name="fn", s3_bucket_name="bucket", region="eu-west-1"
     ) as executor:

@@ -363,3 +363,21 @@ def test_docker_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(path))
         assert "does not answer" in machine._docker().text
+
+
+def test_ping_brings_no_words_for_a_shell() -> None:
+    """Names and versions of packages end up in commands: what is none is left out, or refused."""
+    from covalent_awslambda_plugin.cli.checks.situation import pong_in
+
+    plain = {
+        "status": "ok",
+        "python": "3.13.0rc1",
+        "cloudpickle": "3.1.2",
+        "architecture": "x86_64",
+    }
+    odd = {"$(id)": "1", "a": "1; id", "--index-url=x": "1", "b c": "1", "": "1", "d": ""}
+    good = {"ruamel.yaml": "0.18.6", "my_own": "1!2.0+local.1"}
+    found = pong_in(json.dumps({**plain, "packages": {**odd, **good}}).encode())
+    assert found == {**plain, "packages": good}
+    for name in ("python", "cloudpickle", "architecture"):
+        assert set(pong_in(json.dumps({**plain, name: "3; id"}).encode())) == {"said"}

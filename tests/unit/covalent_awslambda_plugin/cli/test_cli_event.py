@@ -130,3 +130,14 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_event_file_is_nobody_elses_to_read(
+    script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new event file, which holds arguments, is its owner's alone; the command names it so that
+    a shell takes it for one word."""
+    file = tmp_path / "my event;.json"
+    out = event(capsys, f"{script}:plain", "7", "-o", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"sam local invoke -e '{file}' | covalent-lambda result" in out

@@ -14,6 +14,7 @@ from covalent_awslambda_plugin.cli.checks.situation import Situation
 from lambda_calls.aws.clients import Account, Clients
 from lambda_calls.errors import CredentialsError
 from lambda_calls.settings import documented
+from secret_keys import SECRET_KEY
 from urllib3 import HTTPResponse
 
 
@@ -34,7 +35,7 @@ def test_an_endpoint_of_ones_own_has_buckets_in_its_paths(
 ) -> None:
     """botocore does so by itself, whichever variable names it; a host bucket.endpoint is rare."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     client = maker()(Account(region="eu-west-1"), "s3")
@@ -58,7 +59,7 @@ REPEATED = f"It does not match.\n\nThe Canonical String was\nx-amz-security-toke
 def test_whose_credentials_repeats_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS repeats the request where a signature is wrong; executor and doctor do not."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     clients, account = Clients(), Account(region="eu-west-1")
     sts = clients.client(account, "sts")
     monkeypatch.setattr(Situation, "client", lambda self, service: sts)

@@ -52,6 +52,7 @@ def test_every_kind_is_shown() -> None:
         ("", "sam build && sam deploy"),
         ("default", "sam build && sam deploy"),
         ("prod", "sam build && sam deploy --config-env prod"),
+        ("a; b", "sam build && sam deploy --config-env 'a; b'"),  # one word for a shell
     ],
 )
 def test_deploy_command(environment: str, command: str) -> None:

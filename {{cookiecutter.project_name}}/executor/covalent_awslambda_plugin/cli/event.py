@@ -7,7 +7,9 @@ import ast
 import importlib.util
 import inspect
 import json
+import os
 import secrets
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -63,13 +65,20 @@ def run(options: argparse.Namespace, output: Output) -> int:
         print(event)
         return 0
     try:
-        Path(options.output).write_text(event + "\n", encoding="utf-8")
+        with open(options.output, "w", encoding="utf-8", opener=_privately) as file:
+            file.write(event + "\n")
     except OSError as error:
         raise CommandError(f"{options.output} could not be written: {error.strerror}.") from error
     output.document({"file": options.output, "bytes": len(event)})
     output.line(f"Wrote {options.output}, {len(event)} bytes. To run it where Docker is:")
-    output.line((f"  sam local invoke -e {options.output} | covalent-lambda result", "command"))
+    file_name = shlex.quote(options.output)
+    output.line((f"  sam local invoke -e {file_name} | covalent-lambda result", "command"))
     return 0
+
+
+def _privately(path: str, flags: int) -> int:
+    """Open a file that holds arguments: where it is new, nobody else on this machine reads it."""
+    return os.open(path, flags, 0o600)
 
 
 def _imported(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -212,7 +213,7 @@ def _write_node(node: Mapping[str, Any], output: Output, indent: str) -> None:
             output.line(f"{indent}  ", (f"{name}:", "quiet"))
             output.block(node[name], f"{indent}    ")
     if node["cost"]["request_ids"]:
-        last = node["cost"]["request_ids"][-1]
+        last = shlex.quote(node["cost"]["request_ids"][-1])
         output.line(f"{indent}  its log: ", (f"covalent-lambda logs --request {last}", "command"))
     if "sublattice" in node:
         _write(node["sublattice"], output, f"{indent}  ")

@@ -105,7 +105,11 @@ def deploy_command(environment: str = "") -> str:
 
 def deploy_option(environment: str) -> str:
     """Return what `sam deploy` needs beside to deploy an environment."""
-    return f" --config-env {environment}" if environment not in ("", "default") else ""
+    if environment in ("", "default"):
+        return ""
+    import shlex
+
+    return f" --config-env {shlex.quote(environment)}"
 
 
 def _in_file(origin: Origin) -> str:

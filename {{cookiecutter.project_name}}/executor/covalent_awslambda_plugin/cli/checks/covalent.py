@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -98,7 +99,7 @@ def packages(situation: Situation) -> Iterator[Remark]:
     if not lacking:
         yield ok(f"{where} has all {len(there)} packages of the image")
         return
-    program = found.program if found else "python"
+    program = shlex.quote(found.program) if found else "python"
     yield partial(
         f"{where} lacks {', '.join(lacking)}, which the image has. A workflow fails where the "
         "server opens such a value: a returned list or dictionary, arithmetic on results, and "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,11 @@ class Situation:
             return dict(self._pong)
 
 
+# Names and versions of packages. They end up in commands that somebody may copy into a shell:
+# whoever made the function must not put words of a shell's, or options of pip's, there.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
+
+
 def pong_in(body: bytes) -> dict[str, Any]:
     """The function's answer to a ping; what is none, as `said`."""
     from lambda_calls import wire
@@ -104,9 +110,12 @@ def pong_in(body: bytes) -> dict[str, Any]:
         if pong.get("status") != "ok":
             raise wire.EnvelopeError("it does not say that it is well")
         for name in ("python", "cloudpickle", "architecture"):
-            wire.read_as(pong.get(name), str, name)
+            if not _PLAIN.fullmatch(wire.read_as(pong.get(name), str, name)):
+                raise wire.EnvelopeError(f"its {name} is {pong[name]!r}")
         if "packages" in pong:
-            wire.read_as(pong["packages"], dict[str, str], "packages")
+            packages = wire.read_as(pong["packages"], dict[str, str], "packages")
+            plain = (x for x in packages.items() if all(map(_PLAIN.fullmatch, x)))
+            pong = {**pong, "packages": dict(plain)}
     except wire.EnvelopeError:
         return {"said": body[:300].decode("utf-8", "replace")}
     return pong

@@ -1,0 +1,80 @@
+"""The keys that tests sign with, and the search for them in whatever a run of tests wrote.
+
+A secret key belongs into the environment of a process and nowhere else: into no log, no envelope,
+no pickle and no database. Keys that a test writes into AWS's own files are others than these.
+"""
+
+from __future__ import annotations
+
+import base64
+import mmap
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+# No word of any program's: what is found is a leak.
+SECRET_KEY = "SecretKeyOfTheTestsThatNobodyMayWriteDown"
+SESSION_TOKEN = "SessionTokenOfTheTestsThatNobodyMayWriteDown"
+
+_LOGS = Path(__file__).resolve().parents[1] / "build" / "logs"
+
+
+def forms(secret: str) -> list[bytes]:
+    """How a secret stands in a file: as it is, and within base64 at any offset."""
+    data = secret.encode()
+    found = [data]
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + data)
+        # The first and the last characters depend on what stands beside it.
+        found.append(text[4 if before else 0 : -4])
+    return found
+
+
+def written_in(roots: Iterable[Path], secrets: Collection[str]) -> list[str]:
+    """The files below `roots` in which one of `secrets` stands, each with its beginning."""
+    wanted = [(secret, form) for secret in secrets for form in forms(secret)]
+    found = []
+    for path in _files(roots):
+        try:
+            held = {secret for secret, form in wanted if _holds(path, form)}
+        except OSError:  # gone, or never to be read
+            continue
+        found += [f"{secret[:6]}… stands in {path}" for secret in sorted(held)]
+    return found
+
+
+def _files(roots: Iterable[Path]) -> Iterator[Path]:
+    for root in roots:
+        for folder, _, names in os.walk(root):
+            for name in names:
+                path = Path(folder, name)
+                if path.is_file() and not path.is_symlink() and path.stat().st_size > 0:
+                    yield path
+
+
+def _holds(path: Path, form: bytes) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(form) >= 0
+
+
+@pytest.fixture(scope="session")
+def secrets() -> set[str]:
+    """What must not be written; tests add the keys that they make."""
+    return {SECRET_KEY, SESSION_TOKEN}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_is_written(
+    secrets: set[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """After the last test: folders, home and logs of the run hold none of its secrets."""
+    yield
+    roots = [tmp_path_factory.getbasetemp(), _LOGS]
+    home = Path(os.environ["HOME"])
+    if home.is_relative_to(tempfile.gettempdir()):  # no developer's own
+        roots.append(home)
+    found = written_in(roots, secrets)
+    assert not found, "secrets in what the tests wrote:\n" + "\n".join(found)
