@@ -135,7 +135,7 @@ def _judged(
             wrong.append(f"call {one.number} failed without an explanation: {one.error!r}")
         if one.error is not None and fault.by not in str(one.error):
             wrong.append(f"the error does not say {fault.by!r}: {one.error}")
-        if one.seconds > terms.get("timeout", 30.0) + SLACK:
+        if one.seconds > terms.get("timeout", Terms.timeout) + SLACK:
             wrong.append(f"call {one.number} took {one.seconds:.0f} s")
     if not set(ends) <= set(fault.classes):
         said = next((str(x.error)[:400] for x in settled if x.error is not None), "")

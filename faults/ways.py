@@ -37,7 +37,7 @@ FUNCTION = "ours"
 
 # The product waits tens of seconds for an environment that may still start, and for an answer
 # after a deadline. Here environments start at once: the same waiting, in a tenth of the time.
-_SHORTER_ASKING = {"STARTS_WITHIN": 6.0, "ANSWERS_WITHIN": 5.0}
+_SHORTER_ASKING = {"STARTS_WITHIN": 8.0, "ANSWERS_WITHIN": 5.0}
 _SHORTER = {
     "_LOOK_AFTER": 4.0,
     "_LOOK_EVERY": 1.0,
@@ -97,7 +97,7 @@ class Terms:
 
     url: str
     ledger: str
-    timeout: float = 30.0
+    timeout: float = 60.0
     retries: int = 0
     seconds: float = 0.0
     data: bytes = b""
