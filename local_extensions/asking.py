@@ -82,7 +82,7 @@ def _text_of(name: str, value: Any) -> Any:
         return " ".join(_item_of(name, item) for item in value)
     if value is None:
         refuse(
-            name, "null", "is no text", "leave the question out, or give '' for an empty answer"
+            name, "null", "is not text", "leave the question out, or give '' for an empty answer"
         )
     if isinstance(value, bool):
         cause = "is a yes or no (so YAML reads yes, no, on, off, true and false), not a text"
@@ -96,5 +96,5 @@ def _text_of(name: str, value: Any) -> Any:
 
 def _item_of(name: str, item: Any) -> str:
     if not isinstance(item, str):
-        refuse(name, item, "is no text, though it stands in the list", "put it in quotes")
+        refuse(name, item, "is not text, though it stands in the list", "put it in quotes")
     return item

@@ -282,7 +282,7 @@ def _checked_line(line: str, where: str) -> str:
     except Refused:
         found = []
     if len(found) != 1:
-        cause = f"({where}) is no single requirement that an image build can install"
+        cause = f"({where}) is not one requirement that an image build can install"
         remedy = "keep requirements, https addresses and index options, but no -r, -c, -e or paths"
         refuse("packages", line, cause, remedy)
     return line

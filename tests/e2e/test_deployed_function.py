@@ -56,7 +56,7 @@ def test_event_that_is_no_envelope(deployed: Deployed) -> None:
     """Anything else is refused in words, and nothing of it is run."""
     answer = deployed.invoke({"key": "value"})
     assert "covalent_lambda" in answer
-    assert "no envelope" in json.dumps(answer)
+    assert "not an envelope" in json.dumps(answer)
 
 
 def test_other_python(deployed: Deployed, wire: ModuleType) -> None:

@@ -15,7 +15,7 @@ from reading import read_requirements
 QUESTIONS = ("project_name", "region", "packages", "base_image", "timeout", "bucket_name")
 
 REFUSED: list[tuple[Any, str]] = [
-    (None, "'null' is no text; leave the question out"),
+    (None, "'null' is not text; leave the question out"),
     (True, "'True' is a yes or no (so YAML reads"),
     (False, "'False' is a yes or no (so YAML reads"),
     ({"a": 1}, "'{...}' is a mapping (a JSON object), not a text; give one value"),
@@ -88,8 +88,8 @@ def test_python_310_without_quotes(bake: Bake) -> None:
     [
         ("region: no", "region 'False' is a yes or no"),
         ("region: on", "region 'True' is a yes or no"),
-        ("region: null", "region 'null' is no text"),
-        ("region:", "region 'null' is no text"),
+        ("region: null", "region 'null' is not text"),
+        ("region:", "region 'null' is not text"),
         ("packages: []\n    timeout: 901", "timeout '901' is not"),
     ],
 )
@@ -110,7 +110,7 @@ def test_sam_init(template: Path, output: Path) -> None:
     context = json.dumps({"packages": ["numpy", "pandas>=2"]})
     assert run(*command, "--extra-context", context, cwd=output).returncode == 0
     assert read_requirements(output / "named") == ["numpy", "pandas>=2"]
-    for value, said in ((None, "'null' is no text"), (["us-east-1", "x"], "is a list")):
+    for value, said in ((None, "'null' is not text"), (["us-east-1", "x"], "is a list")):
         done = run(*command, "--extra-context", json.dumps({"region": value}), cwd=output)
         assert done.returncode == 1
         assert said in done.stdout and "Traceback" not in done.stdout

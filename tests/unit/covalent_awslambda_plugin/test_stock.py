@@ -171,7 +171,8 @@ def test_stock_result_that_is_damaged(aws: AWS, damaged: bytes) -> None:
 
     aws.script = stock(aws, run)
     assert (
-        "result-dispatch-7.pkl is no result of Covalent's stock image" in execute(made(), len)[2]
+        "result-dispatch-7.pkl is not a result of Covalent's stock image"
+        in execute(made(), len)[2]
     )
 
 

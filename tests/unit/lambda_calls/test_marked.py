@@ -70,7 +70,7 @@ def test_exceptions_as_values() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"over": "seed"}, TypeError, "over='seed' is no parameter of f; it has x"),
+        ({"over": "seed"}, TypeError, "over='seed' is not a parameter of f; it has x"),
         ({"over": ("x", "y")}, TypeError, "over='y'"),
         ({"batch": 0}, ValueError, "batch=0"),
         ({"max_workers": 1.5}, ValueError, "max_workers=1.5"),

@@ -80,7 +80,7 @@ def test_malformed_request_is_refused(change: dict[str, Any], said: str) -> None
 def test_foreign_event_is_refused(event: Any) -> None:
     """An event of somebody else's is told apart from an envelope of another version."""
     assert not wire.is_envelope(event)
-    with pytest.raises(wire.EnvelopeError, match="no envelope"):
+    with pytest.raises(wire.EnvelopeError, match="not an envelope"):
         wire.Request.from_json(event)
 
 

@@ -385,7 +385,7 @@ class AWSLambdaExecutor(RemoteExecutor):
 
         Raises:
             FileNotFoundError: if the bucket holds no such object.
-            ConfigurationError: if it is no result of Covalent's stock image.
+            ConfigurationError: if it is not a result of Covalent's stock image.
         """
         from . import stock
 

@@ -94,8 +94,8 @@ def _names(function: Callable[..., Any], over: str | Sequence[str] | None) -> tu
         )
         if not single:
             raise TypeError(
-                f"over={name!r} is no parameter of {getattr(function, '__name__', function)!s}; "
-                f"it has {', '.join(known)}"
+                f"over={name!r} is not a parameter of "
+                f"{getattr(function, '__name__', function)!s}; it has {', '.join(known)}"
             )
     return names
 

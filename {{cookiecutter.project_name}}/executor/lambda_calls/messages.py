@@ -336,15 +336,15 @@ ENVIRONMENT_ENDED = Message(
 )
 SETUP_FAILED = Message("the initializer of a pool fails", InitializerFailedError, "{said}")
 STOCK_IMAGE = Message(
-    "a {call} of a pool on Covalent's stock image",
+    "a pool's {call} on Covalent's stock image",
     ConfigurationError,
     "Function {function} runs Covalent's stock image, which takes one electron at a time through "
     "S3. A pool needs a function of this project: sam build && sam deploy.",
 )
 STOCK_NO_RESULT = Message(
-    "an object of Covalent's stock image that is none",
+    "an object that is not a result of Covalent's stock image",
     ConfigurationError,
-    "S3 object {key} is no result of Covalent's stock image: {said}. It was not loaded. Did "
+    "S3 object {key} is not a result of Covalent's stock image: {said}. It was not loaded. Did "
     "somebody else write it?",
 )
 STOCK_NOTHING_LEFT = Message(
@@ -356,20 +356,20 @@ STOCK_NOTHING_LEFT = Message(
 NOT_UNDERSTOOD = Message(
     "function or executor is older",
     CannotAnswerError,
-    "Function {function} answered what the executor does not understand ({said}): {payload!r}. "
-    "The {call} may have run. Is it built from this project, at the same version as the "
-    "executor? (sam build && sam deploy; pip install ./executor)",
+    "Function {function} gave an answer that the executor does not understand ({said}): "
+    "{payload!r}. The {call} may have run. Is it built from this project, at the same version as "
+    "the executor? (sam build && sam deploy; pip install ./executor)",
 )
 DEFECT_BEFORE = Message(
     "the executor itself fails before it sends the call",
     LambdaCallError,
-    "The executor met what it does not expect ({said}). The {call} did not run. Unless this "
+    "The executor met something unexpected ({said}). The {call} did not run. Unless this "
     "machine's memory or disk is full, please report this with the traceback.",
 )
 DEFECT = Message(
     "the executor itself fails after it sent the call",
     OutcomeUnknownError,
-    "The executor met what it does not expect ({said}). The {call} may have run. Unless this "
+    "The executor met something unexpected ({said}). The {call} may have run. Unless this "
     "machine's memory or disk is full, please report this with the traceback.",
 )
 NOT_OURS = Message(

@@ -82,7 +82,7 @@ class Spread:
 def _options(data: bytes) -> Mapping[str, Any]:
     said = wire.loads(data)
     if not isinstance(said, dict):
-        raise wire.EnvelopeError("the options of a spread are no dictionary")
+        raise wire.EnvelopeError("the options of a spread are not a dictionary")
     return said
 
 

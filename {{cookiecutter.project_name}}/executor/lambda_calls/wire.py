@@ -372,7 +372,7 @@ def frames_of(part: str) -> Iterator[Frame]:
     try:
         data = decode(part)
     except ValueError as error:
-        raise EnvelopeError(f"a part is no base64: {error}") from error
+        raise EnvelopeError(f"a part is not base64: {error}") from error
     return read_frames(data)
 
 
@@ -588,7 +588,7 @@ def object_in(text: Union[str, bytes]) -> Dict[str, Any]:
 def _unmarked(raw: Any) -> Dict[str, Any]:
     """The fields of an envelope of this protocol."""
     if not is_envelope(raw):
-        raise EnvelopeError(f"there is no `{MARK}` in it: this is no envelope of Covalent's")
+        raise EnvelopeError(f"it has no `{MARK}`, so it is not an envelope of this executor")
     if raw[MARK] != PROTOCOL:
         raise EnvelopeError(
             f"the envelope speaks protocol {_shown(raw[MARK])}, this side speaks {PROTOCOL}: the "

@@ -144,7 +144,7 @@ def test_an_unknown_dispatch(command: Command, folder: Path) -> None:
     for name in ("show", "cost", "logs"):
         done = cli(command, folder, name, "no such/id")
         assert (done.returncode, done.stdout) == (1, "")
-        assert "knows no dispatch 'no such/id'" in done.stderr
+        assert "has no dispatch 'no such/id'" in done.stderr
         assert done.stderr.count("\n") == 1
 
 

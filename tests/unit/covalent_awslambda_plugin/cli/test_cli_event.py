@@ -103,7 +103,7 @@ def test_wrong_arguments(
     ("text", "said"),
     [
         ("", "There is no answer in it"),
-        ('{"a": 1}', "This is no answer of the function's"),
+        ('{"a": 1}', "This is not an answer of the function"),
         ('{"errorType": "E", "errorMessage": "m"}', "failed before it could answer: E: m"),
     ],
 )

@@ -70,9 +70,9 @@ def test_a_changed_file_of_parameters_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ('"file://no.yaml"', "no.yaml, which is no file"),
+        ('"file://no.yaml"', "no.yaml, which is not a file"),
         ('"file://p.json"', "p.json, but SAM CLI reads .toml, .yaml and .yml files only"),
-        ('"file://circle.toml"', "circle.toml, which is within itself"),
+        ('"file://circle.toml"', "circle.toml, which includes itself"),
         ('"file://broken.yaml"', "broken.yaml is not valid YAML"),
         ('"file://broken.toml"', "broken.toml is not valid TOML"),
         ('{"$include" = 3}', "$include must be text or a list of texts, not int"),

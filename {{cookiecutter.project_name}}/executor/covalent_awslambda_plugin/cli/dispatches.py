@@ -127,7 +127,7 @@ class Dispatches:
             return dispatch_id
         found = self.get("/api/v2/dispatches?count=1")["dispatches"]
         if not found:
-            raise CommandError(f"Covalent's server at {self.url} knows no dispatch yet.")
+            raise CommandError(f"Covalent's server at {self.url} has no dispatch yet.")
         # Sublattices are dispatches, too.
         return str(found[0].get("root_dispatch_id") or found[0]["dispatch_id"])
 
@@ -197,7 +197,7 @@ class Dispatches:
     def text(self, address: str) -> str:
         """What stands at one of the addresses of `outputs`."""
         if urlsplit(address).scheme not in ("http", "https"):  # urlopen would read files, too
-            raise CommandError(f"{address!r} is no address of a server's: it was not read.")
+            raise CommandError(f"{address!r} is not the address of a server, so it was not read.")
         try:
             with urllib.request.urlopen(address, timeout=_SECONDS) as answer:
                 return str(answer.read().decode("utf-8", "replace"))
@@ -237,8 +237,8 @@ class Dispatches:
         found = self.get(query)["dispatches"]
         if not found:
             raise CommandError(
-                f"Covalent's server at {self.url} knows no dispatch {dispatch_id!r}. Its page "
-                "lists those that it knows; without an id, the latest one is taken."
+                f"Covalent's server at {self.url} has no dispatch {dispatch_id!r}. Its page "
+                "lists all of them; without an id, the latest one is taken."
             )
         return found[0]
 

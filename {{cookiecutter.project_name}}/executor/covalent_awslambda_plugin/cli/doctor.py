@@ -26,7 +26,7 @@ from .checks.situation import Situation, Unknown
 from .errors import CommandError
 from .output import Output
 
-HELP = "look at everything that an electron needs, and say what mends it"
+HELP = "check all that an electron needs, and say how to fix it"
 DESCRIPTION = """\
 Check, without changing anything: settings, credentials, clock, the function and
 its image, bucket, permissions, the account's quota, Covalent and its server, this

@@ -88,7 +88,7 @@ def _imported(path: Path) -> Any:
     name = path.stem
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
-        raise CommandError(f"{path} is no Python script: its name does not end in .py.")
+        raise CommandError(f"{path} is not a Python script: its name does not end in .py.")
     module = importlib.util.module_from_spec(spec)
     # What stands beside a script is found there when it runs, and so it is here.
     folder = str(path.resolve().parent)

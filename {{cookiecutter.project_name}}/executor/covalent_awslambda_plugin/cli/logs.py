@@ -210,8 +210,8 @@ class _Followed:
             )
         if dispatch.has_ended and not any(logs for _, logs in self._members.values()):
             raise CommandError(
-                f"Dispatch {dispatch.id} has no electron on the executor awslambda, of which the "
-                "function's log would tell."
+                f"Dispatch {dispatch.id} has no electron on the executor awslambda, so "
+                "the function's log has nothing on it."
             )
 
     def find_members(self, dispatch: Dispatch) -> None:

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     try:
         response = wire.Response.from_json(answer)
     except wire.EnvelopeError as error:
-        raise CommandError(f"This is no answer of the function's: {error}") from error
+        raise CommandError(f"This is not an answer of the function: {error}") from error
     used = usage.of(response.usage, "")
     failure = response.failure
     value = response.text if isinstance(response.text, str) else None

@@ -16,7 +16,7 @@ from ..record import Entry
 from .dispatches import ENDED, Dispatch, Dispatches, Node, add_dispatch
 from .output import Output, dollars, plain, seconds
 
-HELP = "tell how a dispatch goes, and why what failed of it did"
+HELP = "show how a dispatch goes, and why electrons failed"
 DESCRIPTION = """\
 Show a dispatch: while it runs, a bar of what is done, running and failed; at its
 end, each electron that failed with its name, node number, output, traceback, time

@@ -108,12 +108,12 @@ def _of_file(named: str, origin: Origin, files: Files, within: tuple[Path, ...])
     try:
         path = (Path(origin.file).parent / named.removeprefix(FILE_PREFIX)).resolve()
     except (ValueError, OSError) as error:
-        raise SettingsError(f"{origin} names {named!r}, which is no path: {error}.") from None
+        raise SettingsError(f"{origin} names {named!r}, which is not a path: {error}.") from None
     parse = PARSERS.get(path.suffix)
     if path in within:
-        raise SettingsError(f"{origin} names {path}, which is within itself. Break the circle.")
+        raise SettingsError(f"{origin} names {path}, which includes itself. Remove the circle.")
     if not path.is_file():
-        raise SettingsError(f"{origin} names {path}, which is no file. Correct the path.")
+        raise SettingsError(f"{origin} names {path}, which is not a file. Correct the path.")
     if parse is None:
         raise SettingsError(
             f"{origin} names {path}, but SAM CLI reads .toml, .yaml and .yml files only."

@@ -56,7 +56,7 @@ def load(path: Path, asked_by: str, files: Files) -> Mapping[str, Any]:
     except SettingsError:
         raise
     except ValueError as error:
-        raise SettingsError(f"{path} (from {asked_by}) is no path: {error}.") from None
+        raise SettingsError(f"{path} (from {asked_by}) is not a path: {error}.") from None
     except OSError as error:
         raise SettingsError(
             f"{path} (from {asked_by}) cannot be read: {error.strerror or error}. "

@@ -93,7 +93,9 @@ def quota(situation: Situation) -> Iterator[Remark]:
     free = int(limits.get("UnreservedConcurrentExecutions", total))
     text = f"{total} concurrent executions in this region, {free} of them not reserved"
     if total <= _OF_NEW_ACCOUNTS:
-        yield partial(f"{text}: new accounts have few. More electrons wait their turn", _RAISE)
+        yield partial(
+            f"{text}. New accounts have few; further electrons wait for their turn", _RAISE
+        )
     else:
         yield ok(text)
 
