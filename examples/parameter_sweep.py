@@ -8,8 +8,10 @@ not three hundred. Needs a running Covalent server and matplotlib:
 
 import math
 import sys
+import time
 from collections import UserList
 from typing import Any
+from urllib.request import urlopen
 
 import covalent as ct
 from covalent.executor import AWSLambdaExecutor
@@ -52,16 +54,34 @@ def draw(values: list[float], exponents: list[float], path: str) -> None:
     figure.savefig(path)
 
 
+def watch(dispatched: str) -> None:
+    """Until the workflow ends, print how far the sweep is: its output grows on the server."""
+    server = f"http://{ct.get_config('dispatcher.address')}:{ct.get_config('dispatcher.port')}"
+    output = f"{server}/api/v0/files/{dispatched}/node_0/stdout.log"
+    printed, status = 0, "RUNNING"
+    while status in ("NEW_OBJECT", "PENDING", "RUNNING"):
+        time.sleep(6)  # the first line comes after five seconds
+        status = str(ct.get_result(dispatched, wait=False, status_only=True)["status"])
+        try:
+            with urlopen(output) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:  # there is none yet
+            continue
+        progress = [line for line in lines if line.startswith("[fan-out]")]
+        for line in progress[printed:]:
+            print(line, flush=True)
+        printed = len(progress)
+
+
 def main(path: str) -> None:
     values = [2.8 + 1.2 * i / (VALUES - 1) for i in range(VALUES)]
     # Of a plain list Covalent would make a node for each value.
-    dispatched = ct.dispatch(sweep)(UserList(values), 20_000)
-    print(f"dispatched {dispatched}; `covalent logs` shows how far it is")
+    dispatched = ct.dispatch(sweep)(UserList(values), 200_000)
+    print(f"dispatched {dispatched}")
+    watch(dispatched)
     result = ct.get_result(dispatched, wait=True)
     if str(result.status) != "COMPLETED":
         sys.exit(f"{result.status}: {result.error}")
-    output = result.get_node_result(0)["stdout"]
-    print("\n".join(line for line in output.splitlines() if line.startswith("[fan-out]")))
     exponents, chaotic = result.result
     print(f"{VALUES} values of r, {100 * chaotic:.0f} % of them chaotic")
     draw(values, exponents, path)

@@ -21,6 +21,7 @@ EXAMPLES = ROOT / "examples"
         ("digits", "digits.png", r"COMPLETED[^\n]*\n\d+ done", r"0\.01  +9\d\.\d%\n"),
         ("nitrogen_on_copper", "n.png", r"COMPLETED[^\n]*\n\d+ done", r"1\.10 Å +0\.323 eV\n"),
         ("word_count", "", r"COMPLETED[^\n]*\n\d+ done", r"covalent +\d+ █"),
+        ("parameter_sweep", "s.png", r"\[fan-out\] \d+ of 300", r"300 values of r, \d+ %"),
         ("sublattice", "", r"COMPLETED[^\n]*\n\d+ done", r"1 +\d+ +9\d\.\d%\n"),
         ("thumbnails", "t.png", r"24 calls in \d+ requests", r"24 pictures"),
     ],
