@@ -96,15 +96,24 @@ class Running:
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
         """Run it; see `AWSLambdaExecutor.run`."""
-        try:
-            with self._registered():
-                return await self._result(function, args, kwargs)
-        except CallCancelled as error:
-            raise TaskCancelledError(str(error)) from error
-        except LambdaCallError as error:
-            self._say(error.report())
-            app_log.debug(f"{self._name} failed: {error}")
-            raise as_covalents(error) from error.__cause__
+        with self._registered():
+            session = self._server.process.session(self._terms.target)
+            if session.is_stock_image:
+                try:
+                    return await self._stock_result(session, function, args, kwargs)
+                except stock.NoStockImage:
+                    session.is_stock_image = False
+            call = await self._call_of(function, args, kwargs)
+            try:
+                result = await self._run_of(session, call).result()
+            except StockImage:
+                session.is_stock_image = True
+                return await self._stock_result(session, function, args, kwargs)
+            if isinstance(result, Spread):
+                result = await self._fanned_out(session, call, result)
+            if electron.is_covalents(function):
+                return electron.put_together(result)
+            return electron.opened(result)
 
     def cancel(self) -> None:
         """Stop it. May be called from any thread."""
@@ -112,41 +121,31 @@ class Running:
 
     @contextmanager
     def _registered(self) -> Iterator[None]:
-        """Let `cancel`, which Covalent calls on another executor, find this electron."""
+        """Let `cancel`, which Covalent calls on another executor, find this electron; and show
+        Covalent how it ends."""
         running = self._server.running
         running[self._node] = self
         try:
             yield
+        except CallCancelled as error:
+            raise TaskCancelledError(str(error)) from error
+        except LambdaCallError as error:
+            self._say(error.report())
+            app_log.debug(f"{self._name} failed: {error}")
+            raise as_covalents(error) from error.__cause__
         finally:
             if running.get(self._node) is self:
                 del running[self._node]
 
-    async def _result(
-        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
-        session = self._server.process.session(self._terms.target)
-        if session.is_stock_image:
-            try:
-                return await self._stock_result(session, function, args, kwargs)
-            except stock.NoStockImage:
-                session.is_stock_image = False
-        try:
-            return await self._direct_result(session, function, args, kwargs)
-        except StockImage:
-            session.is_stock_image = True
-            return await self._stock_result(session, function, args, kwargs)
-
-    async def _direct_result(
-        self, session: Session, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
+    async def _call_of(
+        self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Call:
         if electron.is_covalents(function):
-            call = electron.taken_apart(function, args, kwargs)
-            return electron.put_together(await self._ran(session, call))
-        pickled = self._server.process.requests.run(Call.of, function, args, kwargs)
-        return electron.opened(await self._ran(session, await pickled))
+            return electron.taken_apart(function, args, kwargs)
+        return await self._server.process.requests.run(Call.of, function, args, kwargs)
 
-    async def _ran(self, session: Session, call: Call) -> Result:
-        run = Run(
+    def _run_of(self, session: Session, call: Call) -> Run:
+        return Run(
             session,
             call,
             self._terms.limits,
@@ -155,10 +154,6 @@ class Running:
             observer=self,
             cancellation=self._cancellation,
         )
-        result = await run.result()
-        if isinstance(result, Spread):
-            return await self._fanned_out(session, call, result)
-        return result
 
     async def _fanned_out(self, session: Session, call: Call, spread: Spread) -> Result:
         """Run the items of a fan-out electron."""

@@ -115,25 +115,22 @@ class Attempt:
             StockImage: if the function does not speak this protocol, before anything ran.
             CallCancelled: if it was cancelled before it could be sent.
         """
+        again = False
         try:
-            return await self._run()
+            while True:
+                async with self._stored(again) as blobs:
+                    response = await self._sent(blobs)
+                kind = response.failure.kind if response.failure else ""
+                if kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED) and not again:
+                    again = True  # deleted, expired or overwritten: noticed before anything ran
+                elif kind == wire.STORAGE_BUSY:
+                    await self._pause_for_storage(response)
+                else:
+                    break
         except (LambdaCallError, StockImage, CallCancelled):
             raise
         except Exception as error:  # no defect of ours may leave a call without a typed ending
             raise messages.defect(error, call=self._noun, sent=self.sent) from error
-
-    async def _run(self) -> wire.Response:
-        again = False
-        while True:
-            async with self._stored(again) as blobs:
-                response = await self._sent(blobs)
-            kind = response.failure.kind if response.failure else ""
-            if kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED) and not again:
-                again = True  # deleted, expired or overwritten, and noticed before anything ran
-            elif kind == wire.STORAGE_BUSY:
-                await self._pause_for_storage(response)
-            else:
-                break
         self._ended = True
         self._note_objects(response)
         return response
@@ -250,8 +247,11 @@ class Attempt:
             try:
                 left = self._turn_until - time.monotonic()
                 async with self._session.limiter.turn(self._born, left):
-                    return await self._invoked(blobs)
+                    await self._session.open()
+                    limit = self._limit()
+                    return await self._awaited(self._payload(blobs, limit), limit)
             except Refused as refusal:
+                self.sent = False
                 if self._stopping:
                     raise CallCancelled("cancelled before it could be sent") from refusal
                 self._refused(refusal)
@@ -299,14 +299,16 @@ class Attempt:
         """Whether its turn should have come by now."""
         return time.monotonic() >= self._turn_until
 
-    async def _invoked(self, blobs: Mapping[int, wire.Blob]) -> wire.Response:
-        await self._session.open()
+    def _limit(self) -> float:
+        """Seconds that the call may run, sent now: with `waits_apart` its time begins."""
         if self._limits.waits_apart:
             self._deadline = time.monotonic() + self._limits.timeout
         left = self._left()
         if left <= 0:
             raise NotNow("none: its turn came too late")
-        limit = min(left, self._limits.time_limit or left)
+        return min(left, self._limits.time_limit or left)
+
+    def _payload(self, blobs: Mapping[int, wire.Blob], limit: float) -> bytes:
         self._key = secrets.token_hex(32)
         request = self._call.request(
             task_id=self.task_id,
@@ -315,22 +317,19 @@ class Attempt:
             limit=limit,
             blobs=blobs,
         )
-        self.sent, self.waited = True, time.monotonic() - self._born
-        self.sent_at = time.time()
-        try:
-            with self._session.process.at_exit.doing(self._mailbox.order_to_stop):
-                return await self._awaited(request.to_json().encode(), limit)
-        except Refused:
-            self.sent = False
-            raise
+        return request.to_json().encode()
 
     # -- waiting for its response ----------------------------------------------------------------
 
     async def _awaited(self, payload: bytes, limit: float) -> wire.Response:
         """The answer, or the outcome that the function left in S3, whichever comes first."""
+        self.sent, self.waited = True, time.monotonic() - self._born
+        self.sent_at = time.time()
         end = time.monotonic() + limit + _GRACE
-        answer = asyncio.ensure_future(self._answered(payload))
+        answer = asyncio.ensure_future(self._session.invoke(payload, call=self._noun))
         outcome: asyncio.Task[wire.Response] | None = None
+        at_exit = self._session.process.at_exit
+        at_exit.add(self._mailbox.order_to_stop)
         try:
             await asyncio.wait({answer}, timeout=min(_LOOK_AFTER, limit + _GRACE))
             if not answer.done() and self._mailbox.exists:
@@ -347,19 +346,18 @@ class Attempt:
             if not answer.done():
                 raise await self._given_up(self._unknown("nor did it end the call in time"))
             try:
-                return answer.result()
+                return self._answered(answer.result())
             except ConnectionLost as lost:
                 if outcome:
                     outcome.cancel()
                 return await self._reattached(lost, end)
         finally:
+            at_exit.discard(self._mailbox.order_to_stop)
             for job in filter(None, (answer, outcome)):
-                job.cancel()
-                job.add_done_callback(_retrieve)
+                _drop(job)
 
-    async def _answered(self, payload: bytes) -> wire.Response:
+    def _answered(self, invocation: InvocationResponse) -> wire.Response:
         """The response that Lambda brought."""
-        invocation = await self._session.invoke(payload, call=self._noun)
         real = self._session.is_aws
         self.log_tail = invocation.log_tail if real else ""
         if invocation.payload and not invocation.function_error:
@@ -476,6 +474,14 @@ def _is_stock(invocation: InvocationResponse) -> bool:
     unbound = (b"local_exception_filename", b"s3")  # which one depends on Python's version
     payload = invocation.payload
     return b"UnboundLocalError" in payload and any(x in payload for x in unbound)
+
+
+def _drop(job: "asyncio.Future[Any]") -> None:
+    """Have a job end for which nobody waits any more."""
+    if job.cancel():
+        job.add_done_callback(_retrieve)
+    else:
+        _retrieve(job)
 
 
 def _retrieve(job: "asyncio.Future[Any]") -> None:

@@ -142,35 +142,34 @@ class Run:
             StockImage: if the function does not speak this protocol, before anything ran.
         """
         for retries_left in range(self._limits.retries, -1, -1):
+            attempt = self._attempt()
             try:
-                return await self._once()
+                if not await self._observer.begins(attempt.task_id):
+                    raise CallCancelled(f"{self._name} was cancelled before it was sent")
+                response = await self._cancellation.unless_requested(
+                    attempt.run(), partial(self._told, attempt)
+                )
+                self._observer.answered(response, usage.of(response.usage, attempt.log_tail))
+                self._cancellation.check()
+                return await self._opened(attempt, response)
             except FINAL:
                 raise
             except LambdaCallError as error:
                 if not retries_left:
                     raise
                 self._observer.fails(error, retries_left)
+            finally:
+                await attempt.clean_up()
         raise AssertionError("unreachable")
 
-    async def _once(self) -> Result | Spread:
-        attempt = Attempt(
+    def _attempt(self) -> Attempt:
+        return Attempt(
             self._session,
             self._call,
             self._limits,
             task_id=f"{self._name}-{secrets.token_hex(4)}",
             noun=self._noun,
         )
-        try:
-            if not await self._observer.begins(attempt.task_id):
-                raise CallCancelled(f"{self._name} was cancelled before it was sent")
-            response = await self._cancellation.unless_requested(
-                attempt.run(), partial(self._told, attempt)
-            )
-            self._observer.answered(response, usage.of(response.usage, attempt.log_tail))
-            self._cancellation.check()
-            return await self._opened(attempt, response)
-        finally:
-            await attempt.clean_up()
 
     async def _told(self, attempt: Attempt) -> bool:
         """Whether the function could be told to stop; else it never began, or runs on."""

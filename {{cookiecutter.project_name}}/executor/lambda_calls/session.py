@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from . import descriptors, messages
@@ -30,6 +31,7 @@ _TRANSFERS = 6
 _REQUESTS = 24
 
 
+_ASKS_FOR_LOG = MappingProxyType({"X-Amz-Log-Type": "Tail"})
 # The variable that holds `Target.add_package`; a sandbox sets it.
 ADD_PACKAGE = "COVALENT_LAMBDA_ADD_PACKAGE"
 
@@ -145,7 +147,8 @@ class Session:
         self.blobs = Blobs(self.objects, process.transfers, process.at_exit)
         self.is_stock_image = False
         self._sends_log_tail = True
-        self._api: asyncio.Task[InvokeApi] | None = None
+        self._api: InvokeApi | None = None
+        self._opening: asyncio.Task[InvokeApi] | None = None
         self._signing: Signing | None = None
 
     @property
@@ -179,16 +182,28 @@ class Session:
             ConnectionLost: it may have run.
             LambdaCallError: it may not be invoked, or not like this.
         """
-        api = await self._opened()
-        try:
-            return await self._invoked(api, payload, call)
-        except refusals.CredentialsRefused as refusal:
-            if not await self._renewed(api):
+        renewed = False
+        while True:
+            api = await self._opened()
+            headers = _ASKS_FOR_LOG if self._sends_log_tail else {}
+            with self._errors_translated():
+                response = await api.post(payload, headers)
+            if response.status < 300:
+                return InvocationResponse(
+                    payload=response.body,
+                    function_error=response.headers.get("x-amz-function-error", ""),
+                    log_tail=_decoded(response.headers.get("x-amz-log-result", "")),
+                )
+            error = response.error()
+            if headers and _refuses_log_tail(error):
+                self._sends_log_tail = False
+                continue
+            refusal = self._refused(error, call)
+            if not isinstance(refusal, refusals.CredentialsRefused):
+                raise refusal from error
+            if renewed or not await self._renewed(api):
                 raise messages.credentials(refusal, self.target.account.profile) from refusal
-        try:
-            return await self._invoked(await self._opened(), payload, call)
-        except refusals.CredentialsRefused as refusal:
-            raise messages.credentials(refusal, self.target.account.profile) from refusal
+            renewed = True
 
     def invoke_event(self, payload: bytes) -> dict[str, Any]:
         """Invoke the function asynchronously, once; boto3's answer. It blocks."""
@@ -204,22 +219,6 @@ class Session:
         except (BotoCoreError, ValueError) as error:
             raise messages.not_signed(error, account.profile) from error
         return answer
-
-    async def _invoked(self, api: InvokeApi, payload: bytes, call: str) -> InvocationResponse:
-        headers = {"X-Amz-Log-Type": "Tail"} if self._sends_log_tail else {}
-        with self._errors_translated():
-            response = await api.post(self.target.function, payload, headers)
-        if response.status < 300:
-            return InvocationResponse(
-                payload=response.body,
-                function_error=response.headers.get("x-amz-function-error", ""),
-                log_tail=_decoded(response.headers.get("x-amz-log-result", "")),
-            )
-        error = response.error()
-        if headers and _refuses_log_tail(error):
-            self._sends_log_tail = False
-            return await self._invoked(api, payload, call)
-        raise self._refused(error, call) from error
 
     @contextlib.contextmanager
     def _errors_translated(self) -> Iterator[None]:
@@ -247,17 +246,19 @@ class Session:
 
     async def _opened(self) -> InvokeApi:
         """The connections; made once, however many calls begin at a time."""
-        opening = self._api
-        if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
-            opening = self._api = asyncio.ensure_future(self._open())
+        if self._api is not None:
+            return self._api
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.ensure_future(self._open())
         with self._errors_translated():
-            return await asyncio.shield(opening)
+            return await asyncio.shield(self._opening)
 
     async def _open(self) -> InvokeApi:
         clients, account = self.process.clients, self.target.account
         self._signing = await self.process.requests.run(clients.signing, account)
-        api = InvokeApi(self._signing, self.process.requests)
+        api = InvokeApi(self._signing, self.target.function, self.process.requests)
         await api.open()
+        self._api = api
         return api
 
     async def _renewed(self, refused: InvokeApi) -> bool:
@@ -267,8 +268,7 @@ class Session:
             renewed = await self.process.requests.run(
                 clients.renew, account, refused.signing.credentials
             )
-        current = self._api
-        if renewed and current and current.done() and current.result() is refused:
+        if renewed and self._api is refused:
             self._api = None
         return renewed
 

@@ -24,9 +24,11 @@ from lambda_calls.threads import Threads
 ACCOUNT = Account(region="eu-west-1")
 
 
-async def opened(account: Account = ACCOUNT, signing: Signing | None = None) -> InvokeApi:
+async def opened(
+    account: Account = ACCOUNT, signing: Signing | None = None, function: str = "fn"
+) -> InvokeApi:
     _threads.append(Threads(2, "test"))
-    api = InvokeApi(signing or Clients().signing(account), _threads[-1])
+    api = InvokeApi(signing or Clients().signing(account), function, _threads[-1])
     await api.open()
     return api
 
@@ -58,7 +60,7 @@ def call(
     function: str = "fn", payload: bytes = b"{}", signing: Signing | None = None
 ) -> HttpResponse:
     async def once() -> HttpResponse:
-        return await (await opened(signing=signing)).post(function, payload, {})
+        return await (await opened(signing=signing, function=function)).post(payload, {})
 
     return asyncio.run(once())
 
@@ -70,7 +72,7 @@ def test_connections_are_kept_and_closed(aws: AWS) -> None:
     async def several() -> None:
         api = await opened()
         for _ in range(5):
-            await api.post("fn", b"{}", {})
+            await api.post(b"{}", {})
             for connections in api._http.connector._conns.values():  # type: ignore[union-attr]
                 for protocol, _ in connections:
                     assert protocol.transport is not None

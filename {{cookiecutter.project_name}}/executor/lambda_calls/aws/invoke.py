@@ -66,20 +66,24 @@ class HttpResponse:
 
 
 class InvokeApi:
-    """The connections to one Lambda endpoint; for the event loop in which it was opened.
+    """The connections to one function's endpoint; for the event loop in which it was opened.
 
     The mutable state is aiohttp's pool of connections.
 
     Args:
         signing: how requests are signed and sent.
+        function: its name or ARN.
         threads: where large requests are signed.
     """
 
-    def __init__(self, signing: Signing, threads: Threads) -> None:
+    def __init__(self, signing: Signing, function: str, threads: Threads) -> None:
         import aiohttp
+        from yarl import URL
 
         self.signing, self._threads = signing, threads
-        self._signer = Signer(signing.region)
+        path = f"/2015-03-31/functions/{quote(function, safe='')}/invocations"
+        self._url = URL(f"{signing.url}{path}", encoded=True)
+        self._signer = Signer(str(self._url), signing.region)
         secure = signing.url.startswith("https:")
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -105,13 +109,10 @@ class InvokeApi:
         finally:
             await self._http.close()
 
-    async def post(
-        self, function: str, payload: bytes, headers: Mapping[str, str]
-    ) -> HttpResponse:
-        """Invoke a function once; never repeated.
+    async def post(self, payload: bytes, headers: Mapping[str, str]) -> HttpResponse:
+        """Invoke the function once; never repeated.
 
         Args:
-            function: its name or ARN.
             payload: the event, JSON as bytes.
             headers: more of them (`X-Amz-Log-Type`).
 
@@ -120,17 +121,15 @@ class InvokeApi:
             botocore.exceptions.BotoCoreError, ClientError: if it cannot be signed.
         """
         import aiohttp
-        from yarl import URL
 
-        url = f"{self.signing.url}/2015-03-31/functions/{quote(function, safe='')}/invocations"
-        signed = await self._signed(url, payload, headers)
-        if url.startswith("http:"):  # the proxy reads the request itself, there is no CONNECT
+        signed = await self._signed(payload, headers)
+        if self._url.scheme == "http":  # the proxy reads the request itself, there is no CONNECT
             signed.update(self.signing.proxy_headers)
         # A file is sent piece by piece, so that others get their turn in between.
         body = payload if len(payload) < _LARGE else io.BytesIO(payload)
         try:
             async with self._http.post(
-                URL(url, encoded=True),
+                self._url,
                 data=body,
                 headers=signed,
                 proxy=self.signing.proxy,
@@ -160,21 +159,19 @@ class InvokeApi:
             return NoDescriptors(words)
         return Unreachable(words)
 
-    async def _signed(
-        self, url: str, payload: bytes, headers: Mapping[str, str]
-    ) -> dict[str, str]:
+    async def _signed(self, payload: bytes, headers: Mapping[str, str]) -> dict[str, str]:
         given = {"Accept-Encoding": "identity", **headers}
         credentials = self.signing.credentials
         if credentials is None:
             return given
         renewal = getattr(credentials, "refresh_needed", None)
         if len(payload) >= _LARGE or (renewal is not None and renewal()):
-            return await self._threads.run(self._sign, url, payload, given)
-        return self._sign(url, payload, given)
+            return await self._threads.run(self._sign, payload, given)
+        return self._sign(payload, given)
 
-    def _sign(self, url: str, payload: bytes, headers: dict[str, str]) -> dict[str, str]:
+    def _sign(self, payload: bytes, headers: dict[str, str]) -> dict[str, str]:
         keys = self.signing.credentials.get_frozen_credentials()
-        return self._signer.signed(url, payload, headers, keys, datetime.now(timezone.utc))
+        return self._signer.signed(payload, headers, keys, datetime.now(timezone.utc))
 
 
 def _text(body: bytes) -> str:

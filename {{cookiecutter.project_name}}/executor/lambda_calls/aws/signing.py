@@ -16,27 +16,32 @@ _SERVICE = "lambda"
 
 
 class Signer:
-    """Signs requests of one region.
+    """Signs requests to one URL.
 
-    The mutable state is the key of the day, and what botocore made of the latest URL.
+    The mutable state is the key of the day.
 
     Args:
+        url: without a query.
         region: that the signature names.
     """
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, url: str, region: str) -> None:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
         self._region = region
-        # Each is replaced as a whole, as large requests are signed in threads.
+        bare = SigV4Auth(None, _SERVICE, region).canonical_request(AWSRequest("POST", url))
+        _, self._path, _, host, *_ = bare.split("\n")
+        self._host = host.partition(":")[2]
+        # Replaced as a whole, as large requests are signed in threads.
         self._key: tuple[tuple[str, str], bytes] = (("", ""), b"")
-        self._place: tuple[str, str, str] = ("", "", "")
 
     def signed(
-        self, url: str, payload: bytes, headers: Mapping[str, str], keys: Any, now: datetime
+        self, payload: bytes, headers: Mapping[str, str], keys: Any, now: datetime
     ) -> dict[str, str]:
         """The headers of a POST with those that sign it.
 
         Args:
-            url: without a query.
             payload: the body.
             headers: to send and to sign.
             keys: botocore's frozen credentials.
@@ -46,13 +51,12 @@ class Signer:
         sent = {**headers, "X-Amz-Date": moment}
         if keys.token:
             sent["X-Amz-Security-Token"] = keys.token
-        path, host = self._of(url)
         signed = {name.lower(): " ".join(value.split()) for name, value in sent.items()}
-        signed["host"] = host
+        signed["host"] = self._host
         names = sorted(signed)
         lines = "".join(f"{name}:{signed[name]}\n" for name in names)
         digest = hashlib.sha256(payload).hexdigest()
-        request = f"POST\n{path}\n\n{lines}\n{';'.join(names)}\n{digest}"
+        request = f"POST\n{self._path}\n\n{lines}\n{';'.join(names)}\n{digest}"
         scope = f"{moment[:8]}/{self._region}/{_SERVICE}/aws4_request"
         hashed = hashlib.sha256(request.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashed}"
@@ -71,19 +75,6 @@ class Signer:
                 key = _mac(key, part)
             self._key = ((day, secret), key)
         return key
-
-    def _of(self, url: str) -> tuple[str, str]:
-        """Path and host as the signature has them."""
-        known, path, host = self._place
-        if known != url:
-            from botocore.auth import SigV4Auth
-            from botocore.awsrequest import AWSRequest
-
-            bare = SigV4Auth(None, _SERVICE, self._region)
-            lines = bare.canonical_request(AWSRequest("POST", url)).split("\n")
-            path, host = lines[1], lines[3].partition(":")[2]  # POST, path, query, host:…
-            self._place = (url, path, host)
-        return path, host
 
 
 def _mac(key: bytes, text: str) -> bytes:
