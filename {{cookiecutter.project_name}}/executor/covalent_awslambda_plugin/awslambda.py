@@ -450,16 +450,15 @@ class AWSLambdaExecutor(RemoteExecutor):
 
     def _target(self) -> "Target":
         from lambda_calls.session import ADD_PACKAGE, Target
-        from lambda_calls.settings import Origin, deploy_option
+        from lambda_calls.settings import InWords, deploy_option
 
-        origins = {name: Origin.from_dict(said) for name, said in self.origins.items()}
         return Target(
             self._account(),
             function=self.function_name,
             bucket=self.data_bucket,
-            origins={name: str(origin) for name, origin in origins.items()},
+            origins=InWords(self.origins),
             add_package=os.environ.get(ADD_PACKAGE, ""),
-            deploy_option=deploy_option(origins["function_name"].environment),
+            deploy_option=deploy_option(self.origins["function_name"].get("environment", "")),
         )
 
     def _terms(self) -> "Terms":

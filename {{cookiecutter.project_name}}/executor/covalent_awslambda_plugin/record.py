@@ -11,13 +11,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from lambda_calls.usage import Usage
 
 FILE_NAME = "awslambda.jsonl"
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,16 @@ class Entry:
     @staticmethod
     def of(node: int, usage: Usage, prices: Mapping[str, float]) -> "Entry":
         """The entry of an invocation that has just been answered."""
-        arm64 = replace(usage, architecture="arm64")
         return Entry(
             node=node,
             ended=round(time.time(), 3),
             dollars=usage.cost(prices),
-            dollars_on_arm64=arm64.cost(prices),
+            dollars_on_arm64=usage.cost(prices, "arm64"),
             usage=usage,
         )
 
 
-def add(folder: Path, entry: Entry) -> None:
+def add(folder: str | os.PathLike[str], entry: Entry) -> None:
     """Append an entry to a dispatch's record; a folder that is not there gets none.
 
     Args:
@@ -61,14 +60,15 @@ def add(folder: Path, entry: Entry) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    line = json.dumps({**asdict(entry.usage), **_without_usage(entry)}, separators=(",", ":"))
     try:
         # One write, at the end wherever that is by then: other electrons write, too.
-        file = os.open(folder / FILE_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = os.open(os.path.join(folder, FILE_NAME), _APPEND, 0o600)
     except FileNotFoundError:
         return
+    figures = {**vars(entry.usage), **vars(entry)}
+    del figures["usage"]  # its own are beside the entry's
     try:
-        os.write(file, f"{line}\n".encode())
+        os.write(file, f"{json.dumps(figures, separators=(',', ':'))}\n".encode())
     finally:
         os.close(file)
 
@@ -80,10 +80,6 @@ def read(text: str) -> Iterator[Entry]:
             yield _entry(json.loads(line))
         except (ValueError, TypeError, KeyError):
             continue
-
-
-def _without_usage(entry: Entry) -> dict[str, Any]:
-    return {name: value for name, value in vars(entry).items() if name != "usage"}
 
 
 def _entry(said: Mapping[str, Any]) -> Entry:

@@ -6,11 +6,11 @@
 Only Covalent's server comes here: a script that writes workflows imports `awslambda` alone.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from covalent._shared_files import logger
@@ -244,8 +244,8 @@ class Running:
         folder = _folder(dispatch_id)
         if folder is None:
             return
-        path = folder / f"node_{int(node_id)}" / ELECTRON_STDOUT_FILENAME
-        with suppress(OSError), path.open("a", encoding="utf-8") as file:
+        path = os.path.join(folder, f"node_{int(node_id)}", ELECTRON_STDOUT_FILENAME)
+        with suppress(OSError), open(path, "a", encoding="utf-8") as file:
             file.write(text)
 
     def fails(self, error: LambdaCallError, retries_left: int) -> None:
@@ -263,12 +263,12 @@ class Running:
             self._stderr.write(text)
 
 
-def _folder(dispatch_id: str) -> Path | None:
+def _folder(dispatch_id: str) -> str | None:
     """Where Covalent keeps a dispatch's files; None for an id that is none of Covalent's, which
     could lead to any folder."""
     if _ODD.search(dispatch_id):
         return None
-    return Path(get_config("dispatcher.results_dir")) / dispatch_id
+    return os.path.join(get_config("dispatcher.results_dir"), dispatch_id)
 
 
 async def cancel(server: Server, target: Target, node: Node, task_id: str) -> None:

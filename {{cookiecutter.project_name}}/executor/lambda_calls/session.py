@@ -104,9 +104,10 @@ class Process:
         if loop not in self._sessions:
             self._forget_closed_loops()
         sessions = self._sessions.setdefault(loop, {})
-        if target not in sessions:
-            sessions[target] = Session(self, target)
-        return sessions[target]
+        session = sessions.get(target)
+        if session is None:
+            session = sessions[target] = Session(self, target)
+        return session
 
     def _forget_closed_loops(self) -> None:
         """A session holds its loop, so weak references would not do."""

@@ -9,7 +9,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from types import MappingProxyType
 
@@ -25,15 +25,8 @@ PRICES: Mapping[str, float] = MappingProxyType(
     }
 )
 
-_FIELDS = MappingProxyType(
-    {
-        "duration": r"\bDuration: ([\d.]+) ms",
-        "billed": r"Billed Duration: ([\d.]+) ms",
-        "memory_mb": r"Memory Size: (\d+) MB",
-        "max_memory_mb": r"Max Memory Used: (\d+) MB",
-        "init": r"Init Duration: ([\d.]+) ms",
-    }
-)
+# "Billed Duration: 2 ms" and the like, in Lambda's line on an invocation.
+_FIGURE = re.compile(r"\t([A-Z][A-Za-z ]+): ([0-9]+(?:\.[0-9]+)?) (?:ms|MB)\b")
 _KEPT_GROUPS = 1000
 
 
@@ -64,10 +57,16 @@ class Usage:
         """GB-seconds that are billed."""
         return self.billed * self.memory_mb / 1024
 
-    def cost(self, prices: Mapping[str, float]) -> float:
-        """US dollars by the table `prices`; entries that it lacks are those of `PRICES`."""
+    def cost(self, prices: Mapping[str, float], architecture: str = "") -> float:
+        """US dollars by the table `prices`; entries that it lacks are those of `PRICES`.
+
+        Args:
+            prices: where they differ from `PRICES`.
+            architecture: what it would have cost on another one; empty: on its own.
+        """
         table = {**PRICES, **prices}
-        return table["request"] + self.gb_seconds * table[f"gb_second_{self.architecture}"]
+        of_architecture = table[f"gb_second_{architecture or self.architecture}"]
+        return table["request"] + self.gb_seconds * of_architecture
 
     def __str__(self) -> str:
         init = ", cold start" if self.cold else ""
@@ -86,17 +85,16 @@ def of(own: wire.Usage, log_tail: str) -> Usage:
         log_tail: the end of the invocation's log as Lambda wrote it; empty where an emulator did,
             which bills nothing and repeats the limit of memory as the memory used.
     """
-    report = _report(log_tail, own.request_id)
-    found = {name: re.search(pattern, report) for name, pattern in _FIELDS.items()}
-    said = {name: float(match[1]) for name, match in found.items() if match}
-    duration = said["duration"] / 1000 if "duration" in said else own.duration
+    figures = _FIGURE.findall(_report(log_tail, own.request_id))
+    said = {name: float(figure) for name, figure in figures}
+    duration = said["Duration"] / 1000 if "Duration" in said else own.duration
     return Usage(
         request_id=own.request_id,
         duration=duration,
-        billed=said["billed"] / 1000 if "billed" in said else ceil(1000 * duration) / 1000,
-        memory_mb=int(said.get("memory_mb", own.memory_mb)),
-        max_memory_mb=int(said.get("max_memory_mb", own.max_memory_mb)),
-        init=said["init"] / 1000 if "init" in said else None,
+        billed=said.get("Billed Duration", ceil(1000 * duration)) / 1000,
+        memory_mb=int(said.get("Memory Size", own.memory_mb)),
+        max_memory_mb=int(said.get("Max Memory Used", own.max_memory_mb)),
+        init=said["Init Duration"] / 1000 if "Init Duration" in said else None,
         cold=own.cold,
         architecture="arm64" if own.architecture in ("arm64", "aarch64") else "x86_64",
     )
@@ -112,7 +110,7 @@ def _report(log_tail: str, request_id: str) -> str:
     return lines[-1] if lines and lines[-1].startswith(begins) else ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Total:
     """The sum of a group so far."""
 
@@ -137,16 +135,17 @@ class Totals:
     def of(self, group: str) -> Total:
         """A group's sum so far."""
         with self._lock:
-            return replace(self._totals.get(group) or Total())
+            return self._totals.get(group) or Total()
 
     def add(self, group: str, usage: Usage, prices: Mapping[str, float]) -> Total:
         """Add one invocation to its group's sum, and return the sum."""
         with self._lock:
-            total = self._totals.pop(group, None) or Total()
-            self._totals[group] = total  # the latest last
+            before = self._totals.pop(group, None) or Total()
+            total = self._totals[group] = Total(  # the latest last
+                before.invocations + 1,
+                before.gb_seconds + usage.gb_seconds,
+                before.dollars + usage.cost(prices),
+            )
             while len(self._totals) > _KEPT_GROUPS:
                 self._totals.popitem(last=False)
-            total.invocations += 1
-            total.gb_seconds += usage.gb_seconds
-            total.dollars += usage.cost(prices)
-            return replace(total)
+            return total

@@ -214,7 +214,8 @@ class _Event:
 
     def to_json(self) -> str:
         """The event, as JSON text."""
-        return json.dumps(dict(_fields(self), **{MARK: PROTOCOL}), separators=(",", ":"))
+        said = {**vars(self), MARK: PROTOCOL}
+        return json.dumps(said, default=asdict, separators=(",", ":"))  # default: of blobs
 
 
 @dataclass(frozen=True)
@@ -527,9 +528,10 @@ class Response:
 
     def to_json(self) -> Dict[str, Any]:
         """The response as a JSON-able dict (the runtime client encodes it)."""
-        values = _fields(self)
-        values["usage"] = asdict(self.usage)
-        values["failure"] = asdict(self.failure) if self.failure else None
+        values = {
+            name: asdict(value) if isinstance(value, (Blob, Failure, Usage)) else value
+            for name, value in vars(self).items()
+        }
         values[MARK] = PROTOCOL
         return values
 
@@ -548,20 +550,6 @@ class Response:
 def is_envelope(event: Any) -> bool:
     """Whether `event` claims to be an envelope, of whatever protocol."""
     return isinstance(event, dict) and MARK in event
-
-
-def _fields(envelope: Any) -> Dict[str, Any]:
-    return {name: _plain(value) for name, value in vars(envelope).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Blob):
-        return asdict(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(x) for x in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value
 
 
 def loads(text: Union[str, bytes]) -> Any:
@@ -634,26 +622,40 @@ def _read_union(value: Any, kinds: Tuple[Any, ...], name: str) -> Any:
 
 
 def _read_fields(values: Dict[str, Any], kind: Any, name: str) -> Any:
-    types, required = _types_of(kind)
+    types, required, taken = _types_of(kind)
     wrong = sorted(values.keys() - types.keys())
     if wrong:
         raise EnvelopeError(f"unknown field(s) in {name}: {', '.join(map(_shown, wrong))}")
     missing = sorted(required - values.keys())
     if missing:
         raise EnvelopeError(f"missing field(s) in {name}: {', '.join(missing)}")
-    made = kind(**{k: read_as(v, types[k], f"{k} of {name}") for k, v in values.items()})
+    made = kind(
+        **{
+            k: v if type(v) in taken[k] else read_as(v, types[k], f"{k} of {name}")
+            for k, v in values.items()
+        }
+    )
     if isinstance(made, Blob) and made.size < 0:
         raise EnvelopeError(f"size of {name} is {_shown(made.size)}")
     return made
 
 
 @lru_cache(maxsize=None)
-def _types_of(kind: Any) -> Tuple[Dict[str, Any], FrozenSet[str]]:
-    """The fields of a dataclass with their types, and those that have no default."""
+def _types_of(kind: Any) -> Tuple[Dict[str, Any], FrozenSet[str], Dict[str, FrozenSet[Any]]]:
+    """The fields of a dataclass with their types, those that have no default, and what each takes
+    without a further look."""
     required = [
         f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
     ]
-    return get_type_hints(kind), frozenset(required)
+    types = get_type_hints(kind)
+    return types, frozenset(required), {name: _taken(of) for name, of in types.items()}
+
+
+def _taken(kind: Any) -> FrozenSet[Any]:
+    """The types of JSON's values of which any is a `kind`: most fields are text."""
+    origin, inner = _shape_of(kind)
+    kinds = inner if origin is Union else (kind,)
+    return frozenset(x for x in kinds if x in (str, bool, type(None)))
 
 
 @lru_cache(maxsize=None)

@@ -17,7 +17,7 @@ passed in.
 from .defaults import DEFAULTS, data_bucket
 from .errors import SettingsError
 from .locate import FILE_NAME, PATH_VARIABLE, passed_over
-from .origin import Kind, Origin, Setting, deploy_command, deploy_option, given
+from .origin import InWords, Kind, Origin, Setting, deploy_command, deploy_option, given
 from .resolve import Settings, SettingsReader, documented
 from .samconfig import shadowed
 
@@ -25,6 +25,7 @@ __all__ = [
     "DEFAULTS",
     "FILE_NAME",
     "PATH_VARIABLE",
+    "InWords",
     "Kind",
     "Origin",
     "Setting",

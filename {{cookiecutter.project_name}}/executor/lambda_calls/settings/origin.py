@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -62,6 +62,26 @@ class Origin:
     def argument(cls, name: str) -> Origin:
         """The origin of what a caller passed."""
         return cls(Kind.ARGUMENT, key=name)
+
+
+class InWords(Mapping[str, str]):
+    """Origins as prose, by the setting's name; made when somebody asks, as only messages do.
+
+    Args:
+        said: what `Origin.as_dict` returned for each.
+    """
+
+    def __init__(self, said: Mapping[str, Mapping[str, str]]) -> None:
+        self._said = said
+
+    def __getitem__(self, name: str) -> str:
+        return str(Origin.from_dict(self._said[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._said)
+
+    def __len__(self) -> int:
+        return len(self._said)
 
 
 @dataclass(frozen=True)
