@@ -288,7 +288,7 @@ def test_odd_things_in_the_cache(put: Callable[[str], None]) -> None:
         blob = wire.blob(data)
         s3.objects[f"/bucket/{blob.key}"] = data
         with bare(Path(memory) / "tmp", **s3.env) as environment:
-            event = wire.loads(request(len, bucket="bucket", limit=5.0).to_json())
+            event = wire.loads(request(len, bucket="bucket", limit=20.0).to_json())
             event.update(args=[vars(blob)], function=part(len))
             assert returned(wire.Response.from_json(environment.handle(event))) == 6000
             assert returned(environment.call(replaces, put)) == 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -614,13 +615,13 @@ def test_lost_connection_is_acknowledged_and_the_outcome_left(
     asks again, and finds the answer in the end, though the task was short."""
     order = "/bucket/tasks/dispatch-0-attempt/order"
     aws.objects[order] = b"report 1"
-    seen: list[str] = []
+    seen: dict[str, float] = {}
 
     def watch() -> None:
         while len(seen) < 2:
             left = aws.objects.get("/bucket/tasks/dispatch-0-attempt/running")
             if left and (text := wire.unseal(left, "the attempt's key")) not in seen:
-                seen.append(text)
+                seen[text] = time.monotonic()
                 aws.objects[order] = b"report 2"
             time.sleep(0.02)
 
@@ -628,7 +629,8 @@ def test_lost_connection_is_acknowledged_and_the_outcome_left(
     watching.start()
     response = stored.call(lambda: time.sleep(6), bucket="bucket")
     watching.join(1)
-    assert seen == ["report 1", "report 2"]
+    assert list(seen) == ["report 1", "report 2"]
+    assert seen["report 2"] - seen["report 1"] < 2 + BUSY
     left = wire.unseal(
         aws.objects["/bucket/tasks/dispatch-0-attempt/outcome"], "the attempt's key"
     )
@@ -811,6 +813,45 @@ def test_packages_are_installed_once_and_in_the_version_asked_for(fresh: Functio
     assert ask("1") == "installing 1\n"
 
 
+def test_electron_that_installs_gets_the_version_it_asked_for(tmp_path: Path) -> None:
+    """What DepsPip's own function has imported from the image is not what the electron gets."""
+    (tmp_path / "pinned.py").write_text("version = 'of the image'")
+
+    def apply_pip_deps(version: str) -> None:
+        import pinned
+
+        assert pinned.version == "of the image"
+        Path(os.environ["PIP_TARGET"], "pinned.py").write_text(f"version = {version!r}")
+
+    hook = (part(apply_pip_deps), part(("asked for",)), part({}), "")
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        got = [returned(running.call(pinned, before=[hook])) for _ in range(2)]
+        assert [*got, returned(running.call(pinned))] == ["asked for", "asked for", "of the image"]
+
+
+def test_failed_installation_is_the_electrons_failure(fresh: Function) -> None:
+    """What DepsPip's function raises is told as if the electron had raised it; if its process
+    ends, that is told."""
+
+    def apply_pip_deps(ends: bool) -> None:
+        print("installing")
+        if ends:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("no such package")
+
+    def failure_of(ends: bool) -> wire.Failure:
+        hook = (part(apply_pip_deps), part((ends,)), part({}), "")
+        response = fresh.call(pinned, before=[hook])
+        assert response.failure is not None and response.failure.kind == wire.EXCEPTION
+        assert response.stdout == "installing\n"
+        return response.failure
+
+    raised = failure_of(ends=False)
+    assert raised.type == "ValueError" and raised.message == "no such package"
+    assert "apply_pip_deps" in raised.traceback
+    assert "ended by signal 9" in failure_of(ends=True).message
+
+
 def test_stream_may_be_returned(function: Function) -> None:
     """An object that holds sys.stdout can be returned: cloudpickle knows the stream."""
     assert returned(function.call(lambda: {"out": sys.stdout})) == {"out": sys.stdout}
@@ -867,6 +908,105 @@ def test_module_that_starts_threads_is_left_to_the_electron(tmp_path: Path) -> N
             imported_by, own = returned(running.call(use))
             assert imported_by != own
         assert "thread" not in running.log.lower()
+
+
+def of_a_script(function: Callable[..., Any]) -> Any:
+    """The function as a script has it, which names no module of these tests."""
+    known = {"__name__": "__main__", "__builtins__": builtins}
+    return types.FunctionType(function.__code__, known)
+
+
+def test_spare_is_dropped_when_more_was_imported_since(tmp_path: Path) -> None:
+    """An electron that needs another module than the one before it does not get the process that
+    was forked ahead without it."""
+    for name in ("first_module", "second_module"):
+        (tmp_path / f"{name}.py").write_text("import os\npid = os.getpid()")
+
+    def first() -> tuple[int, int]:
+        import first_module  # type: ignore[import-not-found]
+
+        return first_module.pid, os.getppid()
+
+    def second() -> tuple[int, int]:
+        import second_module  # type: ignore[import-not-found]
+
+        return second_module.pid, os.getppid()
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        for electron in (first, first, second):
+            imported_by, server = returned(running.call(electron))
+            assert imported_by == server
+
+
+def test_electron_without_packages_is_forked_from_a_small_process(tmp_path: Path) -> None:
+    """What other electrons have imported is in the process of one that names a package, in its
+    code or in its data, or has data that was not looked at; not in that of any other."""
+    (tmp_path / "some_package.py").write_text("class Value: pass")
+
+    def imports() -> None:
+        import some_package  # type: ignore[import-not-found] # noqa: F401
+
+    def records() -> bool:
+        import sys
+
+        held = "wave" in sys.modules
+        import wave  # noqa: F401 - of the standard library
+
+        return held
+
+    def there(_: Any) -> bool:
+        import sys
+
+        return "_".join(["some", "package"]) in sys.modules
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+
+        def found(data: Any) -> bool:
+            return bool(returned(running.call(of_a_script(there), data)))
+
+        assert not found("")
+        assert running.call(of_a_script(imports)).failure is None
+        assert [returned(running.call(of_a_script(records))) for _ in range(2)] == [False, True]
+        assert [found("") for _ in range(3)] == [False] * 3
+        assert found("some_package") and found("x" * 100_000) and not found("x")
+
+
+def test_server_that_ends_leaves_the_tasks_of_others_alone(fresh: Function) -> None:
+    """Where the server that holds packages ends, the files of an electron that another one has
+    forked stay until the electron's end."""
+
+    def kills(server: int) -> bool:
+        import os
+        import signal
+        import time
+
+        assert server != os.getppid()
+        with open("written", "w"):
+            os.kill(server, signal.SIGKILL)
+        while os.path.exists(f"/proc/{server}"):
+            time.sleep(0.01)
+        time.sleep(0.5)  # for what its own server does then
+        return os.path.exists("written")
+
+    server = returned(fresh.call(lambda: os.getppid()))  # it names this module
+    assert returned(fresh.call(of_a_script(kills), server))
+    assert returned(fresh.call(lambda: os.getppid())) != server
+
+
+def test_package_that_only_its_code_knows_is_warm_the_second_time(tmp_path: Path) -> None:
+    """Where electrons import what their pickles do not name, all get what was imported before."""
+    (tmp_path / "some_package.py").write_text("import os\npid = os.getpid()")
+
+    def imports() -> bool:
+        import importlib
+        import os
+
+        module = importlib.import_module("_".join(["some", "package"]))
+        return bool(module.pid == os.getppid())
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        electron = of_a_script(imports)
+        assert [returned(running.call(electron)) for _ in range(3)] == [False, True, True]
 
 
 def test_no_fork_is_warned_of(tmp_path: Path) -> None:

@@ -68,6 +68,23 @@ def test_blobs_have_a_quarter_of_tmp(aws: aws_server.AWS, small: Path) -> None:
     assert len(fetched) == 1
 
 
+def test_packages_are_evicted_before_blobs(aws: aws_server.AWS, small: Path) -> None:
+    """Where /tmp gets short, packages that were not used for the longest time go, and no blob."""
+    blobs = [stored(aws, number) for number in range(3)]
+    with Function(small, **aws.env) as function:
+
+        def held(folder: str) -> list[Path]:
+            return list(function.tasks.parent.joinpath(folder).iterdir())
+
+        for blob in blobs:
+            got = function.call(length, bucket="bucket", kwargs={"x": blob})
+            assert returned(got) == 3 * MB
+        assert [asks(function, "1", 15 * MB), asks(function, "2", 10 * MB)] == ["1", "2"]
+        (left,) = held("packages")
+        assert (left / "data").stat().st_size == 10 * MB
+        assert {path.name for path in held("blobs")} == {blob.sha256 for blob in blobs}
+
+
 def test_nearly_full_disk_of_a_laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large disk of which less than a quarter is free keeps what is cached. The system's answer
     is a stand-in: no such disk can be had here."""
@@ -123,10 +140,11 @@ def test_silent_s3_does_not_hold_the_answer_back(aws: aws_server.AWS, tmp_path: 
         over.set()
 
 
-def apply_pip_deps(version: str) -> None:
+def apply_pip_deps(version: str, size: int) -> None:
     """Stands in for Covalent's function of that name, which runs pip: no network here."""
     folder = Path(os.environ["PIP_TARGET"])
     (folder / "pinned.py").write_text(f"version = {version!r}")
+    (folder / "data").write_bytes(bytes(size))
 
 
 def installs_itself() -> str:
@@ -140,9 +158,9 @@ def installs_itself() -> str:
     return str(pinned.version)
 
 
-def asks(function: Function, version: str) -> str:
-    """The version that an electron gets which asks for one."""
-    hook = (part(apply_pip_deps), part((version,)), part({}), "")
+def asks(function: Function, version: str, size: int = 0) -> str:
+    """The version that an electron gets which asks for one, with so many bytes of data."""
+    hook = (part(apply_pip_deps), part((version, size)), part({}), "")
     return str(returned(function.call(installs_itself, before=[hook])))
 
 

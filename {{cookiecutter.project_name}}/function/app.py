@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple, Union
 
 import cloudpickle
 
@@ -41,6 +41,7 @@ _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
 _OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
+_READ = 64 * 1024  # bytes of a task that are looked through for names of modules
 _ENVIRONMENT = os.urandom(6).hex()  # names this environment in what is told of its use
 _MOST_PROCESSES = 64  # of a batch; Lambda's largest functions have six processors
 # In the name of Covalent's function that DepsPip runs.
@@ -260,7 +261,7 @@ class _Invocation:
         report = self._report(child, ended)
         if report is None:
             return {"failure": self._crash(child, ended)}
-        self._learn(report)
+        self._learn(report, child)
         failure = report.get("failure")
         if failure is None and "spread" in report:
             room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
@@ -300,14 +301,14 @@ class _Invocation:
         """Why one process of a batch did not run all its calls; None if it did."""
         if report is None:
             return self._crash(child, ended)
-        self._learn(report)
+        self._learn(report, child)
         failure = report.get("failure")
         return None if failure is None else wire.Failure(**failure)
 
-    def _learn(self, report: Dict[str, Any]) -> None:
+    def _learn(self, report: Dict[str, Any], child: Child) -> None:
         """Have what a task's process imported warm for the next one, less what installs."""
         if not self.task.installs:
-            self.environment.running().learn(report["modules"])
+            self.environment.running().learn(report["modules"], child.server)
 
     def _output_of_calls(self) -> List[bytes]:
         """The frames of what each call wrote."""
@@ -457,6 +458,8 @@ class _Task:
         self._request = invocation.request
         self._storage = invocation.storage
         self._pickles: List[bytes] = []  # those that name the modules a task needs
+        self._data: List[bytes] = []  # all that came with the request
+        self._unread = False  # whether there is more
         self.splits: List[Tuple[Split, Split]] = []  # of a batch's output, by process
         self.packages, self.installed = "", False
         self.is_prepared = False  # whether its initializer has run in its line of forks
@@ -504,7 +507,14 @@ class _Task:
         if self.installs:
             return processes.bare()
         names, hidden = task_modules.named(self._pickles), self._hidden()
-        return processes.take(names, hidden, max(0.1, self._invocation.guard.left()))
+        seconds = max(0.1, self._invocation.guard.left())
+        return processes.take(names, self._mentioned(names), hidden, seconds)
+
+    def _mentioned(self, names: Set[str]) -> Optional[Set[str]]:
+        """What its data names, too; None if that cannot be told."""
+        if self._unread or sum(map(len, self._data)) > _READ:
+            return None
+        return names | task_modules.named(self._data)
 
     def _prepared(self, setup: wire.Part) -> Optional[Child]:
         """A process in which the initializer has run; None if it must run in each."""
@@ -610,7 +620,9 @@ class _Task:
 
     def _part(self, part: wire.Part, body: Body) -> Any:
         if isinstance(part, str):
-            return body.add(_decoded(part))
+            self._data.append(_decoded(part))
+            return body.add(self._data[-1])
+        self._unread = True
         fetched = self._fetched(part, body)
         return fetched if isinstance(fetched, str) else [task_child.MEMORY, *fetched]
 

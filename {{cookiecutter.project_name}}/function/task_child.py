@@ -145,9 +145,9 @@ def serve(
     faulthandler.enable(stacks)
     faulthandler.register(DUMP, stacks)
     _draw_new_random_numbers()
-    os.environ.update(HOME=folder, TMPDIR=folder)
+    os.environ["HOME"] = os.environ["TMPDIR"] = folder
     gc.enable()
-    _rehearse()
+    _rehearse(libc)
     try:
         body = _Body.received(channel)
     except channels.Closed:
@@ -187,11 +187,12 @@ def _let_the_kernel_choose_this_one() -> None:
 
 def _draw_new_random_numbers() -> None:
     """Python's own `random` does so after a fork; numpy's would be the same in each task."""
-    with contextlib.suppress(Exception):
-        sys.modules["numpy.random"].seed()
+    if "numpy.random" in sys.modules:
+        with contextlib.suppress(Exception):
+            sys.modules["numpy.random"].seed()
 
 
-def _rehearse() -> None:
+def _rehearse(libc: Any) -> None:
     """Do what a task does, so that the pages it writes to are this process's own by then.
 
     After a fork they are the server's: the first write to each costs a copy, and a trivial task
@@ -215,6 +216,8 @@ def _rehearse() -> None:
         file.write(json.dumps(told._asdict()).encode())
         channels.send(here, {"report": [0, 0]})
         channels.receive(there)
+        _flush(libc)
+        channels.send(here, {"peak": _peak(), "alone": _alone()})
 
 
 class _Spread(NamedTuple):
@@ -305,7 +308,8 @@ class _Task:
         except FileNotFoundError:  # a task has removed the folder that all of them lie in
             os.makedirs(folder, mode=0o700)
         os.chdir(folder)
-        os.environ.update(self._order["environment"])
+        for name, value in self._order["environment"].items():
+            os.environ[name] = value
         if self._order["packages"]:
             sys.path.insert(0, self._order["packages"])
         # What pip installs must land where one may write, and be importable.
@@ -376,17 +380,43 @@ class _Task:
         """Run the hooks before the function; their values, by the keyword that each fills."""
         values: Dict[str, List[Any]] = {}
         for function, args, kwargs, keyword, installs in self._order["before"]:
-            own = os.environ.get("PIP_TARGET", "")
-            if installs:  # into the folder that later tasks have, too; nothing else lands there
-                os.environ["PIP_TARGET"] = self._order["packages"]
-            value = self._call_hook(function, args, kwargs)
             if installs:
-                os.environ["PIP_TARGET"] = own
+                self._install(function, args, kwargs)
+                continue
+            value = self._call_hook(function, args, kwargs)
             if keyword:
                 values.setdefault(keyword, []).append(value)
         if self._order["before"]:
             importlib.invalidate_caches()  # a hook may have installed packages
         return values
+
+    def _install(self, function: Any, args: Any, kwargs: Any) -> None:
+        """Run DepsPip's hook in a process of its own: to unpickle it imports Covalent, and that
+        some of the very packages, in the versions that the image has."""
+        said = channels.memory_file(self._folder)
+        installer = os.fork()
+        if installer == 0:
+            self._process = _getpid()
+            # The folder that later tasks have, too; nothing else lands there.
+            os.environ["PIP_TARGET"] = self._order["packages"]
+            code = 1
+            try:
+                self._call_hook(function, args, kwargs)
+                code = 0
+            except _Failed as failed:
+                channels.write_all(said, _dumps(vars(failed.failure)).encode())
+            finally:
+                _flush(None)
+                _exit(code)
+        _, status = os.waitpid(installer, 0)
+        failure = channels.read_at(said, os.fstat(said).st_size, 0)
+        os.close(said)
+        if failure:
+            raise _Failed(wire.Failure(**json.loads(failure)))
+        if status:
+            how = f"by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "too early"
+            message = f"DepsPip's packages are not installed: the process with pip ended {how}."
+            raise _Failed(wire.Failure(wire.EXCEPTION, message))
 
     def _call_hook(self, function: Any, args: Any, kwargs: Any) -> Any:
         call = self._load(function, "a hook (DepsPip, DepsBash, DepsCall)")

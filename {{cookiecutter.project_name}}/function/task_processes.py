@@ -1,9 +1,12 @@
-"""The parent's hold on the processes of an environment: servers, the spare, the task's own.
+"""The parent's hold on the processes of an environment: servers, spares, the task's own.
 
-Processes ─┬─ root  (Server)  never imports anything
-           ├─ warm  (Server)  a branch of the root; imports what electrons need; replaced
-           │                  when it is lost, hangs, or an import left threads in it
-           └─ spare (Child)   forked ahead from the warm server
+Processes ─┬─ root   (Server)  never imports anything
+           ├─ plain  (Server)  a branch of the root for electrons that need no packages; imports
+           │                   what these need of the standard library
+           ├─ warm   (Server)  a branch of the root for all others; imports what they need
+           └─ spares (Child)   one forked ahead from each of plain and warm
+
+Plain and warm are replaced when they are lost, hang, or an import left threads in them.
 """
 
 import array
@@ -15,7 +18,7 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 import task_channel as channels
 import task_child
@@ -29,6 +32,7 @@ _STACKS = 100_000  # bytes
 _WORDS = 4096  # bytes of what a task's process says at a time
 _OWN = os.path.dirname(os.path.abspath(__file__))
 _PACKET = 96 * 1024  # bytes of a task that travel in one packet
+_KINDS = _PLAIN, _WARM = "plain", "warm"  # of servers that electrons' processes come from
 
 
 class EnvironmentFailed(Exception):
@@ -125,13 +129,14 @@ class Server:
         self._take_until(lambda: not self.unfinished, seconds)
 
     def wait_for_end_of(self, pid: int, seconds: float) -> None:
-        """Wait until nothing is left of a server that this one has forked.
+        """Wait until nothing is left of a server that this one has forked; no task may run.
 
         Raises:
             ServerLost: if that takes longer than `seconds`.
         """
         self._take_until(lambda: pid in self._over, seconds)
         self._over.discard(pid)
+        self.answer(self.order({"do": "tidy"}), seconds)
 
     def _take_until(self, is_there: Callable[[], bool], seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -304,7 +309,7 @@ class Body:
 
 
 class Processes:
-    """The servers and the spare of one environment. Not for use by several threads.
+    """The servers and the spares of one environment. Not for use by several threads.
 
     Args:
         settings: of the environment.
@@ -315,16 +320,20 @@ class Processes:
 
     def __init__(self, settings: task_server.Settings) -> None:
         self._settings = settings
+        self._start = _tops(sys.modules)  # what all servers hold
         self._root = _rooted(settings)
-        self._warm: Optional[Server] = None
-        self._spare: Optional[Child] = None
+        self._servers: Dict[str, Server] = {}  # branches of the root, by kind
+        self._spares: Dict[str, Child] = {}
         self._number = 0
         self._image: Optional[FrozenSet[str]] = None
-        self._asked: Set[str] = set()  # names that were looked at
-        self._wanted: List[str] = []  # modules that a warm server holds
+        # By kind of server: names that were looked at, modules that it holds, and what it is told
+        # to import while nobody waits.
+        self._asked: Dict[str, Set[str]] = {kind: set() for kind in _KINDS}
+        self._wanted: Dict[str, List[str]] = {kind: [] for kind in _KINDS}
+        self._lessons: Dict[str, Tuple[Reply, List[str]]] = {}
         self._barred: Set[str] = set()  # modules that leave threads behind, or never end
-        self._learning: Optional[Reply] = None
-        self._lesson: List[str] = []  # what it is about
+        self._hiding = False  # whether electrons need modules that their pickles do not name
+        self._server(_PLAIN)
         self.fork_ahead()
 
     def finish(self) -> None:
@@ -334,17 +343,24 @@ class Processes:
             EnvironmentFailed: if there can be no process any more.
         """
         self._root.finish(_TIDIED_WITHIN)
-        if self._warm is not None:
+        for kind, server in list(self._servers.items()):
             try:
-                self._warm.finish(_TIDIED_WITHIN)
+                server.finish(_TIDIED_WITHIN)
             except ServerLost:
-                self._replace()
+                self._replace(kind)
 
-    def take(self, names: Set[str], hidden: FrozenSet[str], seconds: float) -> Child:
+    def take(
+        self,
+        names: Set[str],
+        mentioned: Optional[Set[str]],
+        hidden: FrozenSet[str],
+        seconds: float,
+    ) -> Child:
         """A process for a task that needs the modules `names`.
 
         Args:
             names: strings that may be modules of the image; others are left out.
+            mentioned: all strings of the task that may be; None if not all could be looked at.
             hidden: top-level modules that the task has in another version than the image.
             seconds: how long imports may take.
 
@@ -352,13 +368,14 @@ class Processes:
             EnvironmentFailed: if there can be no process any more.
         """
         self.bring(names, hidden, seconds)
-        if hidden & {name.partition(".")[0] for name in self._wanted}:
+        if hidden & _tops(self._wanted[_WARM]):
             return self.forked(self._root)
+        kind = _WARM if self._hiding or self._needs_packages(mentioned) else _PLAIN
         try:
-            return self._warmed()
+            return self._ready(kind)
         except ServerLost:  # something has ended it since
-            self._replace()
-            return self._warmed()
+            self._replace(kind)
+            return self._ready(kind)
 
     def bring(self, names: Set[str], hidden: FrozenSet[str], seconds: float) -> List[str]:
         """Have the warm server hold modules; those that it did not hold before.
@@ -377,21 +394,20 @@ class Processes:
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
-        return self._branched(self._warm_server())
+        return self._branched(self._server(_WARM))
 
     def keep(self, now: bool) -> None:
         """Have what an initializer left in /tmp stay there, or go with what tasks leave."""
-        for server in (self._root, self._warm):
-            if server is not None:
-                with contextlib.suppress(ServerLost):
-                    server.order({"do": "keep", "now": now})
+        for server in (self._root, *self._servers.values()):
+            with contextlib.suppress(ServerLost):
+                server.order({"do": "keep", "now": now})
 
     def end_branch(self, server: Server) -> None:
         """End a server that `branch` made; returns when nothing is left of it."""
         server.end()
-        if self._warm is not None:  # one of a warm server before has ended with that
+        if _WARM in self._servers:  # one of a warm server before has ended with that
             with contextlib.suppress(ServerLost):
-                self._warm.wait_for_end_of(server.pid, _TIDIED_WITHIN)
+                self._servers[_WARM].wait_for_end_of(server.pid, _TIDIED_WITHIN)
 
     def bare(self) -> Child:
         """A process that nothing was imported into.
@@ -402,21 +418,27 @@ class Processes:
         return self.forked(self._root)
 
     def fork_ahead(self) -> None:
-        """Have a spare made, without waiting for it."""
-        if self._spare is None:
-            with contextlib.suppress(ServerLost):
-                self._spare = self.child(self._warm_server())
+        """Have spares made where there are none, without waiting for them."""
+        for kind, server in self._servers.items():
+            if kind not in self._spares:
+                with contextlib.suppress(ServerLost):
+                    self._spares[kind] = self.child(server)
 
-    def learn(self, names: Iterable[str]) -> None:
-        """Have modules that an electron imported warm for the next one, without waiting."""
-        fresh = [x for x in names if x not in self._asked and not self._is_barred(x)]
-        if fresh and self._warm is not None:
-            self._asked.update(fresh)
-            self._wanted += fresh
-            self._drop_spare()
+    def learn(self, names: List[str], server: Server) -> None:
+        """Have modules that an electron imported warm for the next one, without waiting.
+
+        Args:
+            names: the modules.
+            server: that has forked the electron's process.
+        """
+        kind = _PLAIN if server is self._servers.get(_PLAIN) else _WARM
+        if kind == _PLAIN and self._needs_packages(set(names)):
+            self._hiding, kind = True, _WARM
+        asked = self._asked[kind]
+        fresh = [x for x in names if x not in asked and not self._is_barred(x)]
+        if fresh:
             with contextlib.suppress(ServerLost):
-                self._learning = self._warm.order({"do": "import", "names": fresh})
-                self._lesson = fresh
+                self._lessons[kind] = self._told_to_import(fresh, kind), fresh
             self.fork_ahead()
 
     def lost(self, server: Server) -> None:
@@ -427,75 +449,84 @@ class Processes:
         """
         if server is self._root:
             raise EnvironmentFailed("an electron, or the system, has ended its fork server")
-        if server is self._warm:
-            self._replace()
+        for kind, known in list(self._servers.items()):
+            if known is server:
+                self._replace(kind)
 
     # -- imports ------------------------------------------------------------------------------
 
-    def _new(self, names: Set[str], hidden: FrozenSet[str]) -> List[str]:
+    def _packages(self) -> FrozenSet[str]:
+        """Top-level modules of the image that not all servers hold."""
         if self._image is None:
-            self._image = task_modules.of_image(self._settings.path)
-        fresh = []
-        for name in sorted(names - self._asked):
-            top = name.partition(".")[0]
-            if top in self._image and top not in hidden and not self._is_barred(name):
-                fresh.append(name)
-        return fresh
+            self._image = task_modules.of_image(self._settings.path) - self._start
+        return self._image
+
+    def _needs_packages(self, mentioned: Optional[Set[str]]) -> bool:
+        return mentioned is None or not self._packages().isdisjoint(_tops(mentioned))
+
+    def _new(self, names: Set[str], hidden: FrozenSet[str]) -> List[str]:
+        packages = self._packages() - hidden
+        fresh = names - self._asked[_WARM]
+        return sorted(x for x in fresh if _top(x) in packages and not self._is_barred(x))
 
     def _is_barred(self, name: str) -> bool:
         return any(name == x or name.startswith(f"{x}.") for x in self._barred)
 
     def _import(self, names: List[str], seconds: float) -> None:
-        if not names:
-            return
-        self._drop_spare()
-        self._asked.update(names)
-        self._wanted += names
-        server = self._warm_server()
-        try:
-            self._settled(server.answer(server.order({"do": "import", "names": names}), seconds))
-        except ServerLost:
-            self._bar(names)
+        if names:
+            try:
+                answer = self._server(_WARM).answer(self._told_to_import(names, _WARM), seconds)
+                self._settled(answer, _WARM)
+            except ServerLost:
+                self._bar(names, _WARM)
+
+    def _told_to_import(self, names: List[str], kind: str) -> Reply:
+        self._drop_spare(kind)
+        self._asked[kind].update(names)
+        self._wanted[kind] += names
+        return self._server(kind).order({"do": "import", "names": names})
 
     def _learned(self, seconds: float) -> None:
-        """Take the answer to what `learn` asked for."""
-        asked, self._learning = self._learning, None
-        if asked is None or self._warm is None:
-            return
-        try:
-            self._settled(self._warm.answer(asked, seconds))
-        except ServerLost:
-            self._bar(self._lesson)
+        """Take the answers to what `learn` asked for."""
+        lessons, self._lessons = self._lessons, {}
+        for kind, (reply, names) in lessons.items():
+            if kind in self._servers:
+                try:
+                    self._settled(self._servers[kind].answer(reply, seconds), kind)
+                except ServerLost:
+                    self._bar(names, kind)
 
-    def _settled(self, answer: Dict[str, Any]) -> None:
+    def _settled(self, answer: Dict[str, Any], kind: str) -> None:
         if answer["threads"]:
-            self._bar([answer["threads"]])
+            self._bar([answer["threads"]], kind)
 
-    def _bar(self, names: List[str]) -> None:
+    def _bar(self, names: List[str], kind: str) -> None:
         """Leave modules to the children: a server that imports them cannot fork any more."""
         self._barred.update(names)
-        self._replace()
+        self._replace(kind)
 
-    def _replace(self) -> None:
-        """Have a new warm server, with the modules that do no harm."""
-        self._drop_spare()
-        if self._warm is not None:
-            self._warm.end()
-            self._root.wait_for_end_of(self._warm.pid, _TIDIED_WITHIN)
-            self._warm = None
-        self._wanted = [x for x in self._wanted if not self._is_barred(x)]
-        if self._wanted:
-            server = self._warm_server()
-            reply = server.order({"do": "import", "names": self._wanted})
+    def _replace(self, kind: str) -> None:
+        """Have a new server of a kind, with the modules that do no harm."""
+        self._drop_spare(kind)
+        self._lessons.pop(kind, None)
+        server = self._servers.pop(kind, None)
+        if server is not None:
+            server.end()
+            self._root.wait_for_end_of(server.pid, _TIDIED_WITHIN)
+        wanted = [x for x in self._wanted[kind] if not self._is_barred(x)]
+        self._wanted[kind] = wanted
+        if wanted:
+            server = self._server(kind)
             with contextlib.suppress(ServerLost):
-                self._settled(server.answer(reply, 60))
+                reply = server.order({"do": "import", "names": wanted})
+                self._settled(server.answer(reply, 60), kind)
 
     # -- processes ----------------------------------------------------------------------------
 
-    def _warm_server(self) -> Server:
-        if self._warm is None:
-            self._warm = self._branched(self._root)
-        return self._warm
+    def _server(self, kind: str) -> Server:
+        if kind not in self._servers:
+            self._servers[kind] = self._branched(self._root)
+        return self._servers[kind]
 
     @staticmethod
     def _branched(server: Server) -> Server:
@@ -505,10 +536,11 @@ class Processes:
         # Not waited for: a cold start has other things to do meanwhile.
         return Server(ours, lambda: int(server.answer(born)["pid"]))
 
-    def _warmed(self) -> Child:
-        """The spare; a new process of the warm server where there is none."""
-        taken, self._spare = self._spare, None
-        return self._born(taken or self.child(self._warm_server()))
+    def _ready(self, kind: str) -> Child:
+        """The spare of a kind; a new process where there is none."""
+        if kind in self._spares:
+            return self._born(self._spares.pop(kind))
+        return self.forked(self._server(kind))
 
     def child(self, server: Server) -> Child:
         """A process that `server` is asked to fork."""
@@ -536,10 +568,18 @@ class Processes:
             raise
         return child
 
-    def _drop_spare(self) -> None:
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+    def _drop_spare(self, kind: str) -> None:
+        spare = self._spares.pop(kind, None)
+        if spare is not None:
+            spare.close()
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _tops(names: Iterable[str]) -> Set[str]:
+    return {_top(name) for name in names}
 
 
 def _rooted(settings: task_server.Settings) -> Server:

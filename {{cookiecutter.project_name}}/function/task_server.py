@@ -20,9 +20,11 @@ Orders come over a channel, each is answered by one message, in turn:
                                                                  over that descriptor
     {"do": "keep", "now": true}                   {}             what an initializer left in /tmp
                                                                  stays; false: no longer
+    {"do": "tidy"}                                {}             no task runs: removes the files of
+                                                                 tasks whose servers have ended
 
 Told without being asked, when a process that it forked has ended and every process that came of
-it, and when no file of it is left either:
+it, and, for a task's, when no file of it is left either:
 
     {"ended": p, "status": …, "peak": MB}         {"tidied": p}
 """
@@ -35,6 +37,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 import traceback
@@ -79,10 +82,14 @@ class Settings(NamedTuple):
         """
         for name in ("", "home", "tasks", "blobs", "packages"):
             path = os.path.join(self.folder, name) if name else self.folder
-            if os.path.islink(path) or not os.path.isdir(path):
+            try:
+                mode = os.lstat(path).st_mode
+            except FileNotFoundError:
+                mode = 0
+            if not stat.S_ISDIR(mode):
                 remove(path)
                 os.mkdir(path, 0o700)
-            elif os.stat(path).st_mode & 0o777 != 0o700:
+            elif stat.S_IMODE(mode) != 0o700:
                 os.chmod(path, 0o700)
 
 
@@ -94,7 +101,7 @@ def become_root(control: socket.socket, settings: Settings) -> NoReturn:
     os.environ.update(HOME=home, TMPDIR=home, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     os.chdir(home)
     sys.path[:] = settings.path  # the working folder is not among them: electrons can write there
-    _Server(control, settings, _found(settings), root=True).serve()
+    _Server(control, settings, _found(settings), set(), root=True).serve()
 
 
 def _forget_the_parent(kept: int) -> None:
@@ -140,11 +147,17 @@ class _Server:
     """Serves one channel; the state is the processes it has forked."""
 
     def __init__(
-        self, control: socket.socket, settings: Settings, found: Set[str], *, root: bool = False
+        self,
+        control: socket.socket,
+        settings: Settings,
+        found: Set[str],
+        kept: Set[str],
+        *,
+        root: bool = False,
     ) -> None:
         self._control, self._settings, self._found = control, settings, found
         self._root = root
-        self._kept: Set[str] = set()  # what an initializer has left beside its own folder
+        self._kept = kept  # what an initializer has left beside its own folder
         self._tasks: Dict[int, str] = {}  # folder by process id
         self._branches: Set[int] = set()
         self._known = frozenset(sys.modules)
@@ -195,6 +208,9 @@ class _Server:
             elif order["do"] == "keep":
                 self._kept = _found(self._settings) if order["now"] else set()
                 answer = {}
+            elif order["do"] == "tidy":
+                self._tidy(self._strange_folders())
+                answer = {}
             else:
                 answer = task_modules.bring(order["names"])
                 self._known = frozenset(sys.modules)
@@ -241,7 +257,7 @@ class _Server:
                 control = channels.at(fds[0])
                 channels.close_all_but({0, 1, 2, control.fileno()})
                 self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                _Server(control, self._settings, self._found).serve()
+                _Server(control, self._settings, self._found, self._kept).serve()
             finally:
                 os._exit(1)
         self._branches.add(pid)
@@ -283,14 +299,13 @@ class _Server:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)  # its id is not another's, as long as nobody waited
         _, status, usage = os.wait4(pid, 0)
-        folders = [self._tasks.pop(pid, "")]
-        if pid in self._branches:
-            self._branches.discard(pid)
-            folders = self._strange_folders()
+        folder = self._tasks.pop(pid, None)
+        self._branches.discard(pid)
         self._sweep()
         said = {"ended": pid, "status": status, "peak": usage.ru_maxrss // 1024}
         channels.send(self._control, said)
-        self._tidy(folders)
+        if folder is not None:  # a task may run that another server has forked
+            self._tidy([folder])
         channels.send(self._control, {"tidied": pid})
 
     def _sweep(self) -> None:
@@ -311,7 +326,7 @@ class _Server:
                 return
 
     def _strange_folders(self) -> List[str]:
-        """Those of tasks that another server had forked, which is no more."""
+        """Those of tasks that other servers had forked."""
         with contextlib.suppress(OSError):
             found = {entry.path for entry in os.scandir(self._settings.tasks())}
             return sorted(found - set(self._tasks.values()))
