@@ -171,6 +171,22 @@ def readme() -> str:
     return text
 
 
+def at_once() -> str:
+    """How fast many calls are, as far as benchmarks/results.json knows."""
+    from benchmarks import report
+    from benchmarks.comparing import number
+
+    known = json.loads(report.RESULTS.read_text("utf-8"))
+    rows = [
+        (each["what"], each["contender"], f"{number(each['median'])} {each['unit']}", each["note"])
+        for name in ("study", "pool")
+        for each in known.get(name, {}).get("measures", [])
+    ]
+    if not rows:
+        return "Not measured yet: `make bench ONLY=study`, `make bench ONLY=pool`."
+    return _table(("what", "by", "median", ""), rows)
+
+
 def transcript(name: str) -> Callable[[], str]:
     """What docs/transcripts.py wrote of a scene."""
 
@@ -193,6 +209,7 @@ PARTS: dict[str, Page] = {
         name: transcript(name)
         for name in ("digits", "nitrogen_on_copper", "sublattice", "word_count", "thumbnails")
     },
+    "fan-out.md": {"measured": at_once},
     "how-to/sandbox.md": {name: transcript(name) for name in ("demo", "status")},
     "how-to/troubleshooting.md": {
         "messages": messages_by_text,

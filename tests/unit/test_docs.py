@@ -1,6 +1,7 @@
 """The pages: generated parts are up to date, links lead somewhere, code can be compiled."""
 
 import importlib.util
+import json
 import re
 import urllib.parse
 from pathlib import Path
@@ -34,6 +35,19 @@ def named(page: Path) -> str:
 def test_parts_are_generated(name: str) -> None:
     """A page holds exactly what the code says; `make docs` writes it."""
     assert generate().written(name) == (DOCS / name).read_text("utf-8"), "run `make docs`"
+
+
+def test_numbers_of_many_calls_are_the_benchmarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What results.json holds of pool and study is on the page; nothing else is."""
+    results = tmp_path / "results.json"
+    monkeypatch.setattr("benchmarks.report.RESULTS", results)
+    results.write_text("{}")
+    assert generate().at_once().startswith("Not measured yet")
+    measure = {"what": "1,000 items", "contender": "ours", "unit": "s", "note": "scaled"}
+    results.write_text(json.dumps({"pool": {"measures": [{**measure, "median": 0.25}]}}))
+    assert "| 1,000 items | ours | 0.25 s | scaled |" in generate().at_once()
 
 
 def test_readme_says_what_was_measured() -> None:
