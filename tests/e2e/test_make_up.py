@@ -84,12 +84,13 @@ def test_example(sourced: Path, name: str, pictures: list[str], said: str, progr
 
 
 def test_a_thousand_at_once_end_well(sourced: Path) -> None:
-    """Nobody said how many the laptop takes: throttling does, for the pool and the electron."""
+    """Nobody said how many the laptop takes: Lambda does when it is asked, and what was sent
+    before is throttled; for the pool and the electron."""
     command = run(sourced, harness.WORKFLOWS / "thousand.py")
     found = command.json
     assert found["pool"] == found["electron"] == sum(range(1000)), json.dumps(found)
     assert found["requests"] == 1000
     assert found["nodes"] <= 3  # the electron, its argument, what Covalent adds
-    assert found["throttled"] > 0
+    assert found["throttled"] < 1000
     limit = journey.CALLS_PER_CORE * (os.cpu_count() or 1)
     assert found["environments"] <= 2 * limit  # Lambda's emulator may renew some
