@@ -84,9 +84,12 @@ def aws(docker: Engine, work: Path) -> Iterator[Aws]:
 
 
 @pytest.fixture(scope="session")
-def user(aws: Aws) -> User:
-    """Who runs Covalent's server and the scripts; what `deployed` attaches is all it may do."""
-    return iam.create_user(aws, "scientist")
+def user(aws: Aws, secrets: set[str]) -> User:
+    """Who runs Covalent's server and the scripts; what `deployed` attaches is all it may do. Its
+    key must stand in no file that the tests leave."""
+    made = iam.create_user(aws, "scientist")
+    secrets.add(made.keys["AWS_SECRET_ACCESS_KEY"])
+    return made
 
 
 @pytest.fixture(scope="session")

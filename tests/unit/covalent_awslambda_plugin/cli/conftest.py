@@ -22,6 +22,7 @@ import boto3
 import pytest
 from aws_server import Answer
 from function_box import Function
+from secret_keys import written_in
 
 from sandbox import Aws, Server, running_aws, running_covalent
 
@@ -39,10 +40,11 @@ ROOT = Path(__file__).parents[4]
 
 @dataclass
 class Cloud:
-    """The embedded AWS, and the stand-in for Lambda in it."""
+    """The embedded AWS, the stand-in for Lambda in it, and what must not be written."""
 
     aws: Aws
     functions: aws_server.AWS
+    secrets: set[str]
 
     def env(self, key: str = "", secret: str = "") -> dict[str, str]:
         """What a client needs, with its own keys or the root user's."""
@@ -70,19 +72,23 @@ class Cloud:
             policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
             iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=policy)
         key = iam.create_access_key(UserName=name)["AccessKey"]
+        self.secrets.add(key["SecretAccessKey"])
         return self.env(key["AccessKeyId"], key["SecretAccessKey"])
 
 
 @pytest.fixture(scope="session")
-def home() -> Iterator[Path]:
-    """A folder without letters that Covalent's addresses cannot hold."""
+def home(secrets: set[str]) -> Iterator[Path]:
+    """A folder without letters that Covalent's addresses cannot hold; what servers and commands
+    have left in it holds no user's key."""
     folder = Path(tempfile.mkdtemp(prefix="covalent-lambda-cli-"))
     yield folder
+    found = written_in([folder], secrets)
     shutil.rmtree(folder, ignore_errors=True)
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture(scope="session")
-def whole_cloud(home: Path) -> Iterator[Cloud]:
+def whole_cloud(home: Path, secrets: set[str]) -> Iterator[Cloud]:
     """Started once; tests take `cloud`."""
     with (
         aws_server.running() as functions,
@@ -96,7 +102,7 @@ def whole_cloud(home: Path) -> Iterator[Cloud]:
             return Answer(payload=function.handle(json.loads(event["payload"])))
 
         functions.script = handled
-        yield Cloud(aws, functions)
+        yield Cloud(aws, functions, secrets)
 
 
 @pytest.fixture
