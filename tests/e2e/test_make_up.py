@@ -91,6 +91,5 @@ def test_a_thousand_at_once_end_well(sourced: Path) -> None:
     assert found["pool"] == found["electron"] == sum(range(1000)), json.dumps(found)
     assert found["requests"] == 1000
     assert found["nodes"] <= 3  # the electron, its argument, what Covalent adds
-    assert found["throttled"] < 1000
     limit = journey.CALLS_PER_CORE * (os.cpu_count() or 1)
     assert found["environments"] <= 2 * limit  # Lambda's emulator may renew some
