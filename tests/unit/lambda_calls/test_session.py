@@ -13,6 +13,7 @@ from aws_server import AWS, Answer
 from calls import target
 from lambda_calls.aws import quota
 from lambda_calls.aws.clients import Account
+from lambda_calls.aws.invoke import InvokeApi
 from lambda_calls.aws.refusals import ConnectionLost, NotNow, Unreachable
 from lambda_calls.errors import (
     ConfigurationError,
@@ -210,7 +211,9 @@ def test_credentials_file_and_profile_are_used(aws: AWS, process: Process, tmp_p
     assert dict(os.environ) == before
 
 
-def test_renewed_credentials_are_used_at_once(aws: AWS, process: Process, tmp_path: Path) -> None:
+def test_renewed_credentials_are_used_at_once(
+    aws: AWS, process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keys that were renewed in their file sign the very call whose old ones were refused, and
     those of all others that are under way; keys that are not renewed are asked for in words."""
     path = tmp_path / "credentials"
@@ -229,7 +232,15 @@ def test_renewed_credentials_are_used_at_once(aws: AWS, process: Process, tmp_pa
         answers = await asyncio.gather(*[session.invoke(b"{}") for _ in range(20)])
         return [answer.payload for answer in answers]
 
+    pools: list[InvokeApi] = []
+
+    def counted(*args: Any) -> InvokeApi:
+        pools.append(InvokeApi(*args))
+        return pools[-1]
+
+    monkeypatch.setattr("lambda_calls.session.InvokeApi", counted)
     assert asyncio.run(scenario()) == [b"1"] * 20
+    assert len(pools) == 1  # what was open goes on, and nothing is left unclosed
 
 
 @pytest.mark.parametrize("url", ["http://", "not a url"])

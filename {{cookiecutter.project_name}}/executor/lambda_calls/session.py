@@ -186,6 +186,7 @@ class Session:
         renewed = False
         while True:
             api = await self._opened()
+            signing = api.signing
             headers = _ASKS_FOR_LOG if self._sends_log_tail else {}
             with self._errors_translated():
                 response = await api.post(payload, headers)
@@ -202,7 +203,7 @@ class Session:
             refusal = self._refused(error, call)
             if not isinstance(refusal, refusals.CredentialsRefused):
                 raise refusal from error
-            if renewed or not await self._renewed(api):
+            if renewed or not await self._renewed(api, signing):
                 raise messages.credentials(refusal, self.target.account.profile) from refusal
             renewed = True
 
@@ -262,15 +263,15 @@ class Session:
         self._api = api
         return api
 
-    async def _renewed(self, refused: InvokeApi) -> bool:
+    async def _renewed(self, api: InvokeApi, refused: Signing) -> bool:
         """Read the credentials again; whether they are others than those of `refused`."""
         clients, account = self.process.clients, self.target.account
         with self._errors_translated():
-            renewed = await self.process.requests.run(
-                clients.renew, account, refused.signing.credentials
-            )
-        if renewed and self._api is refused:
-            self._api = None
+            renewed = await self.process.requests.run(clients.renew, account, refused.credentials)
+            if renewed and api.signing is refused:  # its connections stay: they know no keys
+                self._signing = api.signing = await self.process.requests.run(
+                    clients.signing, account
+                )
         return renewed
 
     def _refused(self, error: Any, call: str) -> Exception:

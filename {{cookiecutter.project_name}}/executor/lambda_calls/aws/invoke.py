@@ -68,7 +68,8 @@ class HttpResponse:
 class InvokeApi:
     """The connections to one function's endpoint; for the event loop in which it was opened.
 
-    The mutable state is aiohttp's pool of connections.
+    The mutable state is aiohttp's pool of connections, and `signing`, which is replaced when the
+    credentials are renewed.
 
     Args:
         signing: how requests are signed and sent.
