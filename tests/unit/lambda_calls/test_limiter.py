@@ -4,7 +4,7 @@ import asyncio
 
 import clock
 import pytest
-from lambda_calls.aws.refusals import NoDescriptors, NotNow, Unreachable
+from lambda_calls.aws.refusals import NoDescriptors, NotNow, TooLate, Unreachable
 from lambda_calls.limiter import ConcurrencyLimiter
 
 
@@ -406,6 +406,35 @@ def test_ramp_is_lambdas(allowed: int | None) -> None:
     calls = clock.run(scenario())
     assert (calls.by(0), calls.by(10.5), calls.by(20.5)) == (1000, 2000, 3000)
     assert calls.by(31) == (3000 if allowed else 4000)
+
+
+def test_short_calls_keep_to_the_ramp() -> None:
+    """Where it is known what is allowed, answers do not let in more than Lambda can start."""
+
+    async def scenario() -> int:
+        limiter = ConcurrencyLimiter(most=lambda: 1_000_000)
+        limiter.allow(3000)
+        calls = Calls(limiter, 1)
+        working = asyncio.ensure_future(calls.run(40_000))
+        await asyncio.sleep(5)
+        most = limiter._window
+        await working
+        return most
+
+    assert clock.run(scenario()) <= 1600
+
+
+def test_a_turn_that_came_too_late_tells_nothing_of_lambda() -> None:
+    """Who had no time left asked nobody: places stay as they were, and an outage goes on."""
+
+    async def scenario() -> tuple[int, bool]:
+        limiter = ConcurrencyLimiter()
+        with pytest.raises(TooLate):
+            async with limiter.turn(0, 60):
+                raise TooLate("no time left")
+        return limiter._room(), limiter._was_refused
+
+    assert clock.run(scenario()) == (1000, False)
 
 
 def test_no_ramp_once_lambda_has_refused() -> None:

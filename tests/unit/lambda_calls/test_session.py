@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import gc
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,32 @@ def test_concurrency_is_what_lambda_tells(
     assert quota.concurrency(process.clients, Account(region="eu-west-1"), "fn") == known
 
 
+def test_quota_of_another_account_is_not_ours(aws: AWS, process: Process) -> None:
+    """A function by its ARN may be another account's, whose quota these credentials do not see."""
+    aws.concurrency, aws.reserved_elsewhere, aws.reserved = 10, 0, None
+    arn = "arn:aws:lambda:eu-west-1:123456789012:function:fn"
+    assert quota.concurrency(process.clients, Account(region="eu-west-1"), arn) is None
+
+
+def test_quota_is_not_asked_for_without_threads(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that gives no thread for the question keeps no call back."""
+
+    def refused(work: object) -> None:
+        raise ResourceLimitError("no thread")
+
+    async def scenario() -> int:
+        limiter = process.session(target()).limiter
+        monkeypatch.setattr(process.requests, "begin", refused)
+        async with contextlib.AsyncExitStack() as turns:
+            for _ in range(12):
+                await turns.enter_async_context(limiter.turn(0, 60))
+        return 12
+
+    assert asyncio.run(scenario()) == 12
+
+
 def test_many_calls_have_the_quota_asked_for(aws: AWS, process: Process) -> None:
     """Many calls at a time have it asked for in the background, and held to; few do not."""
     aws.concurrency, aws.reserved = 12, -1
@@ -354,9 +381,20 @@ def test_many_calls_have_the_quota_asked_for(aws: AWS, process: Process) -> None
     assert len(aws.questions) == 2
 
 
-def test_quota_that_may_not_be_asked_for_is_no_failure(aws: AWS, process: Process) -> None:
+def test_quota_that_may_not_be_asked_for_is_no_failure(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the credentials may not ask, calls go on as before, and nothing is said."""
     aws.script = lambda event: Answer(payload=1)
+    answered, concurrency = threading.Event(), quota.concurrency
+
+    def asked(*args: Any) -> int | None:
+        try:
+            return concurrency(*args)
+        finally:
+            answered.set()
+
+    monkeypatch.setattr(quota, "concurrency", asked)
 
     async def scenario() -> list[bytes]:
         session = process.session(made(process))
@@ -366,9 +404,10 @@ def test_quota_that_may_not_be_asked_for_is_no_failure(aws: AWS, process: Proces
                 return (await session.invoke(b"{}")).payload
 
         answers = await asyncio.gather(*(once() for _ in range(20)))
-        while len(aws.questions) < 2:
+        while not answered.is_set():
             await asyncio.sleep(0.01)
-        assert session.limiter.allowed is None
+        await asyncio.sleep(0.1)  # what the thread leaves for the loop
+        assert session.limiter.allowed is None and len(aws.questions) == 2
         return answers
 
     assert asyncio.run(asyncio.wait_for(scenario(), 60)) == [b"1"] * 20

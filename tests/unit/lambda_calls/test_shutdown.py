@@ -61,8 +61,12 @@ def test_a_failure_stops_no_other() -> None:
 def test_work_is_done_once() -> None:
     """What was taken back is not done; what was done is not done again."""
     at_exit, done = AtExit(), []
-    with at_exit.doing(lambda: done.append("during")):
-        pass
+
+    def during() -> None:
+        done.append("during")
+
+    at_exit.add(during)
+    at_exit.discard(during)
     at_exit.add(lambda: done.append("once"))
     at_exit.run()
     at_exit.run()

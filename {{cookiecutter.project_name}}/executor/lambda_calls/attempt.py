@@ -22,7 +22,7 @@ from typing import Any
 
 from . import messages, wire
 from .asking import Asking
-from .aws.refusals import ConnectionLost, NoDescriptors, NotNow, Refused, Unreachable
+from .aws.refusals import ConnectionLost, NoDescriptors, NotNow, Refused, TooLate, Unreachable
 from .call import Sendable
 from .errors import (
     CallCancelled,
@@ -305,7 +305,7 @@ class Attempt:
             self._deadline = time.monotonic() + self._limits.timeout
         left = self._left()
         if left <= 0:
-            raise NotNow("none: its turn came too late")
+            raise TooLate("none: its turn came too late")
         return min(left, self._limits.time_limit or left)
 
     def _payload(self, blobs: Mapping[int, wire.Blob], limit: float) -> bytes:
@@ -326,10 +326,10 @@ class Attempt:
         self.sent, self.waited = True, time.monotonic() - self._born
         self.sent_at = time.time()
         end = time.monotonic() + limit + _GRACE
-        answer = asyncio.ensure_future(self._session.invoke(payload, call=self._noun))
-        outcome: asyncio.Task[wire.Response] | None = None
         at_exit = self._session.process.at_exit
         at_exit.add(self._mailbox.order_to_stop)
+        answer = asyncio.ensure_future(self._session.invoke(payload, call=self._noun))
+        outcome: asyncio.Task[wire.Response] | None = None
         try:
             await asyncio.wait({answer}, timeout=min(_LOOK_AFTER, limit + _GRACE))
             if not answer.done() and self._mailbox.exists:

@@ -15,7 +15,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 
-from .aws.refusals import ConnectionLost, NoDescriptors, NotNow, Unreachable
+from .aws.refusals import ConnectionLost, NoDescriptors, NotNow, TooLate, Unreachable
 
 # Calls at a time to begin with: Lambda's default quota for an account and region, and what it
 # starts for a function within ten seconds. More are let in as answers come.
@@ -101,7 +101,10 @@ class ConcurrencyLimiter:
         Args:
             concurrency: what the account or the function has.
         """
-        self.allowed = max(1, concurrency)  # 0: a function that is switched off says so itself
+        allowed = max(1, concurrency)  # 0: a function that is switched off says so itself
+        if allowed != self.allowed:
+            self._was_refused = False  # by what was allowed before
+        self.allowed = allowed
         self._between = 1 / (_RATE * self.allowed)
         self._admit()
 
@@ -176,11 +179,11 @@ class ConcurrencyLimiter:
             if self._out_since is None:
                 self._out_since = asyncio.get_running_loop().time()
             self._pause_all(_BETWEEN_TRIES)
-        elif not isinstance(ending, (asyncio.CancelledError, ConnectionLost)):
+        elif not isinstance(ending, (asyncio.CancelledError, ConnectionLost, TooLate)):
             self._connected()  # whatever it said, the endpoint answered
         if ending is None:
             self._widen()
-        elif isinstance(ending, NotNow):
+        elif isinstance(ending, NotNow) and not isinstance(ending, TooLate):
             self._refused(ending)
         self._admit()
 
@@ -191,7 +194,9 @@ class ConcurrencyLimiter:
             self._resume_at = 0.0
 
     def _widen(self) -> None:
-        if self._inside + 1 >= self._window:  # else nobody has tried how many there may be
+        by_time = self.allowed is not None and not self._was_refused  # see `_try_more`
+        # Else nobody has tried how many there may be.
+        if self._inside + 1 >= self._window and not (by_time and self._window >= FIRST_WINDOW):
             self._window += 1
         self._pause, self._resume_at = 0.0, 0.0
         self._spacing *= _RECOVERY

@@ -34,8 +34,8 @@ _LONGEST_BACKOFF = 60.0  # seconds
 # quarters of them did.
 _STRAGGLES, _KNOWN = 3.0, 10
 _LOOKS_EVERY = 0.5  # seconds
-# Seconds after which it is known that more may be under way, if Lambda says so.
-_QUOTA_TAKES = 1.0
+# Seconds between two looks whether Lambda has said how many may be under way, and how many looks.
+_QUOTA_TAKES, _LOOKS = 1.0, 60
 # Environments that a call may meet which cannot run anything; nothing of it ran there.
 _TRIES_ELSEWHERE = 4
 
@@ -180,7 +180,8 @@ class Scatter:
         self._sendings: set[_Sending] = set()
         self._later: dict[Task, asyncio.TimerHandle] = {}  # until they are tried again
         self._durations: list[float] = []
-        self._cancelled = self._looked_again = False
+        self._cancelled = self._looks_again = False
+        self._looks = 0  # for the quota
         self.broken: LambdaCallError | None = None  # why no call can run
         self._watching: asyncio.Task[None] | None = None
 
@@ -270,9 +271,20 @@ class Scatter:
                 self._begin(queue, tasks)
             if not queue.tasks and not queue.under_way:
                 del self._waiting[key]
-        if len(self._sendings) >= parallel and not self._looked_again:
-            self._looked_again = True
-            asyncio.get_running_loop().call_later(_QUOTA_TAKES, self._pump)
+        if len(self._sendings) >= parallel and not self._policy.parallel:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Have more sent once Lambda has said that more may be under way."""
+        if self._looks_again or self._looks >= _LOOKS or self._session.limiter.allowed:
+            return
+        self._looks_again, self._looks = True, self._looks + 1
+
+        def look() -> None:
+            self._looks_again = False
+            self._pump()
+
+        asyncio.get_running_loop().call_later(_QUOTA_TAKES, look)
 
     def _next(self, queue: "_Queue") -> list[Task]:
         """The calls of the next request; none: it is too early, or nobody wants them."""

@@ -22,6 +22,7 @@ from .aws.clients import Account, Clients, Signing
 from .aws.invoke import InvokeApi, NotMade
 from .aws.objects import Objects
 from .blobs import Blobs
+from .errors import ResourceLimitError
 from .limiter import ConcurrencyLimiter
 from .shutdown import AtExit
 from .threads import Threads
@@ -244,7 +245,8 @@ class Session:
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(self.limiter.allow, allowed)
 
-        self.process.requests.begin(work)
+        with contextlib.suppress(ResourceLimitError):  # no thread: the calls say so, if they must
+            self.process.requests.begin(work)
 
     async def _opened(self) -> InvokeApi:
         """The connections; made once, however many calls begin at a time."""

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -38,15 +38,6 @@ class AtExit:
     def discard(self, work: Callable[[], None]) -> None:
         """Take `work` back: it is done, or needed no more."""
         self._work.discard(work)
-
-    @contextlib.contextmanager
-    def doing(self, work: Callable[[], None]) -> Iterator[None]:
-        """Have `work` done if the process ends while the body runs."""
-        self.add(work)
-        try:
-            yield
-        finally:
-            self.discard(work)
 
     def run(self) -> None:
         """Do all of it, as far as it can be done in some seconds."""

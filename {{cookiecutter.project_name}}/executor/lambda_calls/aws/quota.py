@@ -24,13 +24,16 @@ def concurrency(clients: Clients, account: Account, function: str) -> int | None
         function: its name or ARN.
 
     Returns:
-        None where nothing can be told: these credentials may not ask, or the endpoint is no AWS.
+        None where nothing can be told: these credentials may not ask, the function may be another
+        account's, or the endpoint is not AWS's.
     """
     try:
         api = clients.client(account, "lambda")
     except Exception:  # the call itself says what is wrong with it
         return None
     reserved = _answer(api.get_function_concurrency, FunctionName=function)
+    if reserved is None and function.startswith("arn:"):
+        return None
     if reserved:
         allowed = reserved.get("ReservedConcurrentExecutions")
     else:

@@ -47,6 +47,10 @@ class NotNow(Refused):
         self.too_fast, self.retry_after, self.reason = too_fast, retry_after, reason
 
 
+class TooLate(NotNow):
+    """Nobody was asked: there was no time left when its turn came."""
+
+
 class CredentialsRefused(Exception):
     """AWS does not accept the keys that a request was signed with; nothing ran.
 
