@@ -38,7 +38,7 @@ def main() -> int:
     progress.say(f"seed {options.seed}: `SEED={options.seed}` makes the same requests fail")
     shown = report.Shown()
     with running() as lab, surroundings(str(lab.folder)):
-        _check_one_by_one(lab, options, shown, progress)
+        _check_side_by_side(lab, options, shown, progress)
         if options.only in ("", "storm"):
             _run_storms(lab, options, shown, progress)
         if options.soak and options.only in ("", "soak"):
@@ -51,14 +51,14 @@ def main() -> int:
     return 1 if shown.broken else 0
 
 
-def _check_one_by_one(lab: Any, options: argparse.Namespace, shown: Any, progress: Any) -> None:
+def _check_side_by_side(lab: Any, options: argparse.Namespace, shown: Any, progress: Any) -> None:
     """What mostly waits: rows, those in a container, and scenes, side by side."""
     from . import programs
 
     apart, contained = _rows(options)
     play = options.only in ("", "programs") and not options.small
     scenes = [x for x in programs.SCENES if play and options.row in x.name]
-    with ThreadPoolExecutor(3) as threads:
+    with ThreadPoolExecutor(2) as threads:
         jobs = [
             threads.submit(_check_contained, contained, options, shown, progress),
             threads.submit(_check, lab, apart, options, shown, progress),

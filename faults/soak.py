@@ -84,7 +84,7 @@ def _start_all_threads() -> None:
     that a later peak starts is no leak."""
     process = server().process
     for threads in (process.transfers, process.requests):
-        all_there = threading.Barrier(threads._most)
+        all_there = threading.Barrier(threads._most, timeout=60)
         for _ in range(threads._most):
             threads.begin(partial(_meet, all_there))
 

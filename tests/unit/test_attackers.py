@@ -128,6 +128,14 @@ def test_planted_parts_of_a_batch_are_not_opened(tmp_path: Path, planted: bytes)
             assert answer.failure.kind == wire.BLOB_TAMPERED, (place, answer.failure)
 
 
+def forged_blob(aws: AWS, event: dict[str, Any], data: bytes) -> tuple[str, wire.Blob]:
+    """The task's id, and its result as a blob in whose place the bucket holds `data`."""
+    task_id = json.loads(event["payload"])["task_id"]
+    key = wire.task_key(task_id, wire.RESULT)
+    aws.objects[f"/bucket/{key}"] = data
+    return task_id, wire.blob(bytes(len(data)), key=key)
+
+
 def test_planted_result_of_a_batch_is_not_opened(aws: AWS, planted: bytes) -> None:
     """A pool opens no results that somebody replaced in the bucket."""
     from lambda_calls import LambdaPoolExecutor
@@ -136,10 +144,7 @@ def test_planted_result_of_a_batch_is_not_opened(aws: AWS, planted: bytes) -> No
     forged = frames + wire.Frame(wire.VALUE, 0, planted).to_bytes()
 
     def answer(event: dict[str, Any]) -> Answer:
-        task_id = json.loads(event["payload"])["task_id"]
-        key = wire.task_key(task_id, wire.RESULT)
-        aws.objects[f"/bucket/{key}"] = forged
-        blob = wire.blob(bytes(len(forged)), key=key)
+        task_id, blob = forged_blob(aws, event, forged)
         return Answer(
             payload=wire.Response(
                 python="3.11", cloudpickle="3", result=blob, task_id=task_id
@@ -168,10 +173,7 @@ def test_planted_spread_is_not_passed_on(aws: AWS, planted: bytes) -> None:
     forged = b"".join(wire.Frame(kind, 0, data).to_bytes() for kind, data in parts)
 
     def answer(event: dict[str, Any]) -> Answer:
-        task_id = json.loads(event["payload"])["task_id"]
-        key = wire.task_key(task_id, wire.RESULT)
-        aws.objects[f"/bucket/{key}"] = forged
-        blob = wire.blob(bytes(len(forged)), key=key)
+        task_id, blob = forged_blob(aws, event, forged)
         return Answer(
             payload=wire.Response(
                 python="3.11", cloudpickle="3", spread=blob, task_id=task_id
