@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import aws_server
+import cloudpickle
 import pytest
-from function_box import Function, part, request, returned, timed
-from patience import BUSY
+from function_box import PATHS, SERVING, Function, part, request, returned, timed
+from patience import BUSY, wait_until
 from secret_keys import SECRET_KEY, SESSION_TOKEN
 from tmpfs import mounted
 
@@ -627,8 +628,8 @@ def test_lost_connection_is_acknowledged_and_the_outcome_left(
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
-    response = stored.call(lambda: time.sleep(6), bucket="bucket")
-    watching.join(1)
+    response = stored.call(lambda: time.sleep(12), bucket="bucket")
+    watching.join(12)
     assert list(seen) == ["report 1", "report 2"]
     assert seen["report 2"] - seen["report 1"] < 2 + BUSY
     left = wire.unseal(
@@ -1007,6 +1008,183 @@ def test_package_that_only_its_code_knows_is_warm_the_second_time(tmp_path: Path
     with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
         electron = of_a_script(imports)
         assert [returned(running.call(electron)) for _ in range(3)] == [False, True, True]
+
+
+def test_spare_that_is_dropped_takes_no_file_of_another_task_along(tmp_path: Path) -> None:
+    """Where a server learns, the process that it had forked ahead ends, and in a container what is
+    new in /tmp goes after a task's process: not that of an electron that runs by then."""
+    for name in ("some_package", "late_module"):
+        (tmp_path / f"{name}.py").touch()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    in_a_container = f"""
+import os, sys
+sys.path[:0] = {PATHS[:1]!r}
+sys.path += {PATHS[1:]!r}
+import task_server
+task_server._OPEN_TO_ALL = ({str(shared)!r},)
+import app
+app._IMAGE = os.path.dirname(app.__file__)
+app.handler = app.Environment().handle
+"""
+
+    def holds_the_spare() -> int:
+        import importlib
+        import os
+        import signal
+        import time
+
+        import some_package  # type: ignore[import-not-found] # noqa: F401
+
+        importlib.import_module("_".join(["late", "module"]))
+        spares: set[str] = set()
+        while not spares:
+            time.sleep(0.01)
+            with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
+                spares = set(file.read().split()) - {str(os.getpid())}
+        os.kill(int(spares.pop()), signal.SIGSTOP)  # so that it ends when the next electron runs
+        return int(os.getppid())
+
+    def writes(folder: str, server: int) -> bool:
+        import contextlib
+        import os
+        import signal
+        import time
+
+        path = os.path.join(folder, "written")
+        open(path, "w").close()
+        with open(f"/proc/{server}/task/{server}/children") as file:
+            for pid in file.read().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGCONT)
+        time.sleep(0.5)
+        return os.path.exists(path)
+
+    command = [sys.executable, "-c", in_a_container + SERVING]
+    with Function(tmp_path / "tmp", command, PYTHONPATH=str(tmp_path)) as running:
+        server = returned(running.call(of_a_script(holds_the_spare)))
+        assert returned(running.call(of_a_script(writes), str(shared), server))
+    assert not list(shared.iterdir())
+
+
+def test_module_that_ends_its_server_is_left_to_the_electron(tmp_path: Path) -> None:
+    """Where a module that an electron's pickle does not name cannot be imported in a server, the
+    environment goes on without it, and other modules stay warm."""
+    (tmp_path / "some_package.py").write_text("import os\npid = os.getpid()")
+    (tmp_path / "ends_servers.py").write_text(
+        "import os\nif os.path.basename(os.environ['HOME']) == 'home': os._exit(1)"
+    )
+
+    def imports() -> bool:
+        import importlib
+        import os
+
+        import some_package
+
+        large = b"x" * 300_000_000  # so that its process takes its time to end
+        importlib.import_module("_".join(["ends", "servers"]))
+        return bool(some_package.pid == os.getppid()) and len(large) > 0
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        assert [returned(running.call(of_a_script(imports))) for _ in range(4)] == [True] * 4
+
+
+def batch(
+    running: Function, function: Callable[..., Any], items: list[Any], **fields: Any
+) -> list[Any]:
+    """What the calls of a batch returned, in the order of their ends."""
+    seconds = fields.pop("seconds", 60)
+    calls = [
+        wire.Frame(wire.ITEM, number, cloudpickle.dumps(((item,), {})))
+        for number, item in enumerate(items)
+    ]
+    event = wire.Batch(
+        task_id="dispatch-0-attempt",
+        key="the attempt's key",
+        python=platform.python_version(),
+        cloudpickle=cloudpickle.__version__,
+        function=part(of_a_script(function)),
+        calls=wire.encode(b"".join(x.to_bytes() for x in calls)),
+        count=len(items),
+        **fields,
+    )
+    answer = running.handle(json.loads(event.to_json()), seconds)
+    response = wire.Response.from_json(answer)
+    assert response.failure is None, response.failure
+    assert isinstance(response.result, str)
+    frames = wire.frames_of(response.result)
+    return [cloudpickle.loads(x.data) for x in frames if x.kind == wire.VALUE]
+
+
+def test_files_of_an_initializer_outlive_another_server(fresh: Function) -> None:
+    """Where the server of electrons without packages is replaced, what an initializer left in its
+    own folder is there for the next batch."""
+
+    def leave() -> None:
+        import builtins
+        import os
+
+        path = os.path.join(os.environ["HOME"], "model")
+        open(path, "w").close()
+        vars(builtins)["model"] = path
+
+    def is_there(_: Any) -> tuple[bool, int]:
+        import builtins
+        import os
+
+        return os.path.exists(vars(builtins)["model"]), os.getppid()
+
+    def ends_its_server() -> None:
+        import os
+        import signal
+        import time
+
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)  # it ends with its server
+
+    setup = part((of_a_script(leave), ()))
+    (first,) = batch(fresh, is_there, [1], setup=setup)
+    failure = fresh.call(of_a_script(ends_its_server)).failure
+    assert failure is not None and failure.kind == wire.CRASHED
+    assert batch(fresh, is_there, [1], setup=setup) == [first]
+    assert first[0]
+
+
+def test_batch_whose_server_was_replaced_waits_for_nothing(tmp_path: Path) -> None:
+    """Where a batch names a module that costs the warm server its place, and with it the server
+    where the batch's initializer has run, the batch runs within its own time, and no file of the
+    server before is left."""
+    (tmp_path / "some_package.py").touch()
+    (tmp_path / "threads_at_import.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+    )
+
+    def leave() -> None:
+        import builtins
+
+        vars(builtins)["model"] = "loaded"
+
+    def seen(_: Any) -> Any:
+        import builtins
+
+        import some_package  # noqa: F401
+
+        return vars(builtins)["model"]
+
+    def seen_with_threads(_: Any) -> Any:
+        import builtins
+
+        import threads_at_import  # noqa: F401
+
+        return vars(builtins)["model"]
+
+    setup = part((of_a_script(leave), ()))
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        for function in (seen, seen_with_threads):
+            found = batch(running, function, [1], setup=setup, seconds=20)
+            assert found == ["loaded"]
+        wait_until(lambda: len(list(running.tasks.iterdir())) == 1, "one folder", 20)
 
 
 def test_no_fork_is_warned_of(tmp_path: Path) -> None:

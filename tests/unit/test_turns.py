@@ -20,10 +20,13 @@ def taking(turns: int, gate: int, into: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
-    os.read(gate, 1)
-    frames = wire.Frame(wire.ITEM, 0, b"").to_bytes()
-    into.write_text(str(sum(1 for _ in task_calls._taking_turns(frames, turns))))
-    os._exit(0)
+    try:
+        os.read(gate, 1)
+        frames = wire.Frame(wire.ITEM, 0, b"").to_bytes()
+        into.write_text(str(sum(1 for _ in task_calls._taking_turns(frames, turns))))
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
 @pytest.mark.parametrize("attempt", range(8))

@@ -50,6 +50,7 @@ class Prepared:
         self._server: Optional[Server] = None
         self._spare: Optional[Child] = None
         self._unfit: List[str] = []
+        self._number = 0  # of its folder
 
     def finish(self) -> None:
         """Wait until nothing is left of the batch before."""
@@ -101,7 +102,7 @@ class Prepared:
         """End the server, and all that its initializer left."""
         self._drop_spare()
         if self._server is not None:
-            self._processes.keep(False)
+            self._processes.keep(None)
             self._processes.end_branch(self._server)
         self._server = None
         self._key = ""
@@ -132,15 +133,17 @@ class Prepared:
             self.drop()
             self._unfit = [*self._unfit, key][-_REMEMBERED:]
             return False
-        self._processes.keep(True)
+        self._processes.keep(self._number)
         self._key = key
         return True
 
     def _answer(self, server: Server, setup: Body, check: Callable[[], object]) -> Any:
         ours, theirs = channels.pair()
-        number = self._processes.number()
+        self._number = self._processes.number()
         with ours, theirs:
-            reply: Reply = server.order({"do": "prepare", "number": number}, [theirs.fileno()])
+            reply: Reply = server.order(
+                {"do": "prepare", "number": self._number}, [theirs.fileno()]
+            )
             try:
                 setup.send(ours)
             except channels.Closed as error:
@@ -156,7 +159,7 @@ class Prepared:
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
-            self._spare.close()
+            self._spare.drop()
             self._spare = None
 
     def _forked(self) -> Child:

@@ -58,10 +58,13 @@ class Server:
     Args:
         control: the channel; orders wait in it until the server is there.
         pid: tells the server's process id, when it is asked for.
+        by: the server that has forked it; None for the root.
     """
 
-    def __init__(self, control: socket.socket, pid: Callable[[], int]) -> None:
-        self.control, self._pid = control, pid
+    def __init__(
+        self, control: socket.socket, pid: Callable[[], int], by: "Optional[Server]" = None
+    ) -> None:
+        self.control, self._pid, self.by = control, pid, by
         self.ended: Dict[int, Dict[str, Any]] = {}  # what was told of processes that ended
         self.unfinished: Set[int] = set()  # processes of tasks that may have left something
         self._over: Set[int] = set()  # other processes, of which nothing is left
@@ -156,7 +159,7 @@ class Child:
     """A process for one task, and the parent's ends of all that connects them."""
 
     def __init__(self, server: Server, number: int, folder: str) -> None:
-        self.server = server
+        self.server, self._number = server, number
         self.stdout, self.stderr = Stream(), Stream()
         self.answer, self.stacks = channels.memory_file(folder), channels.memory_file(folder)
         self.channel, theirs = channels.pair()
@@ -234,8 +237,14 @@ class Child:
             lines += [] if ours else [line]
         return "".join(lines)
 
+    def drop(self) -> None:
+        """End a process that was not needed, before its server follows any other order."""
+        with contextlib.suppress(ServerLost):
+            self.server.order({"do": "drop", "number": self._number})
+        self.close()
+
     def close(self) -> None:
-        """Close the parent's ends; a process that was not needed ends by that."""
+        """Close the parent's ends."""
         self.channel.close()
         for stream in (self.stdout, self.stderr):
             stream.close()
@@ -396,18 +405,25 @@ class Processes:
         """
         return self._branched(self._server(_WARM))
 
-    def keep(self, now: bool) -> None:
-        """Have what an initializer left in /tmp stay there, or go with what tasks leave."""
+    def keep(self, number: Optional[int]) -> None:
+        """Have the folder of an initializer, and what that left in /tmp, stay there.
+
+        Args:
+            number: of the folder; None: all of it goes with what tasks leave.
+        """
         for server in (self._root, *self._servers.values()):
             with contextlib.suppress(ServerLost):
-                server.order({"do": "keep", "now": now})
+                server.order({"do": "keep", "number": number})
 
     def end_branch(self, server: Server) -> None:
         """End a server that `branch` made; returns when nothing is left of it."""
         server.end()
-        if _WARM in self._servers:  # one of a warm server before has ended with that
-            with contextlib.suppress(ServerLost):
-                self._servers[_WARM].wait_for_end_of(server.pid, _TIDIED_WITHIN)
+        warm = self._servers.get(_WARM)
+        with contextlib.suppress(ServerLost):
+            if warm is not None and warm is server.by:
+                warm.wait_for_end_of(server.pid, _TIDIED_WITHIN)
+            else:  # it has ended with the warm server before, and its folder was kept
+                self._root.answer(self._root.order({"do": "tidy"}), _TIDIED_WITHIN)
 
     def bare(self) -> Child:
         """A process that nothing was imported into.
@@ -508,7 +524,9 @@ class Processes:
     def _replace(self, kind: str) -> None:
         """Have a new server of a kind, with the modules that do no harm."""
         self._drop_spare(kind)
-        self._lessons.pop(kind, None)
+        reply, lesson = self._lessons.pop(kind, (None, []))
+        if reply is not None and reply.message is None:
+            self._barred.update(lesson)  # what has ended it, or holds it up, may be among them
         server = self._servers.pop(kind, None)
         if server is not None:
             server.end()
@@ -517,9 +535,12 @@ class Processes:
         self._wanted[kind] = wanted
         if wanted:
             server = self._server(kind)
-            with contextlib.suppress(ServerLost):
-                reply = server.order({"do": "import", "names": wanted})
-                self._settled(server.answer(reply, 60), kind)
+            try:
+                answer = server.answer(server.order({"do": "import", "names": wanted}), 60)
+            except ServerLost:
+                self._bar(wanted, kind)
+            else:
+                self._settled(answer, kind)
 
     # -- processes ----------------------------------------------------------------------------
 
@@ -534,7 +555,7 @@ class Processes:
         with theirs:
             born = server.order({"do": "branch"}, [theirs.fileno()])
         # Not waited for: a cold start has other things to do meanwhile.
-        return Server(ours, lambda: int(server.answer(born)["pid"]))
+        return Server(ours, lambda: int(server.answer(born)["pid"]), server)
 
     def _ready(self, kind: str) -> Child:
         """The spare of a kind; a new process where there is none."""
@@ -571,7 +592,7 @@ class Processes:
     def _drop_spare(self, kind: str) -> None:
         spare = self._spares.pop(kind, None)
         if spare is not None:
-            spare.close()
+            spare.drop()
 
 
 def _top(name: str) -> str:

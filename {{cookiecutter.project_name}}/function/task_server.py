@@ -1,12 +1,15 @@
 """The fork server: a process with one thread that forks the processes electrons run in.
 
-    parent (app.handler) ─► root ──► warm server ──► spare, child of a task
-                             │        imports what electrons need
-                             └─────► child of a task that must not see what was imported
+    parent (app.handler) ─► root ─┬─► plain server ──► spare, child of a task without packages
+                                  │    imports what these need of the standard library
+                                  ├─► warm server ───► spare, child of any other task
+                                  │    imports what these need
+                                  └─► child of a task that must not see what was imported
 
 The parent has threads, for S3, and a process with threads must not fork. So the first server, the
 root, is forked when app.py is imported, before there are any. It imports nothing for electrons,
-so that it stays small and able to fork: a warm server that breaks is replaced by another branch.
+so that it stays small and able to fork: a plain or warm server that breaks is replaced by another
+branch.
 
 Servers are subreapers: what an electron leaves behind, in whatever session, becomes their child.
 When a task's process ends, all of that is killed, before the parent is told.
@@ -18,8 +21,10 @@ Orders come over a channel, each is answered by one message, in turn:
     {"do": "import", "names": [...]}              {"threads": …} see task_modules.bring
     {"do": "prepare", "number": n} + 1 descriptor {"alone": …}   runs an initializer, which comes
                                                                  over that descriptor
-    {"do": "keep", "now": true}                   {}             what an initializer left in /tmp
-                                                                 stays; false: no longer
+    {"do": "drop", "number": n}                   {}             ends a process without a task
+    {"do": "keep", "number": n}                   {}             what an initializer left in its
+                                                                 folder, of that number, and in
+                                                                 /tmp stays; null: no longer
     {"do": "tidy"}                                {}             no task runs: removes the files of
                                                                  tasks whose servers have ended
 
@@ -42,7 +47,7 @@ import sys
 import time
 import traceback
 import warnings
-from typing import Any, Dict, List, NamedTuple, NoReturn, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 import task_channel as channels
 import task_child
@@ -203,10 +208,13 @@ class _Server:
                 answer = {"pid": self._fork(order["number"], fds)}
             elif order["do"] == "branch":
                 answer = {"pid": self._branch(fds)}
+            elif order["do"] == "drop":
+                self._drop(self._folder(order["number"]))
+                answer = {}
             elif order["do"] == "prepare":
                 answer = self._prepare(order["number"], fds)
             elif order["do"] == "keep":
-                self._kept = _found(self._settings) if order["now"] else set()
+                self._kept = self._left_by(order["number"])
                 answer = {}
             elif order["do"] == "tidy":
                 self._tidy(self._strange_folders())
@@ -224,7 +232,7 @@ class _Server:
     # -- forking ------------------------------------------------------------------------------
 
     def _fork(self, number: int, fds: List[int]) -> int:
-        folder = os.path.join(self._settings.tasks(), str(number))
+        folder = self._folder(number)
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -265,7 +273,7 @@ class _Server:
 
     def _prepare(self, number: int, fds: List[int]) -> Dict[str, Any]:
         """Run an initializer here, for all processes that are forked from here."""
-        folder = os.path.join(self._settings.tasks(), str(number))
+        folder = self._folder(number)
         os.makedirs(folder, mode=0o700)
         os.chdir(folder)
         os.environ.update(HOME=folder, TMPDIR=folder)
@@ -276,8 +284,15 @@ class _Server:
         gc.collect()
         gc.freeze()
         self._listen_for_ends()  # it may have changed that
-        self._kept = _found(self._settings)  # what it left is there for each call
+        self._kept = self._left_by(number)
         return dict(answer, alone=task_modules.alone() and not children())
+
+    def _folder(self, number: int) -> str:
+        return os.path.join(self._settings.tasks(), str(number))
+
+    def _left_by(self, number: Optional[int]) -> Set[str]:
+        """What an initializer has left, which is there for each call; None: there is none."""
+        return set() if number is None else {self._folder(number), *_found(self._settings)}
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -308,6 +323,15 @@ class _Server:
             self._tidy([folder])
         channels.send(self._control, {"tidied": pid})
 
+    def _drop(self, folder: str) -> None:
+        """End a process that has had no task. Nothing is told of it, and nothing removed: it has
+        left no file, and by the time that it has ended another server's task may write some."""
+        for pid in [pid for pid, own in self._tasks.items() if own == folder]:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+            if _reaped(pid, time.monotonic() + _SWEEP):
+                del self._tasks[pid]
+
     def _sweep(self) -> None:
         """Kill what the task left behind.
 
@@ -329,7 +353,7 @@ class _Server:
         """Those of tasks that other servers had forked."""
         with contextlib.suppress(OSError):
             found = {entry.path for entry in os.scandir(self._settings.tasks())}
-            return sorted(found - set(self._tasks.values()))
+            return sorted(found - set(self._tasks.values()) - self._kept)
         return []
 
     def _tidy(self, folders: List[str]) -> None:
