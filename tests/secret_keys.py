@@ -1,7 +1,7 @@
 """The keys that tests sign with, and the search for them in whatever a run of tests wrote.
 
-A secret key belongs into the environment of a process and nowhere else: into no log, no envelope,
-no pickle and no database. Keys that a test writes into AWS's own files are others than these.
+A secret key belongs into the environment of a process, or into AWS's own file of credentials, and
+nowhere else: into no log, no envelope, no pickle and no database.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def written_in(roots: Iterable[Path], secrets: Collection[str]) -> list[str]:
 def _paths(roots: Iterable[Path]) -> Iterator[str]:
     for root in roots:
         for folder, _, names in os.walk(root):
-            yield from (os.path.join(folder, name) for name in names)
+            yield from (os.path.join(folder, name) for name in names if name != "credentials")
 
 
 def _content(path: str) -> bytes:

@@ -21,6 +21,7 @@ from patience import wait_until
 
 MARKS = "tasks/e2e-marks"
 PUBLIC_PLUGIN = "covalent-awslambda-plugin==0.34.0rc0"
+_HAS_ENDED = "REPORT RequestId"
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def invocations(deployed: Deployed, function: str, text: str) -> list[Invocation
                 logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True
             )["events"]
             lines = "\n".join(event["message"] for event in events)
-            if text in lines:
+            if text in lines and _HAS_ENDED in lines:
                 found.append(Invocation(events[-1]["timestamp"] / 1000, lines))
     return found
 

@@ -23,6 +23,7 @@ def test_secret_in_text_and_in_a_pickle_is_found(tmp_path: Path) -> None:
     """Logs, pickles and files below further folders are searched."""
     (tmp_path / "clean.log").write_text("SecretKey, but not that one")
     (tmp_path / "empty").touch()
+    (tmp_path / "credentials").write_text(f"aws_secret_access_key = {PLANTED}")  # there it belongs
     assert _found(tmp_path) == []
     (tmp_path / "some.log").write_text(f"said: {PLANTED}\n")
     (tmp_path / "deep").mkdir()
