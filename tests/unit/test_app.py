@@ -1090,13 +1090,13 @@ def test_module_that_ends_its_server_is_left_to_the_electron(tmp_path: Path) -> 
 
 
 def batch(
-    running: Function, function: Callable[..., Any], items: list[Any], **fields: Any
+    running: Function, function: Callable[..., Any], calls: list[Any], **fields: Any
 ) -> list[Any]:
-    """What the calls of a batch returned, in the order of their ends."""
+    """What a batch's calls, given by their arguments, returned, in the order of their ends."""
     seconds = fields.pop("seconds", 60)
-    calls = [
-        wire.Frame(wire.ITEM, number, cloudpickle.dumps(((item,), {})))
-        for number, item in enumerate(items)
+    frames = [
+        wire.Frame(wire.ITEM, number, cloudpickle.dumps((arguments, {})))
+        for number, arguments in enumerate(calls)
     ]
     event = wire.Batch(
         task_id="dispatch-0-attempt",
@@ -1104,16 +1104,16 @@ def batch(
         python=platform.python_version(),
         cloudpickle=cloudpickle.__version__,
         function=part(of_a_script(function)),
-        calls=wire.encode(b"".join(x.to_bytes() for x in calls)),
-        count=len(items),
+        calls=wire.encode(b"".join(x.to_bytes() for x in frames)),
+        count=len(calls),
         **fields,
     )
     answer = running.handle(json.loads(event.to_json()), seconds)
     response = wire.Response.from_json(answer)
     assert response.failure is None, response.failure
     assert isinstance(response.result, str)
-    frames = wire.frames_of(response.result)
-    return [cloudpickle.loads(x.data) for x in frames if x.kind == wire.VALUE]
+    told = wire.frames_of(response.result)
+    return [cloudpickle.loads(x.data) for x in told if x.kind == wire.VALUE]
 
 
 def test_files_of_an_initializer_outlive_another_server(fresh: Function) -> None:
@@ -1143,10 +1143,10 @@ def test_files_of_an_initializer_outlive_another_server(fresh: Function) -> None
         time.sleep(60)  # it ends with its server
 
     setup = part((of_a_script(leave), ()))
-    (first,) = batch(fresh, is_there, [1], setup=setup)
+    (first,) = batch(fresh, is_there, [(1,)], setup=setup)
     failure = fresh.call(of_a_script(ends_its_server)).failure
     assert failure is not None and failure.kind == wire.CRASHED
-    assert batch(fresh, is_there, [1], setup=setup) == [first]
+    assert batch(fresh, is_there, [(1,)], setup=setup) == [first]
     assert first[0]
 
 
@@ -1182,9 +1182,73 @@ def test_batch_whose_server_was_replaced_waits_for_nothing(tmp_path: Path) -> No
     setup = part((of_a_script(leave), ()))
     with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
         for function in (seen, seen_with_threads):
-            found = batch(running, function, [1], setup=setup, seconds=20)
+            found = batch(running, function, [(1,)], setup=setup, seconds=20)
             assert found == ["loaded"]
         wait_until(lambda: len(list(running.tasks.iterdir())) == 1, "one folder", 20)
+
+
+def test_import_that_is_late_for_one_electron_is_there_for_the_next(tmp_path: Path) -> None:
+    """What an electron imported is imported for the next ones, also where the one right after has
+    less time than that takes."""
+    (tmp_path / "slow_module.py").write_text(
+        "import os, time\n"
+        "pid = os.getpid()\n"
+        "if os.path.basename(os.environ['HOME']) == 'home': time.sleep(5)"
+    )
+
+    def imports() -> bool:
+        import importlib
+        import os
+
+        module = importlib.import_module("_".join(["slow", "module"]))
+        return bool(module.pid == os.getppid())
+
+    def nothing() -> None:
+        pass
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        assert not returned(running.call(of_a_script(imports)))
+        failure = running.call(of_a_script(nothing), limit=0.5).failure
+        assert failure is not None and failure.kind == wire.DEADLINE
+        assert returned(running.call(of_a_script(imports)))
+
+
+def test_processes_of_a_batch_teach_one_lesson(tmp_path: Path) -> None:
+    """What each process of a batch imported is imported by the server, but for the module that
+    leaves threads there, whichever process that came from."""
+    for name in ("first_module", "second_module"):
+        (tmp_path / f"{name}.py").write_text("import os\npid = os.getpid()")
+    (tmp_path / "threads_at_import.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+    )
+    traces = tmp_path / "traces"
+    traces.mkdir()
+
+    def imports(folder: str, which: str) -> bool:
+        import importlib
+        import os
+        import time
+
+        importlib.import_module("_".join(["threads", "at", "import"]))
+        importlib.import_module("_".join([which, "module"]))
+        os.mkdir(os.path.join(folder, which))
+        while len(os.listdir(folder)) < 2:  # each call is one process's
+            time.sleep(0.01)
+        return True
+
+    def both() -> list[bool]:
+        import os
+
+        import first_module
+        import second_module
+
+        return [x.pid == os.getppid() for x in (first_module, second_module)]
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        calls = [(str(traces), "first"), (str(traces), "second")]
+        assert batch(running, imports, calls, processes=2) == [True, True]
+        assert returned(running.call(of_a_script(both))) == [True, True]
 
 
 def test_no_fork_is_warned_of(tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ class _Invocation:
         report = self._report(child, ended)
         if report is None:
             return {"failure": self._crash(child, ended)}
-        self._learn(report, child)
+        self._learn([report])
         failure = report.get("failure")
         if failure is None and "spread" in report:
             room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
@@ -275,8 +275,9 @@ class _Invocation:
         however their process ended."""
         fields: Dict[str, Any] = {}
         frames = []
-        for child, ended in zip(self.children, all_ended):
-            report = self._report(child, ended)
+        reports = [self._report(*each) for each in zip(self.children, all_ended)]
+        self._learn(reports)
+        for child, ended, report in zip(self.children, all_ended, reports):
             failure = self._failure_of_calls(child, ended, report)
             if failure is not None:
                 fields.setdefault("failure", failure)
@@ -301,14 +302,15 @@ class _Invocation:
         """Why one process of a batch did not run all its calls; None if it did."""
         if report is None:
             return self._crash(child, ended)
-        self._learn(report, child)
         failure = report.get("failure")
         return None if failure is None else wire.Failure(**failure)
 
-    def _learn(self, report: Dict[str, Any], child: Child) -> None:
-        """Have what a task's process imported warm for the next one, less what installs."""
+    def _learn(self, reports: List[Optional[Dict[str, Any]]]) -> None:
+        """Have what a task's processes imported warm for the next one, less what installs."""
         if not self.task.installs:
-            self.environment.running().learn(report["modules"], child.server)
+            told = [report["modules"] for report in reports if report is not None]
+            names = list(dict.fromkeys(name for modules in told for name in modules))
+            self.environment.running().learn(names[: task_modules.MOST], self.children[0].server)
 
     def _output_of_calls(self) -> List[bytes]:
         """The frames of what each call wrote."""
@@ -507,8 +509,9 @@ class _Task:
         if self.installs:
             return processes.bare()
         names, hidden = task_modules.named(self._pickles), self._hidden()
-        seconds = max(0.1, self._invocation.guard.left())
-        return processes.take(names, self._mentioned(names), hidden, seconds)
+        guard = self._invocation.guard
+        mentioned, seconds = self._mentioned(names), max(0.1, guard.left())
+        return processes.take(names, mentioned, hidden, seconds, guard.check)
 
     def _mentioned(self, names: Set[str]) -> Optional[Set[str]]:
         """What its data names, too; None if that cannot be told."""

@@ -17,7 +17,7 @@ import warnings
 from typing import Any, Dict, FrozenSet, Iterable, List, Set
 
 LARGEST = 1 << 20  # bytes of a pickle that is looked at: a function's own, not its data
-_MOST = 1500  # names in one report, whose packet must not grow too large
+MOST = 1500  # names in one report or order, whose packet must not grow too large
 _LONGEST = 70  # characters of a name
 # SHORT_BINUNICODE of the pickle protocols 4 and 5: its length in one byte, then the text.
 _STRING = re.compile(rb"\x8c(.)([A-Za-z_][A-Za-z0-9_.]*)", re.DOTALL)
@@ -65,7 +65,7 @@ def new(known: FrozenSet[str], folders: Iterable[str]) -> List[str]:
             continue
         if origin in ("built-in", "frozen") or origin.startswith(image):
             names.append(name)
-    return [x for x in names if len(x) < _LONGEST][:_MOST]
+    return [x for x in names if len(x) < _LONGEST][:MOST]
 
 
 def bring(names: Iterable[str]) -> Dict[str, Any]:

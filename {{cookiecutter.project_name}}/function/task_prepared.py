@@ -9,14 +9,12 @@ behind runs in each batch's process instead: a process with threads must not for
 """
 
 import contextlib
-import select
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set
 
 import task_channel as channels
 import wire
 from task_processes import Body, Child, Processes, Reply, Server, ServerLost
 
-_LOOKS_EVERY = 0.1  # seconds: whether an initializer that takes long is still wanted
 _FINISHED_WITHIN = 30.0  # seconds: of the batch before
 _IMPORTED_WITHIN = 60.0
 _REMEMBERED = 100  # initializers that leave threads
@@ -74,7 +72,8 @@ class Prepared:
             key: names the initializer with its arguments.
             setup: its parts, on the way to a server.
             names, hidden: see `Processes.take`.
-            check: called while the initializer runs; what it raises ends that.
+            check: called while the initializer runs, or imports do that a task before was the
+                cause of; what it raises ends the waiting.
 
         Raises:
             SetupFailed: if the initializer failed.
@@ -82,7 +81,7 @@ class Prepared:
         """
         if key in self._unfit:
             return None
-        fresh = self._processes.bring(names, hidden, _IMPORTED_WITHIN)
+        fresh = self._processes.bring(names, hidden, _IMPORTED_WITHIN, check)
         if key == self._key:
             try:
                 if self._has_imported(fresh):
@@ -150,12 +149,7 @@ class Prepared:
                 raise ServerLost from error
             finally:
                 setup.close()
-            while reply.message is None:
-                if select.select([server.control], [], [], _LOOKS_EVERY)[0]:
-                    server.control.setblocking(True)
-                    server.take()
-                check()
-        return reply.message
+            return server.await_answer(reply, check)
 
     def _drop_spare(self) -> None:
         if self._spare is not None:

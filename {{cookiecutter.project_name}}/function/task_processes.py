@@ -13,12 +13,13 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
 
 import task_channel as channels
 import task_child
@@ -27,6 +28,8 @@ import task_server
 from task_streams import Stream
 
 _ANSWERS_WITHIN = 5.0  # seconds; an import may take as long as its task has
+_LOOKS_EVERY = 0.1  # seconds: whether what takes long is still wanted
+_LEARNED_WITHIN = 60.0  # seconds in which electrons wait for what one before had imported
 _TIDIED_WITHIN = 30.0  # seconds; tasks may leave hundreds of thousands of files
 _STACKS = 100_000  # bytes
 _WORDS = 4096  # bytes of what a task's process says at a time
@@ -50,6 +53,24 @@ class Reply:
     """A server's answer to an order, once it is there."""
 
     message: Optional[Dict[str, Any]] = None
+
+
+class _Lesson:
+    """Modules that an electron imported, and that a server is told to import for the next one."""
+
+    def __init__(self, names: List[str], reply: Reply) -> None:
+        self.names, self.reply = names, reply
+        self._looks = 0
+
+    def look(self) -> None:
+        """An electron has waited for it a little longer.
+
+        Raises:
+            ServerLost: if electrons have waited for too long.
+        """
+        self._looks += 1
+        if self._looks * _LOOKS_EVERY > _LEARNED_WITHIN:
+            raise ServerLost
 
 
 class Server:
@@ -122,6 +143,24 @@ class Server:
         if "error" in reply.message:
             raise EnvironmentFailed(f"no process can be started: {reply.message['error']}")
         return reply.message
+
+    def await_answer(self, reply: Reply, check: Callable[[], object]) -> Dict[str, Any]:
+        """Wait for an answer that may take long.
+
+        Args:
+            reply: the answer.
+            check: called meanwhile; what it raises ends the waiting, and the answer comes later.
+
+        Raises:
+            ServerLost: if the server has ended.
+            EnvironmentFailed: if the server could not do it.
+        """
+        while reply.message is None:
+            if select.select([self.control], [], [], _LOOKS_EVERY)[0]:
+                self.control.setblocking(True)
+                self.take()
+            check()
+        return self.answer(reply)
 
     def finish(self, seconds: float) -> None:
         """Wait until nothing is left of the tasks before.
@@ -339,7 +378,7 @@ class Processes:
         # to import while nobody waits.
         self._asked: Dict[str, Set[str]] = {kind: set() for kind in _KINDS}
         self._wanted: Dict[str, List[str]] = {kind: [] for kind in _KINDS}
-        self._lessons: Dict[str, Tuple[Reply, List[str]]] = {}
+        self._lessons: Dict[str, _Lesson] = {}
         self._barred: Set[str] = set()  # modules that leave threads behind, or never end
         self._hiding = False  # whether electrons need modules that their pickles do not name
         self._server(_PLAIN)
@@ -364,6 +403,7 @@ class Processes:
         mentioned: Optional[Set[str]],
         hidden: FrozenSet[str],
         seconds: float,
+        check: Callable[[], object],
     ) -> Child:
         """A process for a task that needs the modules `names`.
 
@@ -371,12 +411,13 @@ class Processes:
             names: strings that may be modules of the image; others are left out.
             mentioned: all strings of the task that may be; None if not all could be looked at.
             hidden: top-level modules that the task has in another version than the image.
-            seconds: how long imports may take.
+            seconds: how long imports of these may take.
+            check: called while imports for a task before take long; what it raises ends that.
 
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
-        self.bring(names, hidden, seconds)
+        self.bring(names, hidden, seconds, check)
         if hidden & _tops(self._wanted[_WARM]):
             return self.forked(self._root)
         kind = _WARM if self._hiding or self._needs_packages(mentioned) else _PLAIN
@@ -386,13 +427,19 @@ class Processes:
             self._replace(kind)
             return self._ready(kind)
 
-    def bring(self, names: Set[str], hidden: FrozenSet[str], seconds: float) -> List[str]:
+    def bring(
+        self,
+        names: Set[str],
+        hidden: FrozenSet[str],
+        seconds: float,
+        check: Callable[[], object],
+    ) -> List[str]:
         """Have the warm server hold modules; those that it did not hold before.
 
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
-        self._learned(seconds)
+        self._learned(check)
         fresh = self._new(names, hidden)
         self._import(fresh, seconds)
         return fresh
@@ -454,7 +501,7 @@ class Processes:
         fresh = [x for x in names if x not in asked and not self._is_barred(x)]
         if fresh:
             with contextlib.suppress(ServerLost):
-                self._lessons[kind] = self._told_to_import(fresh, kind), fresh
+                self._lessons[kind] = _Lesson(fresh, self._told_to_import(fresh, kind))
             self.fork_ahead()
 
     def lost(self, server: Server) -> None:
@@ -502,15 +549,25 @@ class Processes:
         self._wanted[kind] += names
         return self._server(kind).order({"do": "import", "names": names})
 
-    def _learned(self, seconds: float) -> None:
-        """Take the answers to what `learn` asked for."""
-        lessons, self._lessons = self._lessons, {}
-        for kind, (reply, names) in lessons.items():
-            if kind in self._servers:
-                try:
-                    self._settled(self._servers[kind].answer(reply, seconds), kind)
-                except ServerLost:
-                    self._bar(names, kind)
+    def _learned(self, check: Callable[[], object]) -> None:
+        """Take the answers to what `learn` asked for: no task runs while a server imports, as it
+        could write what that reads.
+
+        One that is late for this task, by what `check` raises, is there for the next one.
+        """
+        for kind, lesson in list(self._lessons.items()):
+
+            def look(lesson: _Lesson = lesson) -> None:
+                check()
+                lesson.look()
+
+            try:
+                answer = self._servers[kind].await_answer(lesson.reply, look)
+            except ServerLost:
+                self._bar(lesson.names, kind)
+            else:
+                del self._lessons[kind]
+                self._settled(answer, kind)
 
     def _settled(self, answer: Dict[str, Any], kind: str) -> None:
         if answer["threads"]:
@@ -524,9 +581,9 @@ class Processes:
     def _replace(self, kind: str) -> None:
         """Have a new server of a kind, with the modules that do no harm."""
         self._drop_spare(kind)
-        reply, lesson = self._lessons.pop(kind, (None, []))
-        if reply is not None and reply.message is None:
-            self._barred.update(lesson)  # what has ended it, or holds it up, may be among them
+        lesson = self._lessons.pop(kind, None)
+        if lesson is not None and lesson.reply.message is None:
+            self._barred.update(lesson.names)  # what has ended it, or holds it up, may be there
         server = self._servers.pop(kind, None)
         if server is not None:
             server.end()
