@@ -1187,30 +1187,38 @@ def test_batch_whose_server_was_replaced_waits_for_nothing(tmp_path: Path) -> No
         wait_until(lambda: len(list(running.tasks.iterdir())) == 1, "one folder", 20)
 
 
-def test_import_that_is_late_for_one_electron_is_there_for_the_next(tmp_path: Path) -> None:
-    """What an electron imported is imported for the next ones, also where the one right after has
-    less time than that takes."""
+@pytest.mark.parametrize("named", ["", "some_package"], ids=["plain", "warm"])
+def test_import_that_is_late_for_one_electron_is_there_for_the_next(
+    tmp_path: Path, named: str
+) -> None:
+    """What an electron imported, whichever server it came from, is imported for the next ones,
+    also where the one right after has less time than that takes."""
+    (tmp_path / "some_package.py").touch()
     (tmp_path / "slow_module.py").write_text(
         "import os, time\n"
         "pid = os.getpid()\n"
-        "if os.path.basename(os.environ['HOME']) == 'home': time.sleep(5)"
+        "while os.path.basename(os.environ['HOME']) == 'home':\n"
+        f"    if os.path.exists({str(tmp_path / 'go')!r}): break\n"
+        "    time.sleep(0.01)\n"
     )
 
-    def imports() -> bool:
+    def imports(_: str) -> bool:
         import importlib
         import os
 
+        large = b"x" * 300_000_000  # so that its process takes its time to end
         module = importlib.import_module("_".join(["slow", "module"]))
-        return bool(module.pid == os.getppid())
+        return bool(module.pid == os.getppid()) and len(large) > 0
 
     def nothing() -> None:
         pass
 
     with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
-        assert not returned(running.call(of_a_script(imports)))
+        assert not returned(running.call(of_a_script(imports), named))
         failure = running.call(of_a_script(nothing), limit=0.5).failure
         assert failure is not None and failure.kind == wire.DEADLINE
-        assert returned(running.call(of_a_script(imports)))
+        (tmp_path / "go").touch()
+        assert returned(running.call(of_a_script(imports), named))
 
 
 def test_processes_of_a_batch_teach_one_lesson(tmp_path: Path) -> None:

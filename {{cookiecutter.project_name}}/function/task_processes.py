@@ -379,7 +379,7 @@ class Processes:
         self._asked: Dict[str, Set[str]] = {kind: set() for kind in _KINDS}
         self._wanted: Dict[str, List[str]] = {kind: [] for kind in _KINDS}
         self._lessons: Dict[str, _Lesson] = {}
-        self._barred: Set[str] = set()  # modules that leave threads behind, or never end
+        self._barred: Set[str] = set()  # modules that leave threads, never end, or end servers
         self._hiding = False  # whether electrons need modules that their pickles do not name
         self._server(_PLAIN)
         self.fork_ahead()
