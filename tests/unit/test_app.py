@@ -1064,7 +1064,7 @@ app.handler = app.Environment().handle
     with Function(tmp_path / "tmp", command, PYTHONPATH=str(tmp_path)) as running:
         server = returned(running.call(of_a_script(holds_the_spare)))
         assert returned(running.call(of_a_script(writes), str(shared), server))
-    assert not list(shared.iterdir())
+        wait_until(lambda: not list(shared.iterdir()), "no file is left", 20)
 
 
 def test_module_that_ends_its_server_is_left_to_the_electron(tmp_path: Path) -> None:
