@@ -234,9 +234,9 @@ _SUSPENDED, _LONG_SUSPENDED = 120.0, 600.0  # seconds
 SCENES: Sequence[Scene] = (
     Scene(
         "the user's program is killed while its calls run",
-        "nobody is there",
+        "nobody receives them",
         "once",
-        "What runs in Lambda comes to its end; nothing is sent again, and nothing is left.",
+        "What runs in Lambda comes to its end. Nothing is sent again, and nothing is left.",
         _killed_client,
     ),
     Scene(
@@ -258,7 +258,7 @@ SCENES: Sequence[Scene] = (
         "the same, and its connections are gone by then",
         "their results",
         "once",
-        "Calls of 20 s or more leave their answers in the bucket, where they are looked for.",
+        "Calls of 20 s or more leave their answers in the bucket, where the program finds them.",
         partial(_suspended_and_cut_off, seconds=_SUSPENDED),
         takes=_SUSPENDED,
     ),
@@ -266,16 +266,17 @@ SCENES: Sequence[Scene] = (
         "Covalent's server is killed while electrons run, and started again",
         "no result",
         "once",
-        "What runs in Lambda comes to its end, and nothing is sent again. Covalent does not take "
-        "up what its earlier process had dispatched, and says RUNNING until the new one is "
-        "stopped, which cancels it: dispatch it again.",
+        "What runs in Lambda comes to its end, and nothing is sent again. Covalent does not go on "
+        "with what its earlier process had dispatched. It says RUNNING until the new process is "
+        "stopped, which cancels the dispatch. Dispatch it again.",
         _killed_server,
     ),
     Scene(
         "two Covalent servers share a function, a bucket and an argument",
         "their results",
         "once",
-        "What one deletes that the other needs is stored again; neither leaves anything.",
+        "If one deletes an object that the other needs, it is stored again. Neither leaves "
+        "anything.",
         _two_servers,
     ),
 )

@@ -81,15 +81,16 @@ _LARGE_RESULT = {"size": 7 * MB}
 _UNKNOWN = "OutcomeUnknownError"
 
 _ASKED = (
-    "The function is asked through the bucket whether it runs the call. It does not say so, since "
-    "the call has ended or never began; only the log can tell which."
+    "The executor asks the function through the bucket whether it runs the call. The function "
+    "does not confirm it, since the call has ended or never began. Only the log can tell which."
 )
+_WAITED = "The executor waits for the answer."
 _ON_THE_WAY: tuple[Fault, ...] = (
     Fault(
         "Lambda's endpoint refuses connections for 2 s",
         RESULT,
         ONCE,
-        "One call at a time tries it again, the others wait for that one.",
+        "One call at a time tries again; the others wait for it.",
         away=2.0,
     ),
     Fault(
@@ -103,8 +104,8 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         "connection reset while the call runs",
         RESULT,
         ONCE,
-        "The function is asked through the bucket, says that the call runs, and leaves the answer "
-        "there.",
+        "The executor asks through the bucket. The function says that the call runs, and leaves "
+        "the answer there.",
         _invoke(toxics.RESET_DURING, amount=1.0),
         terms={"seconds": 5.0},
     ),
@@ -127,7 +128,7 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         "request swallowed, no answer ever",
         _UNKNOWN,
         NEVER,
-        "Nothing tells it from a call that takes long, until `timeout` and a minute have passed.",
+        "It looks like a call that takes long, until `timeout` and a minute have passed.",
         _invoke(toxics.BLACK_HOLE),
         terms={"timeout": 3.0},
     ),
@@ -135,7 +136,7 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         "answer swallowed",
         _UNKNOWN,
         ONCE,
-        "As above: it ran, and its answer did not come.",
+        "As above. The call ran, but its answer did not come.",
         _invoke(toxics.SILENT),
         terms={"timeout": 3.0},
     ),
@@ -143,17 +144,18 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         "answer swallowed, of a call of 20 s or more",
         RESULT,
         ONCE,
-        "Such a call leaves its answer in the bucket, where it is looked for after half a minute.",
+        "Such a call leaves its answer in the bucket, where the executor looks for it after half "
+        "a minute.",
         _invoke(toxics.SILENT),
         terms={"seconds": 20.5, "timeout": 40.0},
     ),
-    Fault("a second of latency", RESULT, ONCE, "Waited for.", _invoke(toxics.LATENCY, amount=1.0)),
-    Fault("answer drips in", RESULT, ONCE, "Waited for.", _invoke(toxics.DRIP, amount=2.0)),
+    Fault("a second of latency", RESULT, ONCE, _WAITED, _invoke(toxics.LATENCY, amount=1.0)),
+    Fault("answer drips in", RESULT, ONCE, _WAITED, _invoke(toxics.DRIP, amount=2.0)),
     Fault(
         "1 MB a second for an answer of 3 MB",
         RESULT,
         ONCE,
-        "Waited for.",
+        _WAITED,
         _invoke(toxics.LIMITED, amount=1.0 * MB),
         terms={"size": 2 * MB},
     ),
@@ -161,7 +163,7 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         "answer comes twice",
         RESULT,
         ONCE,
-        "The second one is not taken: an answer names its request.",
+        "The second one is ignored, because an answer names its request.",
         _invoke(toxics.DUPLICATED),
     ),
 )
@@ -194,7 +196,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         "environment frozen for two minutes and thawed",
         RESULT,
         ONCE,
-        "Waited for: it goes on where it was.",
+        "The executor waits, and the call goes on where it was.",
         _invoke(toxics.FROZEN, amount=120.0, after=1.0),
         terms={"seconds": 4.0, "timeout": 200.0},
         takes=120.0,
@@ -233,7 +235,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
     ),
 )
 
-_DIED = "The error names the signal or the exit; the next call finds a new process."
+_DIED = "The error names the signal or the exit; the next call gets a new process."
 _PROCESSES: tuple[Fault, ...] = (
     Fault(
         "the code's process is killed",
@@ -366,12 +368,13 @@ _LIMITS: tuple[Fault, ...] = (
 
 _S3_FAILS: Mapping[str, Any] = {"status": 503, "code": "SlowDown"}
 _S3_BREAKS: Mapping[str, Any] = {"status": 500, "code": "InternalError"}
+_AGAIN = "The executor tries again."
 _STORED: tuple[Fault, ...] = (
     Fault(
         "S3 slows the upload of an argument down",
         RESULT,
         ONCE,
-        "Tried again.",
+        _AGAIN,
         _s3(toxics.ANSWER, "PUT", "/blobs/", times=2, **_S3_FAILS),
         terms=_LARGE,
     ),
@@ -379,7 +382,7 @@ _STORED: tuple[Fault, ...] = (
         "S3 fails as an argument is looked for",
         RESULT,
         ONCE,
-        "Tried again.",
+        _AGAIN,
         _s3(toxics.ANSWER, "HEAD", "/blobs/", **_S3_BREAKS),
         terms=_LARGE,
     ),
@@ -387,7 +390,7 @@ _STORED: tuple[Fault, ...] = (
         "connection reset as an argument is stored",
         RESULT,
         ONCE,
-        "Tried again.",
+        _AGAIN,
         _s3(toxics.RESET_BEFORE, "PUT", "/blobs/"),
         terms=_LARGE,
     ),
@@ -413,7 +416,7 @@ _STORED: tuple[Fault, ...] = (
         "connection reset as a result is fetched",
         RESULT,
         ONCE,
-        "Tried again.",
+        _AGAIN,
         _s3(toxics.RESET_IN_RESPONSE, "GET", "/result"),
         terms=_LARGE_RESULT,
     ),
@@ -421,7 +424,7 @@ _STORED: tuple[Fault, ...] = (
         "a result is cut off",
         RESULT,
         ONCE,
-        "Tried again.",
+        _AGAIN,
         _s3(toxics.TRUNCATED, "GET", "/result"),
         terms=_LARGE_RESULT,
     ),
@@ -429,7 +432,7 @@ _STORED: tuple[Fault, ...] = (
         "a result is damaged on its way",
         RESULT,
         ONCE,
-        "Its digest tells, before anything is unpickled; it is fetched again.",
+        "Its digest shows this before anything is unpickled. The result is fetched again.",
         _s3(toxics.CORRUPTED, "GET", "/result"),
         terms=_LARGE_RESULT,
     ),
@@ -437,7 +440,7 @@ _STORED: tuple[Fault, ...] = (
         "a result is missing for a moment",
         RESULT,
         ONCE,
-        "Tried again, three times.",
+        "The executor tries again, three times.",
         _s3(toxics.ANSWER, "GET", "/result", status=404, code="NoSuchKey"),
         terms=_LARGE_RESULT,
     ),
@@ -445,7 +448,7 @@ _STORED: tuple[Fault, ...] = (
         "a result was changed in the bucket",
         "LambdaCallError",
         ONCE,
-        "Its digest tells, each time; nothing of it is unpickled.",
+        "Its digest shows this each time; nothing of it is unpickled.",
         _s3(toxics.CORRUPTED, "GET", "/result", times=None),
         terms=_LARGE_RESULT,
         by="expected",
@@ -466,7 +469,7 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "an argument expired before the function read it",
         RESULT,
         ONCE,
-        "The function says so before anything runs; it is stored again.",
+        "The function says so before anything runs. The argument is stored again.",
         function=_s3(toxics.VANISHED, "GET", "/blobs/"),
         terms=_LARGE,
     ),
@@ -474,7 +477,8 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "an argument is missing for a moment",
         RESULT,
         ONCE,
-        "The function says so before anything runs; it is stored and sent again.",
+        "The function says so before anything runs. The argument is stored again, and the call is "
+        "sent again.",
         function=_s3(toxics.ANSWER, "GET", "/blobs/", status=404, code="NoSuchKey"),
         terms=_LARGE,
     ),
@@ -482,7 +486,8 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "an argument is damaged on its way",
         RESULT,
         ONCE,
-        "Its digest tells, before anything is unpickled; it is stored and sent again.",
+        "Its digest shows this before anything is unpickled. The argument is stored again, and "
+        "the call is sent again.",
         function=_s3(toxics.CORRUPTED, "GET", "/blobs/"),
         terms=_LARGE,
     ),
@@ -490,7 +495,7 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "an argument was changed in the bucket, each time",
         "CallRejectedError",
         NEVER,
-        "Its digest tells; nothing of it is unpickled.",
+        "Its digest shows this; nothing of it is unpickled.",
         function=_s3(toxics.CORRUPTED, "GET", "/blobs/", times=None),
         terms=_LARGE,
     ),
@@ -522,7 +527,7 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "a result cannot be stored",
         "CallFailedError",
         ONCE,
-        "The error says that it ran, and what S3 said.",
+        "The error says that the code ran, and what S3 said.",
         function=[
             Toxic(toxics.ANSWER, service="s3", verb=verb, key="/result", **_S3_BREAKS)
             for verb in ("PUT", "POST")
@@ -534,7 +539,7 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "S3 fails as the function looks for orders",
         RESULT,
         ONCE,
-        "It looks again later; the call does not notice.",
+        "The function looks again later; the call does not notice.",
         function=_s3(toxics.ANSWER, "GET", "/order", times=None, **_S3_BREAKS),
         terms={"seconds": 4.0},
     ),
@@ -546,7 +551,7 @@ _WHO: tuple[Fault, ...] = (
         "credentials have expired",
         ("ConfigurationError", "CredentialsError"),
         NEVER,
-        "They are read again, once; then the error says which, and how to renew them.",
+        "They are read again once. Then the error says which they are, and how to renew them.",
         _invoke(toxics.ANSWER, times=None, status=403, code="ExpiredTokenException"),
         by="Renew them",
     ),
@@ -564,7 +569,7 @@ _WHO: tuple[Fault, ...] = (
         "this machine's clock is an hour wrong",
         "ConfigurationError",
         NEVER,
-        "The error says by how much, from the date of AWS's answer.",
+        "The error says by how much, computed from the date of AWS's answer.",
         _invoke(
             toxics.ANSWER,
             times=None,
@@ -603,7 +608,7 @@ _ODD: tuple[Fault, ...] = tuple(
             200,
             "<html>Welcome to the hotel</html>",
             "CannotAnswerError",
-            "What is no envelope is shown, and not taken.",
+            "The answer is not an envelope. The error shows it; it is not used.",
         ),
         (
             "200, with deeply nested JSON",
@@ -618,25 +623,29 @@ _ODD: tuple[Fault, ...] = tuple(
             '{"covalent_lambda": 2, "python": "3.11.7", "cloudpickle": "3", "result": "Tg==", '
             '"text": "None", "task_id": "another"}',
             "CannotAnswerError",
-            "An answer names its request.",
+            "The answer is refused, because an answer names its request.",
         ),
         (
             "302, to somewhere else",
             302,
             "",
             "LambdaCallError",
-            "A redirection is not followed: the signature is not for others.",
+            "A redirection is not followed, because the signature is only for Lambda.",
         ),
     )
 )
 
 _MEANS: Mapping[Meaning, tuple[str | tuple[str, ...], frozenset[int], str]] = {
-    Meaning.TOO_MANY: (RESULT, ONCE, "Waits for its turn."),
-    Meaning.TOO_FAST: (RESULT, ONCE, "Waits for its turn; requests are spaced."),
-    Meaning.NOT_READY: (RESULT, ONCE, "Waits for its turn."),
+    Meaning.TOO_MANY: (RESULT, ONCE, "The call waits for its turn."),
+    Meaning.TOO_FAST: (RESULT, ONCE, "The call waits for its turn; requests are spaced."),
+    Meaning.NOT_READY: (RESULT, ONCE, "The call waits for its turn."),
     Meaning.MAY_HAVE_RUN: (_UNKNOWN, NEVER, _ASKED),
-    Meaning.NO_FUNCTION: ("ConfigurationError", NEVER, "The error names function and region."),
-    Meaning.TOO_LARGE: ("ResourceLimitError", NEVER, "The error says so."),
+    Meaning.NO_FUNCTION: (
+        "ConfigurationError",
+        NEVER,
+        "The error names the function and the region.",
+    ),
+    Meaning.TOO_LARGE: ("ResourceLimitError", NEVER, "The error says that it is too large."),
     Meaning.FINAL: ("LambdaCallError", NEVER, "The error repeats what Lambda said."),
     **{
         x: ("ConfigurationError", NEVER, "The error says what to correct in the stack.")
@@ -665,6 +674,6 @@ PARTS: Mapping[str, Sequence[Fault]] = {
     "S3, on the caller's way": _STORED,
     "S3, on the function's way": _FUNCTIONS,
     "Credentials and clocks": _WHO,
-    "Answers that are none": _ODD,
+    "Answers that are not Lambda's": _ODD,
     "Errors of Invoke": tuple(_of_the_model()),
 }
