@@ -34,12 +34,14 @@ def run() -> Benchmark:
         name="coldstart",
         title="From `docker start` to the answer to the first trivial task",
         setup=(
-            f"{REPEATS} times at each size, by turns, each in a new container, after {WARM_UPS} "
-            "to warm the page cache. The image that `sam build` makes, and the same image with "
-            "another handler. Memory and processor as for a function of that size, read-only but "
-            "for /tmp, another user than root. awslambdaric asks a stand-in for the Runtime API. "
-            f"S3 is the endpoint, {lab.LATENCY_MS:.0f} ms a request; only the stock handler needs "
-            "it. The bare handler returns its event: what Docker, Python and awslambdaric take."
+            f"Each handler starts {REPEATS} times at each size, by turns, each time in a new "
+            f"container, after {WARM_UPS} to warm the page cache. Ours runs in the image that "
+            "`sam build` makes, the others in the same image with another handler. A container "
+            "has the memory and processor of a function of that size, is read-only except for "
+            "/tmp, and runs as another user than root. awslambdaric asks a stand-in for the "
+            f"Runtime API. S3 is the endpoint, with {lab.LATENCY_MS:.0f} ms a request; only the "
+            "stock handler needs it. The bare handler returns its event, so it shows what Docker, "
+            "Python and awslambdaric take."
         ),
         measures=list(found.values()),
         goals=[

@@ -50,16 +50,16 @@ def run() -> Benchmark:
         name="fanout",
         title=f"{COUNT:,} electrons of {SECONDS:.0f} s at once, client side",
         setup=(
-            f"{ROUNDS} processes each of ours and of bare boto3 ({COUNT:,} threads), by turns, "
-            f"{REPEATS} fan-outs in each, of which the first makes the connections; bare boto3 "
-            "starts its threads within each. Lithops: one process, a whole fan-out to warm up, "
-            f"then {REPEATS}; the public plugin: one fan-out of {FEW}. "
+            f"Ours and bare boto3 ({COUNT:,} threads) run by turns, in {ROUNDS} processes each, "
+            f"with {REPEATS} fan-outs in each process. The first of them makes the connections. "
+            "Bare boto3 starts its threads within each fan-out. Lithops: one process, a whole "
+            f"fan-out to warm up, then {REPEATS}. The public plugin: one fan-out of {FEW}. "
             f"“{REAL}”: {COUNT:,} warm environments share this machine's cores with the client. "
-            f"“{ALONE}”: the endpoint gives, after the second, the answer that the handler once "
-            "gave, so that the client is what is measured. Lithops' handler, which starts a "
-            "process and two S3 clients for each task, was made lighter "
-            "([how](../benchmarks/environment.py)): a thousand of it need more memory than "
-            "there is."
+            f"“{ALONE}”: after the second, the endpoint gives the answer that the handler once "
+            "gave, so only the client is measured. Lithops' handler, which starts a process and "
+            "two S3 clients for each task, was made lighter "
+            "([how](../benchmarks/environment.py)), because a thousand of them need more memory "
+            "than there is."
         ),
         measures=rows,
         goals=[*_goals(alone, ALONE), *_goals(real, REAL)],

@@ -30,11 +30,12 @@ NAMED = "an executor, names given"
 FROM_FILE = "an executor, names from samconfig.toml"
 
 SETUP = (
-    f"Fresh processes, each contender with a HOME and a configuration of its own, {REPEATS} "
-    f"rounds in turns after {WARMUPS} of warm-up. The import is timed inside the process, without "
-    "the interpreter's start; what it grows by is taken round by round. Then the mean of "
-    f"{EXECUTORS:,} executors in a process, {REPEATS} processes; ours also inside a generated "
-    "project, where it reads the names from samconfig.toml."
+    "Each import runs in a fresh process, and each contender has a HOME and a configuration of "
+    f"its own. There are {REPEATS} rounds in turns after {WARMUPS} of warm-up. The import is "
+    "timed inside the process, without the interpreter's start. What it grows by is taken round "
+    f"by round. For an executor, the time is the mean of {EXECUTORS:,} in a process, in {REPEATS} "
+    "processes. Ours is also made inside a generated project, where it reads the names from "
+    "samconfig.toml."
 )
 
 _TIMED = "import time; t = time.perf_counter(); import covalent; print(time.perf_counter() - t)"

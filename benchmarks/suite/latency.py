@@ -21,9 +21,10 @@ def run() -> Benchmark:
         name="latency",
         title="One trivial electron through the executor's `_execute`, no server",
         setup=(
-            f"{ROUNDS} rounds of {REPEATS} electrons, ours and bare boto3 by turns, each after 20 "
-            f"to warm up; the public plugin {FEW} after 1, Lithops {FEW} after 3. Warm "
-            f"environments. The endpoint adds nothing, or {lab.LATENCY_MS:.0f} ms to each request."
+            f"Ours and bare boto3 run by turns, in {ROUNDS} rounds of {REPEATS} electrons, each "
+            f"after 20 to warm up. The public plugin runs {FEW} electrons after 1, Lithops {FEW} "
+            "after 3. The environments are warm. The endpoint adds nothing, or "
+            f"{lab.LATENCY_MS:.0f} ms to each request."
         ),
         measures=[ours, bare, public, lithops, slow_ours, slow_bare, slow_public, slow_lithops],
         goals=[
@@ -39,9 +40,9 @@ def run() -> Benchmark:
         ],
         notes=[
             "An electron as short as this one has ended before the public plugin looks for its "
-            "result the first time: its time is that of making a client for each request. Of one "
-            "that has not, it sleeps through the rest: see what it takes beyond an electron's "
-            "second in `fanout`.",
+            "result the first time. So the plugin's time is that of making a client for each "
+            "request. If an electron has not ended by then, the plugin sleeps before it looks "
+            "again: `fanout` shows what it takes beyond an electron's second.",
         ],
     )
 

@@ -30,12 +30,12 @@ def run() -> Benchmark:
         name="payload",
         title=f"One argument, and one result, of {SIZE // 1_000_000} MB",
         setup=(
-            f"{REPEATS} times ours and bare boto3, by turns, the public plugin once; a new "
-            "process and a new environment each time, which do the same once before it is timed. "
-            "Time is that of the whole electron: on both sides, and the invocation. Bare boto3 "
-            "uploads, invokes, and downloads at the other end with its multipart transfer, and "
-            "pickles and verifies nothing. Memory is the peak above what there was before "
-            "Covalent's own base64 copy of the argument, or before the electron."
+            f"Ours and bare boto3 run {REPEATS} times, by turns; the public plugin runs once. "
+            "Each run has a new process and a new environment, which do the same once before it "
+            "is timed. The time is that of the whole electron: on both sides, and the invocation. "
+            "Bare boto3 uploads, invokes, and downloads at the other end with its multipart "
+            "transfer. It pickles and verifies nothing. The memory is the peak above what was in "
+            "use before Covalent's own base64 copy of the argument, or before the electron."
             f" The environments' files lie {'in memory' if lab.in_memory() else 'on disk'}."
         ),
         measures=rows,

@@ -18,9 +18,9 @@ LIMIT = 1.5
 EMPTY = "empty template"
 WHAT = "cookiecutter --no-input, start to end"
 SETUP = (
-    f"`cookiecutter --no-input` as a process of its own: this template, and one of one folder "
-    f"with one file and one question. {REPEATS} runs each, in turns, after {WARMUPS} rounds of "
-    f"warm-up; the folder that was made is removed outside the time."
+    "`cookiecutter --no-input` runs as a process of its own, with this template and with one of "
+    f"one folder, one file and one question. Each runs {REPEATS} times, in turns, after {WARMUPS} "
+    "rounds of warm-up. The time does not include the removal of the folder that was made."
 )
 
 
@@ -44,8 +44,9 @@ def run() -> Benchmark:
         goals=[Goal(f"at most {LIMIT} × an empty template", ratio(ours, other), LIMIT)],
         notes=[
             f"{other.median:.0f} ms are cookiecutter itself: the interpreter and its imports. "
-            f"Ours adds {ours.median - other.median:.0f} ms, in which Jinja compiles the files "
-            "that it fills in and the questions' checks, and Python the module of these checks.",
+            f"Ours adds {ours.median - other.median:.0f} ms. In that time Jinja compiles the "
+            "files that it fills in and the questions' checks, and Python compiles the module of "
+            "these checks.",
         ],
     )
 

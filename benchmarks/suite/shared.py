@@ -24,13 +24,12 @@ def run() -> Benchmark:
         name="shared",
         title=f"{COUNT} electrons sharing one {SIZE // 1_000_000} MB array",
         setup=(
-            f"{COUNT} environments, each of which had a turn with another array before, of "
+            f"There are {COUNT} environments. Each had a turn before, with another array of "
             f"{WARM_UP // 1_000_000} MB (making the first S3 client of an environment takes 0.1 s "
-            "of CPU); ours and bare boto3 "
-            f"{REPEATS} times, each with environments of its own. With ours "
-            "and the public plugin each electron has a copy of the array of its own, as in "
-            "Covalent's server. Bare boto3 uploads once and downloads in each function. Sent: "
-            "bodies of all requests to Lambda and S3."
+            f"of CPU). Ours and bare boto3 run {REPEATS} times, each with environments of its "
+            "own. With ours and the public plugin each electron has its own copy of the array, as "
+            "in Covalent's server. Bare boto3 uploads once and downloads in each function. The "
+            "bytes sent are the bodies of all requests to Lambda and S3."
             f" The environments' files lie {'in memory' if lab.in_memory() else 'on disk'}."
         ),
         measures=[measure for pair in rows.values() for measure in pair],

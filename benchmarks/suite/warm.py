@@ -31,15 +31,16 @@ def run() -> Benchmark:
         name="warm",
         title="One trivial task in a warm container",
         setup=(
-            f"{ROUNDS} rounds of {TASKS} tasks, by turns, after {WARM_UPS} to warm up; each "
-            f"contender in one container with the limits of a function of {MEMORY} MB, one "
-            "processor. From the event's leaving the stand-in for the Runtime API to the answer's "
-            "arrival there. The bare handler returns the same event under the same awslambdaric: "
-            f"the runtime client's own round trip. S3 is the endpoint, {lab.LATENCY_MS:.0f} ms a "
-            "request; only the stock handler needs it. "
-            f"“Packages imported before”: an image with {PACKAGES}, whose handler holds them, as "
-            "an earlier electron of the environment imported them; the trivial task does not, so "
-            "that it is forked from a small process. One that uses them imports all four."
+            f"{ROUNDS} rounds of {TASKS} tasks, by turns, after {WARM_UPS} to warm up. Each "
+            f"contender has one container with the limits of a function of {MEMORY} MB, one "
+            "processor. The time begins when the event leaves the stand-in for the Runtime API "
+            "and ends when the answer arrives there. The bare handler returns the same event "
+            "under the same awslambdaric, so it shows the runtime client's own round trip. S3 is "
+            f"the endpoint, with {lab.LATENCY_MS:.0f} ms a request; only the stock handler needs "
+            f"it. “Packages imported before”: an image with {PACKAGES}, whose handler holds them, "
+            "as an earlier electron of the environment imported them. The trivial task does not "
+            "import them, so it is forked from a small process. The electron that uses them "
+            "imports all four."
         ),
         measures=[ours, stock, bare, heavy, bare_beside, using],
         goals=[

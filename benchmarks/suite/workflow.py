@@ -21,13 +21,13 @@ CONTENDERS = {"ours": OURS, "local": LOCAL, "public": PUBLIC}
 WORKFLOWS = {"hello": "hello", "fanout": f"fan-out of {WIDTH}"}
 SPANS = {"client": "dispatch to result", "server": "first to last moment in the server"}
 SETUP = (
-    "Covalent's own server (without Dask) on this machine, and workflows as a script dispatches "
-    f"them. hello: two electrons, one after the other; fan-out: {WIDTH} trivial electrons, one "
-    "that Covalent adds to put their results into a list, and one that sums. Ours and Covalent's "
-    f"`local` executor on one server, by turns, {REPEATS} times after 1 to warm up; then the "
-    f"public plugin on a server of its own, {FEW} after 1. `ct.get_result(wait=True)` looks once "
-    "a second, so the time that the server itself took is given too. Warm environments; the "
-    "endpoint adds "
+    "Covalent's own server (without Dask) runs on this machine, and a script dispatches the "
+    f"workflows. hello: two electrons, one after the other; fan-out: {WIDTH} trivial electrons, "
+    "one that Covalent adds to put their results into a list, and one that sums them. Ours and "
+    f"Covalent's `local` executor run on one server, by turns, {REPEATS} times after 1 to warm "
+    f"up. Then the public plugin runs on a server of its own, {FEW} times after 1. "
+    "`ct.get_result(wait=True)` looks once a second, so the table also has the time that the "
+    "server itself took. The environments are warm. The endpoint adds "
     f"{lab.LATENCY_MS:.0f} ms to each request."
 )
 
@@ -100,7 +100,7 @@ def _floor(measures: Sequence[Measure]) -> str:
     electrons = WIDTH + 2
     each = {name: f"{1000 * median[name] / electrons:.0f} ms" for name in (OURS, LOCAL)}
     return (
-        f"Of the fan-out's {electrons} electrons each takes {each[LOCAL]} with Covalent's local "
-        f"executor and {each[OURS]} with ours: the server starts them one by one and writes each "
-        "step of each into its database, whichever the executor."
+        f"Each of the fan-out's {electrons} electrons takes {each[LOCAL]} with Covalent's local "
+        f"executor and {each[OURS]} with ours. With either executor the server starts them one by "
+        "one and writes each step of each into its database."
     )
