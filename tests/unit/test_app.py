@@ -21,6 +21,7 @@ import pytest
 from function_box import PATHS, SERVING, Function, part, request, returned, timed
 from patience import BUSY, wait_until
 from secret_keys import SECRET_KEY, SESSION_TOKEN
+from template_paths import FUNCTION, LAMBDA_CALLS
 from tmpfs import mounted
 
 import wire
@@ -1089,10 +1090,10 @@ def test_module_that_ends_its_server_is_left_to_the_electron(tmp_path: Path) -> 
         assert [returned(running.call(of_a_script(imports))) for _ in range(4)] == [True] * 4
 
 
-def batch(
+def batch_response(
     running: Function, function: Callable[..., Any], calls: list[Any], **fields: Any
-) -> list[Any]:
-    """What a batch's calls, given by their arguments, returned, in the order of their ends."""
+) -> wire.Response:
+    """The response to a batch of calls, given by their arguments."""
     seconds = fields.pop("seconds", 60)
     frames = [
         wire.Frame(wire.ITEM, number, cloudpickle.dumps((arguments, {})))
@@ -1108,12 +1109,134 @@ def batch(
         count=len(calls),
         **fields,
     )
-    answer = running.handle(json.loads(event.to_json()), seconds)
-    response = wire.Response.from_json(answer)
+    return wire.Response.from_json(running.handle(json.loads(event.to_json()), seconds))
+
+
+def batch(
+    running: Function, function: Callable[..., Any], calls: list[Any], **fields: Any
+) -> list[Any]:
+    """What a batch's calls, given by their arguments, returned, in the order of their ends."""
+    response = batch_response(running, function, calls, **fields)
     assert response.failure is None, response.failure
     assert isinstance(response.result, str)
     told = wire.frames_of(response.result)
     return [cloudpickle.loads(x.data) for x in told if x.kind == wire.VALUE]
+
+
+def test_servers_import_what_electrons_did_once_nothing_is_left_of_these(tmp_path: Path) -> None:
+    """An import reads files of its server's home, and starts programs: it is ordered when the next
+    electron has waited for the end of the one before, no earlier."""
+    script = f"""
+import os, sys
+sys.path[:0] = {[str(FUNCTION), str(LAMBDA_CALLS)]!r}
+from task_processes import Processes
+from task_server import Settings
+os.mkdir({str(tmp_path / "environment")!r})
+processes = Processes(Settings({str(tmp_path / "environment")!r}, sys.path, False))
+orders = []
+for kind, server in processes._servers.items():
+    def noted(message, fds=(), order=server.order):
+        orders.append(message["do"])
+        return order(message, fds)
+    server.order = noted
+processes.learn(["colorsys"], processes._servers["plain"])
+before = list(orders)
+processes.finish()
+print(before.count("import"), orders.count("import"))
+"""
+    command = [sys.executable, "-c", script]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert told.stdout.split() == ["0", "1"], told.stderr
+
+
+def test_programs_among_modules_are_not_run_by_a_server(tmp_path: Path) -> None:
+    """An electron that says it has imported a program, or a module with a long name, has no server
+    run it; what a module starts does not outlive its import."""
+    (tmp_path / "some_tool").mkdir()
+    (tmp_path / "some_tool" / "__init__.py").touch()
+    trace = tmp_path / "ran"
+    (tmp_path / "some_tool" / "__main__.py").write_text(f"open({str(trace)!r}, 'a').close()")
+    (tmp_path / "starts_others.py").write_text(
+        "import os, subprocess\n"
+        "pid = subprocess.Popen(['sleep', '600']).pid\nserver = os.environ['HOME']"
+    )
+
+    def pretends() -> None:
+        import importlib
+        import importlib.machinery
+        import sys
+        import types
+
+        importlib.import_module("_".join(["starts", "others"]))
+        for name in ("some_tool", "some_tool.__main__", *(f"a{x:060}" for x in range(3000))):
+            module = types.ModuleType(name)
+            module.__spec__ = importlib.machinery.ModuleSpec(name, None, origin="frozen")
+            sys.modules[name] = module
+
+    def started() -> Any:
+        import os
+
+        import starts_others
+
+        return starts_others.server, os.path.exists(f"/proc/{starts_others.pid}/exe")
+
+    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+        for _ in range(3):
+            assert returned(running.call(of_a_script(pretends))) is None
+        server, alive = returned(running.call(of_a_script(started)))
+        assert (os.path.basename(server), alive) == ("home", False)
+    assert not trace.exists()
+
+
+def test_initializer_runs_nothing_while_other_electrons_run(
+    fresh: Function, tmp_path: Path
+) -> None:
+    """A timer that an initializer has left rings in no time but its own calls'."""
+    trace = tmp_path / "rang"
+
+    def sets_a_timer(path: str) -> None:
+        import os
+        import signal
+
+        def ring(*_: object) -> None:
+            with open(path, "a") as file:
+                file.write(f"{os.getpid()} ")
+
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+
+    setup = part((of_a_script(sets_a_timer), (str(trace),)))
+    batch(fresh, lambda _: None, [(1,)], setup=setup)
+    wait_until(trace.exists, "its timer", 20)
+
+    def rings(path: str) -> bool:
+        import os
+        import time
+
+        before = os.path.getsize(path)
+        time.sleep(1)
+        return os.path.getsize(path) > before
+
+    assert returned(fresh.call(of_a_script(rings), str(trace))) is False
+
+
+def test_process_that_ends_leaves_its_neighbours_time(fresh: Function) -> None:
+    """One process of a batch ends at once; the call of another one goes on for long after."""
+
+    def ends_or_takes_long(number: int) -> int:
+        import os
+        import time
+
+        if number == 0:
+            os._exit(3)
+        time.sleep(8)
+        return number
+
+    response = batch_response(fresh, ends_or_takes_long, [(0,), (1,)], processes=2)
+    assert response.failure is not None and response.failure.kind == wire.CRASHED
+    assert isinstance(response.result, str)
+    told = [x for x in wire.frames_of(response.result) if x.kind == wire.VALUE]
+    assert [(x.number, cloudpickle.loads(x.data)) for x in told] == [(1, 1)]
 
 
 def test_files_of_an_initializer_outlive_another_server(fresh: Function) -> None:
@@ -1146,8 +1269,7 @@ def test_files_of_an_initializer_outlive_another_server(fresh: Function) -> None
     (first,) = batch(fresh, is_there, [(1,)], setup=setup)
     failure = fresh.call(of_a_script(ends_its_server)).failure
     assert failure is not None and failure.kind == wire.CRASHED
-    assert batch(fresh, is_there, [(1,)], setup=setup) == [first]
-    assert first[0]
+    assert first[0] and batch(fresh, is_there, [(1,)], setup=setup)[0][0]
 
 
 def test_batch_whose_server_was_replaced_waits_for_nothing(tmp_path: Path) -> None:

@@ -137,13 +137,17 @@ class Environment:
             raise EnvironmentFailed(self._broken)
         return self.processes
 
-    def finish(self) -> None:
+    def finish(self, key: str) -> None:
         """Wait until nothing is left of the tasks before.
+
+        Args:
+            key: names the initializer that the next one needs; empty: none.
 
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
         if self.prepared is not None:
+            self.prepared.keep_for(key)
             self.prepared.finish()
         self.running().finish()
 
@@ -230,7 +234,7 @@ class _Invocation:
         processes = self.environment.running()
         _check_python(self.request)
         # First: what is left of the task before could change files after they were verified.
-        self.environment.finish()
+        self.environment.finish(_key_of_setup(self.request))
         body = Body(self.environment.folder)
         try:
             self.task = _Task(self, body)
@@ -310,7 +314,7 @@ class _Invocation:
         if not self.task.installs:
             told = [report["modules"] for report in reports if report is not None]
             names = list(dict.fromkeys(name for modules in told for name in modules))
-            self.environment.running().learn(names[: task_modules.MOST], self.children[0].server)
+            self.environment.running().learn(names, self.children[0].server)
 
     def _output_of_calls(self) -> List[bytes]:
         """The frames of what each call wrote."""
@@ -524,7 +528,7 @@ class _Task:
         prepared = self._invocation.environment.prepared
         if prepared is None:
             return None
-        key = setup.sha256 if isinstance(setup, wire.Blob) else wire.digest(setup.encode())
+        key = _key_of_setup(self._request)
 
         def body() -> Body:
             made = Body(self._invocation.environment.folder)
@@ -698,6 +702,14 @@ def _packages() -> Dict[str, str]:
     for package in distributions():
         found.setdefault(package.metadata["Name"], package.version)  # the first one is imported
     return found
+
+
+def _key_of_setup(request: "_Request") -> str:
+    """Names the initializer of a request; empty if it has none."""
+    setup = request.setup if isinstance(request, wire.Batch) else None
+    if setup is None:
+        return ""
+    return setup.sha256 if isinstance(setup, wire.Blob) else wire.digest(setup.encode())
 
 
 def _version(package: str) -> Optional[str]:

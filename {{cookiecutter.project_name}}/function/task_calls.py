@@ -61,11 +61,10 @@ class Calls:
             answer: the descriptor that takes what became of them.
             turns: the descriptor of the file that says whose turn it is.
         """
-        before = b""
         for item in _taking_turns(frames, turns):
-            _write_all(answer, before + wire.Frame(wire.BEGUN, item.number, b"").to_bytes())
-            before = self._ending(item).to_bytes()
-        _write_all(answer, before)
+            _write_all(answer, wire.Frame(wire.BEGUN, item.number, b"").to_bytes())
+            # At once, as the next turn may be waited for.
+            _write_all(answer, self._ending(item).to_bytes())
         self._separate(wire.NO_CALL)
 
     def _ending(self, item: wire.Frame) -> wire.Frame:

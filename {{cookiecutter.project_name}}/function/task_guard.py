@@ -278,6 +278,7 @@ class _Watched:
         self._reason = ""
         self._report: Optional[List[int]] = None
         self._done = False
+        self._end: Optional[Dict[str, Any]] = None  # its server forgets it once all is tidied
         self._peak = 0
         # What is to be done at which time; the next one last.
         self._steps: List[Any] = []
@@ -290,7 +291,8 @@ class _Watched:
     @property
     def over(self) -> bool:
         """Whether it has ended, or has said all there is."""
-        return self._done or self._child.end is not None
+        self._end = self._end or self._child.end
+        return self._done or self._end is not None
 
     def ended(self) -> Ended:
         """How it ended."""
@@ -298,7 +300,7 @@ class _Watched:
         self._child.stdout.drain()
         self._child.stderr.drain()
         self._take_words(_LAST_WORDS)  # it may have said them while its end was told
-        end = self._child.end or {"status": 0, "peak": 0}
+        end = self._end or self._child.end or {"status": 0, "peak": 0}
         peak = max(self._peak, end["peak"])
         return Ended(self._reason, self._report, end["status"], peak)
 
@@ -347,7 +349,8 @@ class _Watched:
         self._child.signal(task_child.DUMP)
 
     def _kill(self) -> None:
-        self._child.signal(signal.SIGKILL)
+        if self._end is None:  # else its id may be another process's
+            self._child.signal(signal.SIGKILL)
 
     def _continue(self) -> None:
         with contextlib.suppress(OSError):

@@ -65,7 +65,15 @@ def new(known: FrozenSet[str], folders: Iterable[str]) -> List[str]:
             continue
         if origin in ("built-in", "frozen") or origin.startswith(image):
             names.append(name)
-    return [x for x in names if len(x) < _LONGEST][:MOST]
+    return [x for x in names if may_be_taught(x)][:MOST]
+
+
+def may_be_taught(name: str) -> bool:
+    """Whether a server may import the module that an electron's process has named.
+
+    That may be any text. A module such as `venv.__main__` is a program, which would run.
+    """
+    return len(name) < _LONGEST and not any(x.startswith("__") for x in name.split("."))
 
 
 def bring(names: Iterable[str]) -> Dict[str, Any]:

@@ -50,6 +50,12 @@ class Prepared:
         self._unfit: List[str] = []
         self._number = 0  # of its folder
 
+    def keep_for(self, key: str) -> None:
+        """End the server if its initializer is not the one that `key` names: code of its own may
+        run in it, by a timer, while another electron does."""
+        if self._server is not None and key != self._key:
+            self.drop()
+
     def finish(self) -> None:
         """Wait until nothing is left of the batch before."""
         if self._server is not None:

@@ -118,8 +118,13 @@ class Server:
         """
         try:
             message, _ = channels.receive(self.control)
-        except (channels.Closed, OSError) as error:
+        except (channels.Closed, OSError, ValueError) as error:
             raise ServerLost from error
+        # An initializer's code may have changed what its server says.
+        if not isinstance(message, dict) or not (
+            self._awaited or {"ended", "tidied"} & set(message)
+        ):
+            raise ServerLost
         if "ended" in message:
             self.ended[message["ended"]] = message
         elif "tidied" in message:
@@ -374,10 +379,11 @@ class Processes:
         self._spares: Dict[str, Child] = {}
         self._number = 0
         self._image: Optional[FrozenSet[str]] = None
-        # By kind of server: names that were looked at, modules that it holds, and what it is told
-        # to import while nobody waits.
+        # By kind of server: names that were looked at, modules that it holds, what electrons have
+        # imported since, and what of that it is importing.
         self._asked: Dict[str, Set[str]] = {kind: set() for kind in _KINDS}
         self._wanted: Dict[str, List[str]] = {kind: [] for kind in _KINDS}
+        self._heard: Dict[str, List[str]] = {kind: [] for kind in _KINDS}
         self._lessons: Dict[str, _Lesson] = {}
         self._barred: Set[str] = set()  # modules that leave threads, never end, or end servers
         self._hiding = False  # whether electrons need modules that their pickles do not name
@@ -385,17 +391,23 @@ class Processes:
         self.fork_ahead()
 
     def finish(self) -> None:
-        """Wait until nothing is left of the tasks before.
+        """Wait until nothing is left of the tasks before; then have servers import what these did.
+
+        Not earlier: an import reads files and starts programs, which a task could have left.
 
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
         self._root.finish(_TIDIED_WITHIN)
-        for kind, server in list(self._servers.items()):
+        lost = []
+        for kind, server in self._servers.items():
             try:
                 server.finish(_TIDIED_WITHIN)
             except ServerLost:
-                self._replace(kind)
+                lost.append(kind)
+        for kind in lost:
+            self._replace(kind)
+        self._teach()
 
     def take(
         self,
@@ -488,7 +500,7 @@ class Processes:
                     self._spares[kind] = self.child(server)
 
     def learn(self, names: List[str], server: Server) -> None:
-        """Have modules that an electron imported warm for the next one, without waiting.
+        """Note modules that an electron imported: they will be warm for the next one.
 
         Args:
             names: the modules.
@@ -497,12 +509,7 @@ class Processes:
         kind = _PLAIN if server is self._servers.get(_PLAIN) else _WARM
         if kind == _PLAIN and self._needs_packages(set(names)):
             self._hiding, kind = True, _WARM
-        asked = self._asked[kind]
-        fresh = [x for x in names if x not in asked and not self._is_barred(x)]
-        if fresh:
-            with contextlib.suppress(ServerLost):
-                self._lessons[kind] = _Lesson(fresh, self._told_to_import(fresh, kind))
-            self.fork_ahead()
+        self._heard[kind] += names
 
     def lost(self, server: Server) -> None:
         """A server does not answer: replace it.
@@ -530,7 +537,11 @@ class Processes:
     def _new(self, names: Set[str], hidden: FrozenSet[str]) -> List[str]:
         packages = self._packages() - hidden
         fresh = names - self._asked[_WARM]
-        return sorted(x for x in fresh if _top(x) in packages and not self._is_barred(x))
+        needed = sorted(x for x in fresh if _top(x) in packages and self._may_import(x))
+        return needed[: task_modules.MOST]
+
+    def _may_import(self, name: str) -> bool:
+        return task_modules.may_be_taught(name) and not self._is_barred(name)
 
     def _is_barred(self, name: str) -> bool:
         return any(name == x or name.startswith(f"{x}.") for x in self._barred)
@@ -549,8 +560,22 @@ class Processes:
         self._wanted[kind] += names
         return self._server(kind).order({"do": "import", "names": names})
 
+    def _teach(self) -> None:
+        """Have servers import what electrons did, without waiting."""
+        for kind, heard in self._heard.items():
+            if kind in self._lessons:
+                continue  # the last one is late: one at a time
+            asked = self._asked[kind]
+            fresh = [x for x in dict.fromkeys(heard) if x not in asked and self._may_import(x)]
+            heard.clear()
+            if fresh:
+                with contextlib.suppress(ServerLost):
+                    told = self._told_to_import(fresh[: task_modules.MOST], kind)
+                    self._lessons[kind] = _Lesson(fresh, told)
+                self.fork_ahead()
+
     def _learned(self, check: Callable[[], object]) -> None:
-        """Take the answers to what `learn` asked for: no task runs while a server imports, as it
+        """Take the answers to what `_teach` asked for: no task runs while a server imports, as it
         could write what that reads.
 
         One that is late for this task, by what `check` raises, is there for the next one.
@@ -589,6 +614,7 @@ class Processes:
             server.end()
             self._root.wait_for_end_of(server.pid, _TIDIED_WITHIN)
         wanted = [x for x in self._wanted[kind] if not self._is_barred(x)]
+        wanted = wanted[-task_modules.MOST :]  # as many as one order holds
         self._wanted[kind] = wanted
         if wanted:
             server = self._server(kind)

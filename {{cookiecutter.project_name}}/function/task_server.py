@@ -220,8 +220,8 @@ class _Server:
                 self._tidy(self._strange_folders())
                 answer = {}
             else:
-                self._finish_tasks()
                 answer = task_modules.bring(order["names"])
+                self._sweep()  # programs that a module has started
                 self._known = frozenset(sys.modules)
                 self._listen_for_ends()  # a module may have changed that
         except OSError as error:
@@ -309,14 +309,6 @@ class _Server:
                 self._finish(found.si_pid)
             else:
                 os.waitpid(found.si_pid, 0)  # what an electron left, and what has ended by now
-
-    def _finish_tasks(self) -> None:
-        """Wait for the ends of tasks that have said all there is: an import may take longer than
-        the parent waits for what is said of them."""
-        for pid in [pid for pid, folder in self._tasks.items() if os.path.exists(folder)]:
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        self._take_ended()
 
     def _finish(self, pid: int) -> None:
         """Leave nothing of a process that has ended, and say so."""

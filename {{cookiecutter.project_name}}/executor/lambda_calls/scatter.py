@@ -434,6 +434,8 @@ class Scatter:
             error = attempt.error_of(response)
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
         unfit = failure is not None and failure.kind == wire.ENVIRONMENT
+        # A call may have written more than it should: what goes again must get less each time.
+        begun = begun.intersection(range(len(sending.tasks)))
         unbegun: list[Task] = []
         for number, task in enumerate(sending.tasks):
             if number in endings:

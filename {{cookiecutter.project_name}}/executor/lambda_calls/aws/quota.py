@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from . import refusals
 from .clients import Account, Clients
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,9 @@ def _answer(ask: Callable[..., dict[str, Any]], **arguments: str) -> dict[str, A
     try:
         answer = ask(**arguments)
     except Exception as error:
-        _log.debug("Lambda does not tell what it allows: %s", error)
+        # Not all of its words: some repeat the request with its token.
+        words = refusals.said(error) if hasattr(error, "response") else type(error).__name__
+        _log.debug("Lambda does not tell what it allows: %s", words)
         return None
     answer.pop("ResponseMetadata", None)
     return answer
