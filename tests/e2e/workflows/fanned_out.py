@@ -84,9 +84,14 @@ def sleeps(x: int) -> int:
 
 
 def output_so_far(dispatch_id: str) -> str:
-    """What Covalent says of the first node's output, while it runs."""
+    """What Covalent says of the first node's output while it runs, once three items do."""
     address = f"http://127.0.0.1:{get_config('dispatcher.port')}/api/v0/files/{dispatch_id}"
-    return requests.get(f"{address}/node_0/stdout.log", timeout=10).text
+    end = time.monotonic() + 60
+    while True:  # before there is a file, the server answers with an error
+        shown = requests.get(f"{address}/node_0/stdout.log", timeout=10).text
+        if "3 running" in shown or time.monotonic() > end:
+            return shown
+        time.sleep(0.5)
 
 
 def main() -> None:
