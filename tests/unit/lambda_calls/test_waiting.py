@@ -21,6 +21,7 @@ from lambda_calls.cancellation import Cancellation
 from lambda_calls.errors import (
     CallCancelled,
     CannotAnswerError,
+    LambdaCallError,
     OutcomeUnknownError,
     ResourceLimitError,
     UnreachableError,
@@ -75,6 +76,20 @@ def test_limit_is_told_when_the_turn_has_come(aws: AWS, process: Process) -> Non
     for limit, when in zip(limits, times, strict=True):  # what has passed since the first is off
         assert abs((limits[0] - limit) - (when - times[0])) < BUSY / 2
     assert limits[-1] < limits[0] - 0.1
+
+
+def test_defect_after_the_answer_is_typed(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of ours while an answer is taken note of ends the call as any other defect does."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    aws.script = lambda event: good(1)
+    monkeypatch.setattr(attempt.Attempt, "_note_objects", broken)
+    with pytest.raises(LambdaCallError, match="ZeroDivisionError"):
+        call(process, len, "x")
 
 
 def test_waiting_calls_hold_no_encoded_copy(aws: AWS, process: Process) -> None:

@@ -126,14 +126,13 @@ class Attempt:
                 elif kind == wire.STORAGE_BUSY:
                     await self._pause_for_storage(response)
                 else:
-                    break
+                    self._ended = True
+                    self._note_objects(response)
+                    return response
         except (LambdaCallError, StockImage, CallCancelled):
             raise
         except Exception as error:  # no defect of ours may leave a call without a typed ending
             raise messages.defect(error, call=self._noun, sent=self.sent) from error
-        self._ended = True
-        self._note_objects(response)
-        return response
 
     async def cancel(self) -> None:
         """Ask the function to stop; it looks for the order while its call runs.
