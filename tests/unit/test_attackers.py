@@ -128,12 +128,14 @@ def test_planted_parts_of_a_batch_are_not_opened(tmp_path: Path, planted: bytes)
             assert answer.failure.kind == wire.BLOB_TAMPERED, (place, answer.failure)
 
 
-def forged_blob(aws: AWS, event: dict[str, Any], data: bytes) -> tuple[str, wire.Blob]:
-    """The task's id, and its result as a blob in whose place the bucket holds `data`."""
+def forged_answer(aws: AWS, event: dict[str, Any], data: bytes, field: str) -> Answer:
+    """An answer whose `field` is a blob in whose place the bucket holds `data`."""
     task_id = json.loads(event["payload"])["task_id"]
     key = wire.task_key(task_id, wire.RESULT)
     aws.objects[f"/bucket/{key}"] = data
-    return task_id, wire.blob(bytes(len(data)), key=key)
+    blob: Any = {field: wire.blob(bytes(len(data)), key=key)}
+    response = wire.Response(python="3.11", cloudpickle="3", task_id=task_id, **blob)
+    return Answer(payload=response.to_json())
 
 
 def test_planted_result_of_a_batch_is_not_opened(aws: AWS, planted: bytes) -> None:
@@ -143,15 +145,7 @@ def test_planted_result_of_a_batch_is_not_opened(aws: AWS, planted: bytes) -> No
     frames = wire.Frame(wire.BEGUN, 0, b"").to_bytes()
     forged = frames + wire.Frame(wire.VALUE, 0, planted).to_bytes()
 
-    def answer(event: dict[str, Any]) -> Answer:
-        task_id, blob = forged_blob(aws, event, forged)
-        return Answer(
-            payload=wire.Response(
-                python="3.11", cloudpickle="3", result=blob, task_id=task_id
-            ).to_json()
-        )
-
-    aws.script = answer
+    aws.script = lambda event: forged_answer(aws, event, forged, "result")
     with (
         LambdaPoolExecutor(
             function_name="fn", s3_bucket_name="bucket", region="eu-west-1"
@@ -172,19 +166,11 @@ def test_planted_spread_is_not_passed_on(aws: AWS, planted: bytes) -> None:
     parts.append((wire.OPTIONS, b"{}"))
     forged = b"".join(wire.Frame(kind, 0, data).to_bytes() for kind, data in parts)
 
-    def answer(event: dict[str, Any]) -> Answer:
-        task_id, blob = forged_blob(aws, event, forged)
-        return Answer(
-            payload=wire.Response(
-                python="3.11", cloudpickle="3", spread=blob, task_id=task_id
-            ).to_json()
-        )
-
     async def run() -> Any:
         electron, items = covalents(fan_out(abs)), [TransportableObject([-7])]
         return await made().run(electron, items, {}, METADATA)
 
-    aws.script = answer
+    aws.script = lambda event: forged_answer(aws, event, forged, "spread")
     with pytest.raises(Exception, match="Nothing of it was unpickled"):
         asyncio.run(run())
     assert aws.posts == 1

@@ -312,8 +312,7 @@ class _Invocation:
     def _learn(self, reports: List[Optional[Dict[str, Any]]]) -> None:
         """Have what a task's processes imported warm for the next one, less what installs."""
         if not self.task.installs:
-            told = [report["modules"] for report in reports if report is not None]
-            names = list(dict.fromkeys(name for modules in told for name in modules))
+            names = [name for report in reports if report for name in report["modules"]]
             self.environment.running().learn(names, self.children[0].server)
 
     def _output_of_calls(self) -> List[bytes]:

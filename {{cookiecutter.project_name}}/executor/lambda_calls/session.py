@@ -151,7 +151,10 @@ class Session:
         self._sends_log_tail = True
         self._api: InvokeApi | None = None
         self._opening: asyncio.Task[InvokeApi] | None = None
-        self._signing: Signing | None = None
+
+    @property
+    def _signing(self) -> Signing | None:
+        return self._api.signing if self._api else None
 
     @property
     def is_aws(self) -> bool:
@@ -259,8 +262,8 @@ class Session:
 
     async def _open(self) -> InvokeApi:
         clients, account = self.process.clients, self.target.account
-        self._signing = await self.process.requests.run(clients.signing, account)
-        api = InvokeApi(self._signing, self.target.function, self.process.requests)
+        signing = await self.process.requests.run(clients.signing, account)
+        api = InvokeApi(signing, self.target.function, self.process.requests)
         await api.open()
         self._api = api
         return api
@@ -271,9 +274,7 @@ class Session:
         with self._errors_translated():
             renewed = await self.process.requests.run(clients.renew, account, refused.credentials)
             if renewed and api.signing is refused:  # its connections stay: they know no keys
-                self._signing = api.signing = await self.process.requests.run(
-                    clients.signing, account
-                )
+                api.signing = await self.process.requests.run(clients.signing, account)
         return renewed
 
     def _refused(self, error: Any, call: str) -> Exception:
