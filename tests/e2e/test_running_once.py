@@ -42,8 +42,8 @@ def test_runs(workbench: Workbench, counted: Mapping[str, Outcome], case: str, r
     ("case", "words"),
     [
         ("raises", ["ValueError: raises"]),
-        ("times_out", ["timeout=3", "in runs_too_long"]),
-        ("reaches_its_time_limit", ["time_limit=3", "in runs_too_long"]),
+        ("times_out", ["timeout=10", "in runs_too_long"]),
+        ("reaches_its_time_limit", ["time_limit=10", "in runs_too_long"]),
         ("kills_its_process", ["os._exit", "exit code 7"]),
     ],
 )
