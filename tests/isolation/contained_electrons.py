@@ -51,3 +51,46 @@ def attack(least: int) -> dict[str, str]:
             if said or name not in tried:
                 tried[name] = ", ".join(said) or "denied"
     return tried
+
+
+def _children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(x) for x in file.read().split()]
+
+
+def _other_servers() -> list[int]:
+    """The servers beside the one that this electron's process was forked from."""
+    import os
+
+    own = os.getppid()
+    with open(f"/proc/{own}/stat") as file:
+        root = int(file.read().rpartition(")")[2].split()[1])
+    return [x for x in _children(root) if x != own]
+
+
+def ends_what_others_hold_ready() -> int:
+    """Stop the other servers and kill their processes, so that they learn of it later."""
+    import os
+    import signal
+
+    killed = 0
+    for server in _other_servers():
+        os.kill(server, signal.SIGSTOP)
+        for spare in _children(server):
+            os.kill(spare, signal.SIGKILL)
+            killed += 1
+    return killed
+
+
+def keeps_a_file() -> bool:
+    """Whether a file in /tmp stays while other servers learn what has ended."""
+    import os
+    import signal
+    import time
+
+    with open("/tmp/kept", "w"):
+        pass
+    for server in _other_servers():
+        os.kill(server, signal.SIGCONT)
+    time.sleep(1)
+    return os.path.exists("/tmp/kept")

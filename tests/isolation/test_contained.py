@@ -137,6 +137,13 @@ def test_next_electron_finds_the_world_new(function: Contained, new: Any, name: 
     assert not after.usage.cold
 
 
+def test_files_stay_whatever_ends_meanwhile(start: Any) -> None:
+    """No file of a running electron goes because one before it has ended another's process."""
+    with start(PYTHONS[-1]) as function:
+        assert returned(function.call(electrons.ends_what_others_hold_ready)) == 1
+        assert returned(function.call(electrons.keeps_a_file))
+
+
 def test_files_open_to_all_can_be_made(function: Contained) -> None:
     """The way that writes there does write."""
     assert returned(function.call(ways.files_open_to_all)) >= 1

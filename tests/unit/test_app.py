@@ -1068,6 +1068,31 @@ app.handler = app.Environment().handle
         wait_until(lambda: not list(shared.iterdir()), "no file is left", 20)
 
 
+def test_removal_that_takes_longer_than_the_next_electron_may(tmp_path: Path) -> None:
+    """An electron that what one before it left kept waiting for too long did not run, and that is
+    said, so that it is sent again; the one after that runs."""
+    slowly = f"""
+import os, sys, time
+sys.path[:0] = {PATHS[:1]!r}
+sys.path += {PATHS[1:]!r}
+import task_server
+def remove(path, at_once=task_server.remove):
+    time.sleep(2 * os.path.exists(os.path.join(path, "slowly")))
+    at_once(path)
+task_server.remove = remove
+"""
+
+    def leaves_much() -> None:
+        open("slowly", "w").close()
+
+    with Function(tmp_path / "tmp", [sys.executable, "-c", slowly + SERVING]) as running:
+        assert running.call(leaves_much).failure is None
+        failure = running.call(lambda: 1, limit=1.0).failure
+        assert failure is not None and failure.kind == wire.ENVIRONMENT
+        assert "removal took 2 s" in failure.message and "Nothing" in failure.message
+        assert returned(running.call(lambda: 1)) == 1
+
+
 def test_module_that_ends_its_server_is_left_to_the_electron(tmp_path: Path) -> None:
     """Where a module that an electron's pickle does not name cannot be imported in a server, the
     environment goes on without it, and other modules stay warm."""

@@ -37,6 +37,7 @@ from task_streams import Split
 
 _TRIES = 3  # to hand a task over
 _END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
+_SOON = 1.0  # seconds in which nothing is usually left of the electron before
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
@@ -234,7 +235,7 @@ class _Invocation:
         processes = self.environment.running()
         _check_python(self.request)
         # First: what is left of the task before could change files after they were verified.
-        self.environment.finish(_key_of_setup(self.request))
+        self._finish_what_was_before()
         body = Body(self.environment.folder)
         try:
             self.task = _Task(self, body)
@@ -256,6 +257,17 @@ class _Invocation:
             self.storage.installed(self.task.packages)
         self.storage.make_room(self.task.packages)
         return fields
+
+    def _finish_what_was_before(self) -> None:
+        began = time.monotonic()
+        self.environment.finish(_key_of_setup(self.request))
+        took = time.monotonic() - began
+        if took > _SOON and self.guard.left() <= 0:
+            message = (
+                f"An electron before this one left so much that its removal took {took:.0f} s, "
+                "longer than this one may run. Nothing of this one ran."
+            )
+            raise _Failed(wire.ENVIRONMENT, message)
 
     def _told(self, all_ended: List[guard.Ended]) -> Dict[str, Any]:
         """What became of the task, as the response's fields."""
@@ -500,7 +512,7 @@ class _Task:
                 if number or self.is_prepared:
                     raise EnvironmentFailed("a process that was ready has ended") from error
                 children[number] = self._taken()
-                child.close()
+                child.drop()
             else:
                 self.splits += [splits] if splits else []
                 return
@@ -704,8 +716,8 @@ def _packages() -> Dict[str, str]:
 
 
 def _key_of_setup(request: "_Request") -> str:
-    """Names the initializer of a request; empty if it has none."""
-    setup = request.setup if isinstance(request, wire.Batch) else None
+    """Names the initializer that a request's calls find done; empty if there is none."""
+    setup = request.setup if isinstance(request, wire.Batch) and not request.before else None
     if setup is None:
         return ""
     return setup.sha256 if isinstance(setup, wire.Blob) else wire.digest(setup.encode())

@@ -257,7 +257,6 @@ class _Watch:
             self._poll.register(heard.fileno(), select.POLLIN)
 
     def _take_news(self) -> bool:
-        self._server.control.setblocking(True)
         self._server.take()
         return True
 
@@ -300,6 +299,7 @@ class _Watched:
         self._child.stdout.drain()
         self._child.stderr.drain()
         self._take_words(_LAST_WORDS)  # it may have said them while its end was told
+        self._child.leave()
         end = self._end or self._child.end or {"status": 0, "peak": 0}
         peak = max(self._peak, end["peak"])
         return Ended(self._reason, self._report, end["status"], peak)
@@ -353,8 +353,7 @@ class _Watched:
             self._child.signal(signal.SIGKILL)
 
     def _continue(self) -> None:
-        with contextlib.suppress(OSError):
-            os.kill(self._child.server.pid, signal.SIGCONT)  # the task may have stopped it
+        self._child.server.go_on()  # the task may have stopped it
 
     def _lose(self) -> None:
         raise ServerLost

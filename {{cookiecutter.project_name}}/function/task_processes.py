@@ -102,19 +102,27 @@ class Server:
         Raises:
             ServerLost: if the server has ended.
         """
+        self.tell(message, fds)
         reply = Reply()
-        try:
-            channels.send(self.control, message, list(fds))
-        except channels.Closed as error:
-            raise ServerLost from error
         self._awaited.append(reply)
         return reply
+
+    def tell(self, message: Dict[str, Any], fds: Iterable[int] = ()) -> None:
+        """Send an order that is not answered.
+
+        Raises:
+            ServerLost: if the server has ended.
+        """
+        try:
+            channels.send(self.control, message, list(fds))
+        except (channels.Closed, OSError) as error:  # closed there, or here
+            raise ServerLost from error
 
     def take(self) -> None:
         """Read one message; it blocks when there is none.
 
         Raises:
-            ServerLost: if the server has ended, or is silent for too long.
+            ServerLost: if the server has ended.
         """
         try:
             message, _ = channels.receive(self.control)
@@ -125,6 +133,8 @@ class Server:
             self._awaited or {"ended", "tidied"} & set(message)
         ):
             raise ServerLost
+        if not all(isinstance(message.get(x, 0), int) for x in ("ended", "tidied", "pid")):
+            raise ServerLost
         if "ended" in message:
             self.ended[message["ended"]] = message
         elif "tidied" in message:
@@ -134,6 +144,7 @@ class Server:
             else:
                 self._over.add(message["tidied"])
         else:
+            self.ended.pop(message.get("pid", 0), None)  # one before had the same id
             self._awaited.popleft().message = message
 
     def answer(self, reply: Reply, seconds: float = _ANSWERS_WITHIN) -> Dict[str, Any]:
@@ -162,7 +173,6 @@ class Server:
         """
         while reply.message is None:
             if select.select([self.control], [], [], _LOOKS_EVERY)[0]:
-                self.control.setblocking(True)
                 self.take()
             check()
         return self.answer(reply)
@@ -188,14 +198,24 @@ class Server:
     def _take_until(self, is_there: Callable[[], bool], seconds: float) -> None:
         until = time.monotonic() + seconds
         while not is_there():
-            self.control.settimeout(max(0.001, until - time.monotonic()))
-            self.take()
+            left = until - time.monotonic()
+            if left <= 0:
+                raise ServerLost
+            if select.select([self.control], [], [], min(_LOOKS_EVERY, left))[0]:
+                self.take()
+            else:
+                self.go_on()
+
+    def go_on(self) -> None:
+        """Have the server continue if an electron has stopped it."""
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
         self.control.close()
+        self.go_on()
         with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.SIGCONT)  # an electron may have stopped it
             os.kill(self.pid, signal.SIGKILL)
 
 
@@ -204,6 +224,7 @@ class Child:
 
     def __init__(self, server: Server, number: int, folder: str) -> None:
         self.server, self._number = server, number
+        self._has_task = False
         self.stdout, self.stderr = Stream(), Stream()
         self.answer, self.stacks = channels.memory_file(folder), channels.memory_file(folder)
         self.channel, theirs = channels.pair()
@@ -240,9 +261,15 @@ class Child:
         Raises:
             channels.Closed: if the process has ended before.
         """
-        self.server.unfinished.add(self.pid)
+        pid = self.pid
         self.signal(signal.SIGCONT)  # a task before this one may have stopped it
-        body.send(self.channel)
+        self.server.unfinished.add(pid)
+        try:
+            body.send(self.channel)
+        except BaseException:
+            self.server.unfinished.discard(pid)
+            raise
+        self._has_task = True
 
     def interrupt(self) -> None:
         """Ask the process to end its task."""
@@ -281,6 +308,17 @@ class Child:
             lines += [] if ours else [line]
         return "".join(lines)
 
+    def leave(self) -> None:
+        """Have nothing stay of the task, once its process has ended.
+
+        The server waits for this: by itself it would tidy up whenever a process ends, and an
+        electron could end one while another electron's files are there.
+        """
+        if self._has_task:
+            self._has_task = False
+            with contextlib.suppress(ServerLost):
+                self.server.tell({"do": "leave", "number": self._number})
+
     def drop(self) -> None:
         """End a process that was not needed, before its server follows any other order."""
         with contextlib.suppress(ServerLost):
@@ -289,6 +327,7 @@ class Child:
 
     def close(self) -> None:
         """Close the parent's ends."""
+        self.leave()
         self.channel.close()
         for stream in (self.stdout, self.stderr):
             stream.close()
@@ -470,9 +509,8 @@ class Processes:
         Args:
             number: of the folder; None: all of it goes with what tasks leave.
         """
-        for server in (self._root, *self._servers.values()):
-            with contextlib.suppress(ServerLost):
-                server.order({"do": "keep", "number": number})
+        with contextlib.suppress(ServerLost):
+            self._root.order({"do": "keep", "number": number})
 
     def end_branch(self, server: Server) -> None:
         """End a server that `branch` made; returns when nothing is left of it."""

@@ -22,14 +22,17 @@ Orders come over a channel, each is answered by one message, in turn:
     {"do": "prepare", "number": n} + 1 descriptor {"alone": …}   runs an initializer, which comes
                                                                  over that descriptor
     {"do": "drop", "number": n}                   {}             ends a process without a task
-    {"do": "keep", "number": n}                   {}             what an initializer left in its
-                                                                 folder, of that number, and in
-                                                                 /tmp stays; null: no longer
+    {"do": "leave", "number": n}                                 once that process has ended, the
+                                                                 files of its task go
+    {"do": "keep", "number": n}                   {}             to the root: what an initializer
+                                                                 left in its folder, of that
+                                                                 number, and in /tmp stays; null:
+                                                                 no longer
     {"do": "tidy"}                                {}             no task runs: removes the files of
                                                                  tasks whose servers have ended
 
 Told without being asked, when a process that it forked has ended and every process that came of
-it, and, for a task's, when no file of it is left either:
+it; and when, after "leave", no file of its task is left either:
 
     {"ended": p, "status": …, "peak": MB}         {"tidied": p}
 """
@@ -106,7 +109,7 @@ def become_root(control: socket.socket, settings: Settings) -> NoReturn:
     os.environ.update(HOME=home, TMPDIR=home, PIP_NO_CACHE_DIR="1", PIP_UPGRADE="1")
     os.chdir(home)
     sys.path[:] = settings.path  # the working folder is not among them: electrons can write there
-    _Server(control, settings, _found(settings), set(), root=True).serve()
+    _Server(control, settings, _found(settings), root=True).serve()
 
 
 def _forget_the_parent(kept: int) -> None:
@@ -156,14 +159,15 @@ class _Server:
         control: socket.socket,
         settings: Settings,
         found: Set[str],
-        kept: Set[str],
         *,
         root: bool = False,
     ) -> None:
         self._control, self._settings, self._found = control, settings, found
         self._root = root
-        self._kept = kept  # what an initializer has left beside its own folder
+        self._kept: Set[str] = set()  # what an initializer has left, its own folder too
         self._tasks: Dict[int, str] = {}  # folder by process id
+        self._ended: Dict[str, int] = {}  # processes whose folders may have to go, by folder
+        self._leaving: Set[str] = set()  # folders that go when their process ends
         self._branches: Set[int] = set()
         self._known = frozenset(sys.modules)
         self._libc = ctypes.CDLL(None)
@@ -203,6 +207,9 @@ class _Server:
 
     def _follow(self, order: Dict[str, Any], fds: List[int]) -> None:
         answer: Dict[str, Any]
+        if order["do"] == "leave":
+            self._leave(self._folder(order["number"]))
+            return
         try:
             if order["do"] == "fork":
                 answer = {"pid": self._fork(order["number"], fds)}
@@ -266,7 +273,7 @@ class _Server:
                 control = channels.at(fds[0])
                 channels.close_all_but({0, 1, 2, control.fileno()})
                 self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                _Server(control, self._settings, self._found, self._kept).serve()
+                _Server(control, self._settings, self._found).serve()
             finally:
                 os._exit(1)
         self._branches.add(pid)
@@ -320,13 +327,27 @@ class _Server:
         self._sweep()
         said = {"ended": pid, "status": status, "peak": usage.ru_maxrss // 1024}
         channels.send(self._control, said)
-        if folder is not None:  # a task may run that another server has forked
-            self._tidy([folder])
+        if folder is None:
+            channels.send(self._control, {"tidied": pid})
+            return
+        self._ended[folder] = pid
+        if folder in self._leaving:
+            self._leave(folder)
+
+    def _leave(self, folder: str) -> None:
+        """Have the files of a task go, once its process has ended; then say so."""
+        pid = self._ended.pop(folder, None)
+        if pid is None:
+            self._leaving.add(folder)
+            return
+        self._leaving.discard(folder)
+        self._tidy([folder])
         channels.send(self._control, {"tidied": pid})
 
     def _drop(self, folder: str) -> None:
         """End a process that has had no task. Nothing is told of it, and nothing removed: it has
-        left no file, and by the time that it has ended another server's task may write some."""
+        left no file."""
+        self._ended.pop(folder, None)
         for pid in [pid for pid, own in self._tasks.items() if own == folder]:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
@@ -365,9 +386,7 @@ class _Server:
                 remove(entry.path)
         for folder in folders:
             remove(folder)
-        # What is there may be another one's, if one has begun.
-        alone = self._settings.alone and not any(map(os.path.exists, self._tasks.values()))
-        for place in _OPEN_TO_ALL if alone else ():
+        for place in _OPEN_TO_ALL if self._settings.alone else ():
             with contextlib.suppress(OSError):
                 for entry in list(os.scandir(place)):
                     if entry.path not in self._found and entry.path not in self._kept:
