@@ -56,6 +56,17 @@ def test_readme_says_what_was_measured() -> None:
     assert page.readme() == page.README.read_text("utf-8"), "run `make docs`"
 
 
+def test_readme_says_when_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Date and commit of each benchmark behind its rows, those of one sitting together."""
+    results = tmp_path / "results.json"
+    monkeypatch.setattr("benchmarks.report.RESULTS", results)
+    first, later = {"date": "Monday", "commit": "1a"}, {"date": "Friday"}  # no git: no commit
+    measured = {"latency": first, "fanout": later, "shared": first, "warm": later}
+    results.write_text(json.dumps({name: {"measured": on} for name, on in measured.items()}))
+    said = "Measured Monday, commit 1a (`latency`, `shared`); Friday (`fanout`)."
+    assert generate().measured_when() == said
+
+
 def test_readme_takes_two_minutes() -> None:
     """At most 500 words of prose, beside code and table: 250 are read in a minute."""
     text = (REPOSITORY / "README.md").read_text("utf-8")
