@@ -152,6 +152,12 @@ class Environment:
             self.prepared.finish()
         self.running().finish()
 
+    def fork_ahead(self) -> None:
+        """Have processes made for the next task where there are none, without waiting."""
+        for maker in (self.processes, self.prepared):
+            if maker is not None:
+                maker.fork_ahead()
+
     def fail(self, reason: str) -> None:
         """Have this environment end after the answer, so that Lambda makes a new one.
 
@@ -242,15 +248,15 @@ class _Invocation:
             self.task.begin(self.children)
         finally:
             body.close()
-        processes.fork_ahead()
-        if self.task.is_prepared and self.environment.prepared is not None:
-            self.environment.prepared.fork_ahead()
+        if not self.cold:  # a cold start has no processor to spare
+            self.environment.fork_ahead()
         try:
             ended = self.guard.watch(self.children)
         except ServerLost:
             ended = [guard.Ended(self.guard.due(), None, None, 0)] * len(self.children)
             with _failing_later(self.environment):
                 processes.lost(self.children[0].server)
+        self.environment.fork_ahead()
         self.peak = sum(x.peak for x in ended)
         fields = self._told(ended)
         if self.task.installs and "failure" not in fields:
