@@ -1,6 +1,7 @@
 """The handler: what an electron does, and what its caller is told of it."""
 
 import builtins
+import io
 import json
 import os
 import platform
@@ -24,6 +25,8 @@ from secret_keys import SECRET_KEY, SESSION_TOKEN
 from template_paths import FUNCTION, LAMBDA_CALLS
 from tmpfs import mounted
 
+import task_guard
+import task_storage
 import wire
 
 
@@ -471,6 +474,48 @@ def test_task_that_resists_is_killed(function: Function, kind: str) -> None:
     assert after.text == "1" and not after.usage.cold
 
 
+def test_crash_is_told_with_signal_stack_and_output(function: Function) -> None:
+    """Where C code crashes, the signal, the place in the electron and its output are told."""
+
+    def crashes() -> None:
+        import ctypes
+
+        print("begun", end="")
+        ctypes.string_at(0)
+
+    response = function.call(crashes)
+    failure = response.failure
+    assert failure is not None and failure.kind == wire.CRASHED
+    assert "signal 11 (SIGSEGV)" in failure.message
+    assert failure.traceback.startswith("Fatal Python error: Segmentation fault\n")
+    assert "in string_at\n" in failure.traceback and "in crashes\n" in failure.traceback
+    assert response.stdout == "begun"
+
+
+def test_all_threads_of_a_killed_electron_are_shown(function: Function) -> None:
+    """Where a task resists, the places of its threads are told, in C calls too."""
+
+    def calls_c() -> None:
+        import ctypes
+
+        ctypes.CDLL(None).sleep(60)
+
+    def swallows() -> None:
+        import threading
+        import time
+
+        threading.Thread(target=calls_c, daemon=True).start()
+        while True:
+            try:
+                time.sleep(10)
+            except BaseException:
+                pass
+
+    failure = function.call(swallows, limit=0.5).failure
+    assert failure is not None and failure.kind == wire.DEADLINE
+    assert "in swallows" in failure.traceback and "in calls_c" in failure.traceback
+
+
 def test_warm_container_reports_cold_once(fresh: Function) -> None:
     """Only the first invocation of an environment counts as cold."""
     assert [fresh.call(lambda: 1).usage.cold for _ in range(3)] == [True, False, False]
@@ -709,8 +754,8 @@ def test_cancelled_electron_is_gone_soon(
     assert ended - seen[0] < 3 + BUSY
 
 
-def test_failing_looks_do_not_end_the_looking(aws: aws_server.AWS, stored: Function) -> None:
-    """However often S3 has failed, an order is found once it works again."""
+def test_order_is_found_when_s3_works_again(aws: aws_server.AWS, stored: Function) -> None:
+    """A cancel order that nobody could see ends the electron once S3 does not fail any more."""
     aws.denied, aws.refusal = {"GET"}, (500, "InternalError")
 
     def heal() -> None:
@@ -723,6 +768,52 @@ def test_failing_looks_do_not_end_the_looking(aws: aws_server.AWS, stored: Funct
     response = stored.call(lambda: time.sleep(40), bucket="bucket")
     healing.join()
     assert response.failure is not None and response.failure.kind == wire.CANCELLED
+
+
+def test_times_that_are_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order is seen within 2 s, as soon as a task has run for 2 s, also where S3 takes its
+    longest to answer; what resists is killed within 3 s of that."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    config = task_storage.hasty_client().meta.config
+    assert task_guard.FIRST_LOOK <= 2
+    assert task_guard._LOOK_EVERY + config.read_timeout <= 2
+    assert task_guard._DUMP_AFTER < task_guard._KILL_AFTER < 3
+
+
+class NoPauses(threading.Event):
+    """An event that is not waited for; it notes how long it would have been."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout or 0)
+        return self.is_set()
+
+
+def test_failing_looks_do_not_end_the_looking() -> None:
+    """However often S3 has failed, the next look follows after 8 s at most; after one that did not
+    fail, the next one follows as soon as if none had failed; and an order is found."""
+    failed = OSError("S3 is away")
+    looks = [*[failed] * 50, b"", failed, b"cancel"]
+
+    def order(**_: str) -> dict[str, io.BytesIO]:
+        found = looks.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return {"Body": io.BytesIO(found)}
+
+    client = types.SimpleNamespace(get_object=order)
+    orders = task_guard.Orders(lambda: client, "bucket", "dispatch-0-attempt", "key", 0.0)
+    orders._ended = not_waited_for = NoPauses()
+    orders.start()
+    assert orders.heard is not None
+    orders.heard.settimeout(20)
+    assert orders.heard.recv(1) == b"!"
+    orders.close()
+    assert orders.cancelled
+    assert not_waited_for.pauses == [2.0, 4.0, *[8.0] * 48, 1.0, 2.0]
 
 
 def test_silent_s3_does_not_defer_the_deadline(tmp_path: Path) -> None:

@@ -173,13 +173,18 @@ def port() -> int:
         return number
 
 
-def test_refused_endpoint_on_this_machine(aws: AWS, process: Process, port: int) -> None:
+def test_refused_endpoint_on_this_machine(
+    aws: AWS, process: Process, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing starts up there: some seconds are enough, and it is said while they pass."""
     account = Account(region="r", endpoint_url=f"http://127.0.0.1:{port}")
     started = time.monotonic()
     with pytest.raises(UnreachableError, match=r"cannot be reached.*did not run"):
         call(process, len, "x", to=target(account=account))
     assert 4 < time.monotonic() - started < 15
+    said = [x for x in caplog.records if "cannot reach Lambda for " in x.getMessage()]
+    assert said and all(x.levelname == "WARNING" for x in said)
+    assert said[0].created < time.time() - 1  # long before the end
 
 
 def test_outage_is_counted_from_its_first_failure(
@@ -232,11 +237,19 @@ def test_all_fail_when_the_network_stays_away(
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The waits for a lost call, a hundred times shorter."""
+    """The waits for a lost call, forty times shorter."""
     for name in ("STARTS_WITHIN", "ANSWERS_WITHIN", "ASKS_EVERY"):
         monkeypatch.setattr(asking, name, getattr(asking, name) / 40)
     monkeypatch.setattr(attempt, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(attempt, "_LONGEST_PAUSE", 0.1)
+
+
+def test_lost_call_has_a_truthful_end_within_90_seconds() -> None:
+    """So long it may take at most to learn that a call does not run, or does not run any more: a
+    question, the time to answer it, and the pauses between looks before and after."""
+    pauses = 2 * attempt._LONGEST_PAUSE
+    assert asking.STARTS_WITHIN + pauses <= 90
+    assert asking.ASKS_EVERY + asking.ANSWERS_WITHIN + pauses <= 90
 
 
 def losing(

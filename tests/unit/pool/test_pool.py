@@ -284,7 +284,7 @@ MADE = "from lambda_calls import LambdaPoolExecutor\nimport os, time, sys\n" + (
 
 def test_ctrl_c_stops_what_runs(fleet: Fleet, reachable: AWS) -> None:
     """A script that waits in `with` ends within seconds, and so do its calls."""
-    program = MADE + "with pool:\n    print(list(pool.map(time.sleep, [30, 30])))\n"
+    program = MADE + "with pool:\n    print(list(pool.map(time.sleep, [300, 300])))\n"
     running = script(reachable, program)
     while len(fleet.batches) < 2:
         time.sleep(0.05)
