@@ -66,6 +66,7 @@ class AWS:
     concurrency: int | None = None
     reserved: int | None = None
     reserved_elsewhere: int = 0  # by other functions
+    cuts_off: bool = False  # the answers to questions after those two end in the middle
     questions: list[str] = field(default_factory=list)  # after those two
     script: Script = lambda event: Answer(status=404, code="ResourceNotFoundException")
 
@@ -196,6 +197,9 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
 
         def _told(self, known: int | None, answer: dict[str, Any]) -> None:
             aws.questions.append(self.path)
+            if aws.cuts_off:
+                self.close_connection = True
+                return self._answer(200, b"{}", {"Content-Length": "67"})
             if known is None:
                 code = {"x-amzn-ErrorType": "AccessDeniedException"}
                 return self._answer(403, b'{"Message": "not authorized"}', code)

@@ -12,6 +12,7 @@ from typing import Any
 _PATIENCE = 10.0  # seconds: threads end after what they do, sockets after their loop
 # Of the interpreter and the tools: a subprocess of pytest's, a queue's feeder.
 _OTHERS = ("asyncio_", "pytest_timeout")
+_SERVES = "(process_request_thread)"  # ends the name of a thread of socketserver's
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,39 @@ class Held:
         return threads + files + [f"process {x}" for x in self.children - before.children]
 
 
-def held() -> Held:
-    """What this process holds now."""
-    threads = {id(x): x.name for x in threading.enumerate() if not x.name.startswith(_OTHERS)}
+def held(serving: int = 0) -> Held:
+    """What this process holds now.
+
+    Args:
+        serving: a port at which this process answers others. The server's ends of connections to
+            it, and the threads that serve them, are as lasting as those others.
+    """
+    theirs = _sockets_at(serving) if serving else frozenset()
+    threads = {
+        id(x): x.name
+        for x in threading.enumerate()
+        if not x.name.startswith(_OTHERS) and not (serving and x.name.endswith(_SERVES))
+    }
     descriptors = {}
     for fd in os.listdir("/proc/self/fd"):
         try:
-            descriptors[fd] = os.readlink(f"/proc/self/fd/{fd}")
+            target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue  # the one that listed them
+        if target not in theirs:
+            descriptors[fd] = target
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return Held(threads, descriptors, frozenset(children))
+
+
+def _sockets_at(port: int) -> frozenset[str]:
+    """The ends of TCP connections that are at a port, as /proc/self/fd names them."""
+    found = set()
+    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].partition(":")[2], 16) == port:
+            found.add(f"socket:[{fields[9]}]")
+    return frozenset(found)
 
 
 def pending_tasks() -> list[str]:
@@ -60,12 +83,12 @@ def pending_tasks() -> list[str]:
     return [f"task {x!r}" for x in list(tasks) if not x.done()]
 
 
-def left_since(before: Held) -> list[str]:
-    """What a test has left behind, once there was time for it to go."""
+def left_since(before: Held, serving: int = 0) -> list[str]:
+    """What a test has left behind, once there was time for it to go; `serving` as for `held`."""
     end = time.monotonic() + _PATIENCE
-    left = [*held().more_than(before), *pending_tasks()]
+    left = [*held(serving).more_than(before), *pending_tasks()]
     while left and time.monotonic() < end:
         gc.collect()
         time.sleep(0.02)
-        left = [*held().more_than(before), *pending_tasks()]
+        left = [*held(serving).more_than(before), *pending_tasks()]
     return left

@@ -343,6 +343,12 @@ def test_quota_of_another_account_is_not_ours(aws: AWS, process: Process) -> Non
     assert quota.concurrency(process.clients, Account(region="eu-west-1"), arn) is None
 
 
+def test_quota_whose_answer_breaks_off_is_not_known(aws: AWS, process: Process) -> None:
+    """botocore's error for that has a `response`, too: None."""
+    aws.concurrency, aws.cuts_off = 10, True
+    assert quota.concurrency(process.clients, Account(region="eu-west-1"), "fn") is None
+
+
 def test_quota_is_not_asked_for_without_threads(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

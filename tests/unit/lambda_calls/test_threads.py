@@ -59,6 +59,21 @@ def test_cancelled_calls_that_wait_never_begin() -> None:
     threads.close()
 
 
+def test_work_that_fails_costs_no_thread() -> None:
+    """What nobody waits for may fail: the next call has its turn all the same."""
+    threads = Threads(1, "one")
+
+    def fails() -> None:
+        raise ValueError("nobody waits for it")
+
+    async def after() -> int:
+        threads.begin(fails)
+        return await asyncio.wait_for(threads.run(len, "four"), 20)
+
+    assert asyncio.run(after()) == 4
+    threads.close()
+
+
 def test_a_system_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread can be started the error says which limit; those that run go on."""
 

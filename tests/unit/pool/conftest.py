@@ -1,14 +1,12 @@
 """Pools whose calls real handlers run, on two environments that all tests of a module share."""
 
 import gc
-import os
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import aws_server
 import fleet as fleets
+import leaks
 import pytest
 from aws_server import AWS
 from fleet import Fleet
@@ -43,38 +41,26 @@ def reachable(endpoint: AWS, monkeypatch: pytest.MonkeyPatch) -> AWS:
 
 @pytest.fixture
 def fleet(reachable: AWS, environments: Fleet) -> Iterator[Fleet]:
-    """Two environments; after the test nothing is left of its pools in this process or in S3."""
+    """Two environments; after the test nothing is left of its pools in S3."""
     reachable.script = environments.answer
     environments.batches.clear()
     environments.seconds = 60.0
-    before = threads(), descriptors()
     yield environments
     end = time.monotonic() + 10
-    while (threads() - before[0] or descriptors() > before[1]) and time.monotonic() < end:
+    while reachable.objects and time.monotonic() < end:
         gc.collect()  # a pool that was let go of may be part of a cycle
         time.sleep(0.05)
-    assert not threads() - before[0], "threads are left"
-    assert descriptors() <= before[1], "descriptors are left"
     assert not reachable.objects, "objects are left"
 
 
-def threads() -> set[threading.Thread]:
-    """Those of a pool."""
-    return {x for x in threading.enumerate() if x.name.startswith("lambda-")}
-
-
-def descriptors() -> int:
-    """How many this process has open, those of the stand-in's own connections left out."""
-    count = 0
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            count += not os.readlink(Path("/proc/self/fd", name)).startswith("socket:")
-        except OSError:
-            pass
-    return count
-
-
 @pytest.fixture(autouse=True)
-def nothing_left() -> None:
-    """The environments of a module's fleet outlive its tests, and so do their connections to the
-    stand-in; the fleet itself looks at what each test leaves behind."""
+def nothing_left(endpoint: AWS, environments: Fleet) -> Iterator[None]:
+    """No test leaves a thread, a task, a descriptor or a process behind. The environments of its
+    module stay, and so do their connections to the stand-in."""
+    import covalent_awslambda_plugin.awslambda  # noqa: F401  what Covalent opens for itself stays
+
+    port = int(endpoint.url.rpartition(":")[2])
+    before = leaks.held(port)
+    yield
+    left = leaks.left_since(before, port)
+    assert not left, f"left behind: {', '.join(left)}"

@@ -416,6 +416,16 @@ def test_results_that_nobody_holds_are_freed(fleet: Fleet) -> None:
         assert [x() for x in seen] == [None, None]
 
 
+def test_pools_leave_nothing_for_the_interpreters_end(reachable: AWS) -> None:
+    """A server that makes pools for years has as much to do at its end as with one."""
+    known: list[Any] = threading._threading_atexits  # type: ignore[attr-defined]
+    pool().shutdown()
+    before = len(known)
+    for _ in range(20):
+        pool().shutdown()
+    assert len(known) == before
+
+
 def test_a_pool_that_is_let_go_of_ends(fleet: Fleet) -> None:
     """Its thread ends without `shutdown`; the fixture looks."""
     executor = pool(max_workers=2)

@@ -10,6 +10,7 @@ import asyncio
 # Threads that asyncio uses end in the order in which they were imported, the last first: a pool's
 # calls need them until its own end (`_finish`).
 import concurrent.futures.thread  # noqa: F401
+import functools
 import inspect
 import itertools
 import os
@@ -154,9 +155,9 @@ class LambdaPoolExecutor(Executor):
         self._engine = _Engine(target, policy, self._stats, Bar() if progress else None)
         self._made_in = os.getpid()
         # A pool that is let go of ends its thread. A script that just ends has its calls done
-        # first, as with the standard library's pools: in `atexit` no thread could be started.
+        # first, as with the standard library's pools.
         weakref.finalize(self, self._engine.close, wait=False).atexit = False
-        threading._register_atexit(_finish, weakref.ref(self))  # type: ignore[attr-defined]
+        _finished_at_exit().add(self)
 
     # -- concurrent.futures ----------------------------------------------------------------------
 
@@ -666,11 +667,19 @@ class _AsTheyCome(_Flow):
         return self._value(future, None)
 
 
-def _finish(pool: "weakref.ref[LambdaPoolExecutor]") -> None:
-    """Have a pool's calls done before the interpreter ends: the event loop still has threads."""
-    made = pool()
-    if made is not None:
-        made.shutdown(wait=True)
+@functools.cache
+def _finished_at_exit() -> "weakref.WeakSet[LambdaPoolExecutor]":
+    """The pools whose calls are done before the interpreter ends. There is one registration for
+    all, since none can be taken back. In `atexit` it would be too late to start a thread."""
+    pools: weakref.WeakSet[LambdaPoolExecutor] = weakref.WeakSet()
+    threading._register_atexit(_finish, pools)  # type: ignore[attr-defined]
+    return pools
+
+
+def _finish(pools: "weakref.WeakSet[LambdaPoolExecutor]") -> None:
+    """Have the calls of pools done: the event loop still has threads."""
+    for pool in list(pools):
+        pool.shutdown(wait=True)
 
 
 def _settle(future: "Future[Any]", ending: Ending) -> None:

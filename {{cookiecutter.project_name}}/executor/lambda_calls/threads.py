@@ -5,6 +5,7 @@ joined at the interpreter's exit, so that a server could not stop before its las
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -14,6 +15,7 @@ from . import messages
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Threads:
@@ -58,7 +60,7 @@ class Threads:
         return await future
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Have a thread run `work`, which must not raise; returns at once.
+        """Have a thread run `work`, for whose end nobody waits; returns at once.
 
         Raises:
             ResourceLimitError: if the system gives this process no thread at all.
@@ -93,7 +95,10 @@ class Threads:
                 self._started -= work is None
             if work is None:
                 return
-            work()
+            try:
+                work()
+            except Exception as error:  # a defect of ours must not cost all others a thread
+                _log.error("work that nobody waits for has failed: %s", type(error).__name__)
             del work  # what it holds may be large, and the next may be long in coming
 
 

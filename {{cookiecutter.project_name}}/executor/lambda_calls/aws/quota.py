@@ -46,11 +46,13 @@ def concurrency(clients: Clients, account: Account, function: str) -> int | None
 
 def _answer(ask: Callable[..., dict[str, Any]], **arguments: str) -> dict[str, Any] | None:
     """What Lambda says, less what HTTP does; None if it does not, for whatever reason."""
+    from botocore.exceptions import ClientError
+
     try:
         answer = ask(**arguments)
     except Exception as error:
         # Not all of its words: some repeat the request with its token.
-        words = refusals.said(error) if hasattr(error, "response") else type(error).__name__
+        words = refusals.said(error) if isinstance(error, ClientError) else type(error).__name__
         _log.debug("Lambda does not tell what it allows: %s", words)
         return None
     answer.pop("ResponseMetadata", None)
