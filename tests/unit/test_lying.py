@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from function_box import Function, returned, timed
 from lying import answer_file, own_channel
+from patience import wait_until
 
 import wire
 
@@ -147,3 +149,31 @@ def test_says_that_it_ends_and_runs_on(function: Function, tmp_path: Path) -> No
     size = mark.stat().st_size if mark.exists() else 0
     time.sleep(0.1)
     assert (mark.stat().st_size if mark.exists() else 0) == size
+
+
+@pytest.mark.parametrize("others", [15, 16, 17])
+def test_words_are_taken_in_portions(function: Function, others: int) -> None:
+    """A report is read wherever it stands among the words that came before the parent looked."""
+
+    def chatters(parent: int, others: int) -> str:
+        import signal
+
+        os.kill(parent, signal.SIGSTOP)
+        channel = own_channel()
+        for _ in range(others):
+            channel.send(b'{"odd": 1}')
+        return "heard"
+
+    parent = psutil.Process(function.process.pid)
+
+    def go_on() -> None:
+        wait_until(lambda: parent.status() == psutil.STATUS_STOPPED, "the parent is stopped", 20)
+        time.sleep(0.5)  # the electron ends meanwhile
+        parent.resume()
+
+    helper = threading.Thread(target=go_on)
+    helper.start()
+    try:
+        assert returned(function.call(chatters, parent.pid, others)) == "heard"
+    finally:
+        helper.join()

@@ -321,8 +321,9 @@ class _Watched:
 
     def _take_words(self, most: int = _WORDS) -> bool:
         """The process says that there is a report, then that it ends; or closes its channel."""
-        words = self._child.said()
+        words: Optional[Dict[str, Any]] = {}
         for _ in range(most):  # its electron may go on for ever: then there is a next time
+            words = self._child.said()
             if not words:
                 break
             if "report" in words:
@@ -331,7 +332,6 @@ class _Watched:
                 # Its memory may take a while to be freed; the next task will wait for it.
                 self._done = words.get("alone") is True and self._report is not None
                 self._peak = (_numbers([words.get("peak")], 1) or [0])[0]
-            words = self._child.said()
         if not self._reason and not self._steps:
             self._plan((_LEAVE_WITHIN, self._kill))
         return words is not None
