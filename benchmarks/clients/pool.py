@@ -60,7 +60,7 @@ def rate(function: str, count: str, workers: str, repeats: str) -> dict[str, Any
 
 
 def fanout(function: str, count: str, seconds: str, repeats: str) -> dict[str, Any]:
-    """Calls that sleep, all at once, by `submit`: time beyond that, and CPU for each."""
+    """Calls that sleep, all at once, by `map`: time beyond that, and CPU for each."""
     number, wait = int(count), float(seconds)
     before = memory.reset_peak()
     beyond, cpu = [], []

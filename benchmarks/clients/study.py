@@ -1,6 +1,6 @@
 """A fan-out electron, and as many electrons as a list, through Covalent's server.
 
-Usage: python -m benchmarks.clients.study ITEMS ELECTRONS SECONDS
+Usage: python -m benchmarks.clients.study FUNCTION ITEMS ELECTRONS SECONDS REPEATS
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..paths import BUCKET
 cloudpickle.register_pickle_by_value(tasks)
 
 
-def main(items: int, electrons: int, seconds: float) -> None:
-    executor = AWSLambdaExecutor(function_name="ours", s3_bucket_name=BUCKET, region="us-east-1")
+def main(function: str, items: int, electrons: int, seconds: float, repeats: int) -> None:
+    executor = AWSLambdaExecutor(function_name=function, s3_bucket_name=BUCKET, region="us-east-1")
     spread = ct.electron(fan_out(batch=1)(tasks.wait), executor=executor)
     single = ct.electron(tasks.wait, executor=executor)
 
@@ -37,7 +37,9 @@ def main(items: int, electrons: int, seconds: float) -> None:
 
     _timed(one_node, UserList([0.0] * 4))
     found = {
-        "fan_out": [_timed(one_node, UserList([seconds] * items)) - seconds for _ in range(3)],
+        "fan_out": [
+            _timed(one_node, UserList([seconds] * items)) - seconds for _ in range(repeats)
+        ],
         "electrons": [_timed(many_nodes, electrons) - seconds],
     }
     print(json.dumps(found))
@@ -58,4 +60,5 @@ def _timed(workflow: Any, *args: Any) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    name, items, electrons, seconds, repeats = sys.argv[1:]
+    main(name, int(items), int(electrons), float(seconds), int(repeats))

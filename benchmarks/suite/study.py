@@ -8,8 +8,10 @@ import sys
 from sandbox import SandboxError, running_covalent
 
 from .. import lab, processes, progress
-from ..results import Benchmark, Goal, Measure
+from ..results import BOTO, Benchmark, Goal, Measure
 
+FUNCTION = "ours-light"  # for a thousand environments
+REPEATS = 3
 ITEMS, ELECTRONS, SECONDS = 1000, 100, 1.0
 WHAT = f"{ITEMS:,} items of {SECONDS:.0f} s, beyond that"
 AS_ELECTRONS = "ours, an electron for each item"
@@ -18,11 +20,14 @@ AS_ELECTRONS = "ours, an electron for each item"
 def run() -> Benchmark:
     with lab.endpoint() as at, lab.folder() as work:
         progress.say(f"starting {ITEMS:,} environments")
-        at.prepare("ours", ITEMS)
+        at.prepare(FUNCTION, ITEMS)
+        # The environments' first calls, and what the machine takes for calls like these.
+        words = (FUNCTION, ITEMS, SECONDS, 1 + REPEATS)
+        bare = lab.client(at, "ours", "boto", "fanout", *words)["beyond"][1:]
         env = lab.environment(work, at.url, lab.PLUGINS["ours"])
         own = {name: value for name, value in env.items() if name not in ("PATH", "HOME")}
-        words = [str(ITEMS), str(ELECTRONS), str(SECONDS)]
-        command = [sys.executable, "-m", "benchmarks.clients.study", *words]
+        said = [FUNCTION, *map(str, (ITEMS, ELECTRONS, SECONDS, REPEATS))]
+        command = [sys.executable, "-m", "benchmarks.clients.study", *said]
         progress.say(f"{ITEMS:,} items in one electron, and {ELECTRONS} electrons")
         try:
             with running_covalent(work / "server", own) as server:
@@ -40,6 +45,7 @@ def run() -> Benchmark:
             [scale * x for x in found["electrons"]],
             f"measured on {ELECTRONS}, times {scale:.0f}",
         ),
+        Measure(BOTO, WHAT, "s", bare, "without Covalent's server"),
     ]
     return Benchmark(
         name="study",
