@@ -17,6 +17,7 @@ REPEATS = 21
 WARMUPS = 2  # rounds; the first writes Covalent's configuration and compiled files
 EXECUTORS = 1000
 IMPORT_LIMIT_MS = 100.0
+CORE_LIMIT_MS = 60.0
 EXECUTOR_LIMIT_MS = 1.0
 
 NONE = "no plugin"
@@ -25,6 +26,8 @@ SHOWN = 5
 TRIES = 5
 
 IMPORT = "import covalent"
+CORE = "import lambda_calls"  # which loads neither Covalent nor boto3
+POOL = "from lambda_calls import LambdaPoolExecutor"
 GROWTH = "import covalent, more than without a plugin"
 NAMED = "an executor, names given"
 FROM_FILE = "an executor, names from samconfig.toml"
@@ -38,7 +41,7 @@ SETUP = (
     "samconfig.toml."
 )
 
-_TIMED = "import time; t = time.perf_counter(); import covalent; print(time.perf_counter() - t)"
+_TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 # A full garbage collection falls into whichever module happens to be imported at the time.
 _UNCOLLECTED = "import gc; gc.disable(); import covalent"
 _COLLECTIONS = """
@@ -62,7 +65,10 @@ def run() -> Benchmark:
     with lab.folder() as work:
         imports = processes.in_turns(
             "importing Covalent",
-            {name: _importing(name, work) for name in PLUGINS},
+            {
+                **{name: _importing(name, IMPORT, work) for name in PLUGINS},
+                **{statement: _importing(OURS, statement, work) for statement in (CORE, POOL)},
+            },
             REPEATS,
             WARMUPS,
         )
@@ -73,7 +79,8 @@ def run() -> Benchmark:
     growth = {name: _grown(imports[name], imports[NONE]) for name in (OURS, PUBLIC)}
     measures = [
         *(Measure(name, GROWTH, "ms", growth[name]) for name in growth),
-        *(Measure(name, IMPORT, "ms", times) for name, times in imports.items()),
+        *(Measure(name, IMPORT, "ms", imports[name]) for name in PLUGINS),
+        *(Measure(OURS, statement, "ms", imports[statement]) for statement in (CORE, POOL)),
         Measure(OURS, NAMED, "ms", executors[NAMED]),
         Measure(PUBLIC, NAMED, "ms", executors[PUBLIC]),
         Measure(OURS, FROM_FILE, "ms", executors[FROM_FILE]),
@@ -86,6 +93,7 @@ def run() -> Benchmark:
         measures=measures,
         goals=[
             _at_most("import covalent grows by", median[OURS, GROWTH], IMPORT_LIMIT_MS),
+            _at_most(CORE, median[OURS, CORE], CORE_LIMIT_MS),
             _at_most(NAMED, median[OURS, NAMED], EXECUTOR_LIMIT_MS),
             _at_most(FROM_FILE, median[OURS, FROM_FILE], EXECUTOR_LIMIT_MS),
         ],
@@ -111,11 +119,12 @@ def _environment(name: str, work: Path) -> dict[str, str]:
     return lab.environment(home, "http://127.0.0.1:9", PLUGINS[name])  # nothing is asked
 
 
-def _importing(name: str, work: Path) -> Callable[[], float]:
+def _importing(name: str, statement: str, work: Path) -> Callable[[], float]:
     env = _environment(name, work)
+    command = [sys.executable, "-c", _TIMED.format(statement)]
 
     def importing() -> float:
-        _, printed, _ = processes.run([sys.executable, "-c", _TIMED], env, work)
+        _, printed, _ = processes.run(command, env, work)
         return 1000 * float(printed)
 
     return importing
