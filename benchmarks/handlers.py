@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import images, lab, runtime_api
+from . import former, images, lab, runtime_api
 from .images import Container
 from .lab import BenchmarkError
 from .paths import BUCKET
 from .results import OURS
 from .runtime_api import Invocation, RuntimeApi
 
-STOCK, BARE = "stock handler", "bare handler"
+STOCK, BARE, FORMER = "stock handler", "bare handler", "former handler"
+MARK = "covalent_lambda"  # the envelope's key with the protocol's number
 _FUNC = "func-trivial.pkl"
 
 
@@ -53,6 +54,13 @@ class Ours(Handler):
         said = json.loads(answer)
         if said["failure"] or said["text"] != "7":
             raise BenchmarkError(f"our handler did not run the electron: {answer[:2000]!r}")
+
+
+class Former(Ours):
+    """The one that ran electrons in its own process."""
+
+    def event(self) -> bytes:
+        return json.dumps({**self.electron["envelope"], MARK: former.PROTOCOL}).encode()
 
 
 class Stock(Handler):
@@ -113,10 +121,11 @@ def environment(
 
 
 def all_of(of: images.Images, at: lab.Endpoint) -> list[Handler]:
-    """The contenders, ours first."""
+    """The contenders, ours first; the former handler last, if there is an image of it."""
     electron = lab.client(at, "ours", "trivial")
-    return [
+    found = [
         Ours(OURS, of.ours, at, electron),
         Stock(STOCK, of.stock, at, electron),
         Handler(BARE, of.bare, at, electron),
     ]
+    return [*found, Former(FORMER, of.former, at, electron)] if of.former else found

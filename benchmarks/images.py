@@ -1,10 +1,12 @@
 """The images of the container benchmarks, and containers of them that Lambda's limits hold.
 
     sam build ─► ours ─┬─ + a bare handler
-                       └─ + the stock handler
+                       ├─ + the stock handler
+                       └─ as the base image of the template that had the former handler
 
 The stock one stands in for Covalent's published image, which is for Python 3.8: Python, packages
-and their bytecode are ours, so that only handler and protocol differ.
+and their bytecode are ours, so that only handler and protocol differ. So it is with the former
+handler, which its own Dockerfile puts there and compiles.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from sandbox import engine as docker_engine
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError
 
-from . import lab, progress
+from . import former, lab, progress
 from .lab import BenchmarkError
 from .paths import PUBLIC, ROOT
 
@@ -48,20 +50,23 @@ class Images:
         ours: what `sam build` made of the project.
         stock: ours, with the handler of Covalent's stock image as the one that runs.
         bare: ours, with one that returns its event.
+        former: ours, with the handler of benchmarks.former; empty where there is none.
     """
 
     engine: Engine
     ours: str
     stock: str
     bare: str
+    former: str = ""
 
 
 @contextmanager
-def built(packages: str = "") -> Iterator[Images]:
+def built(packages: str = "", *, with_former: bool = False) -> Iterator[Images]:
     """Build the images; remove them after the body. What Docker's builder caches stays.
 
     Args:
         packages: the project's, as its question has them.
+        with_former: whether to build the former handler's, if git has it.
 
     Raises:
         BenchmarkError: if there is no Docker engine that containers reach this machine from, no
@@ -70,14 +75,15 @@ def built(packages: str = "") -> Iterator[Images]:
     engine = _engine()
     progress.say("building the images")
     with lab.folder() as work, ExitStack() as names:
-        project = _scaffold(work, packages)
+        project = _scaffold(ROOT, work, f"packages={packages}")
         _require_base_images(project, engine, work)
         _sam_build(project, engine, work)
         ours = _image_of(project)
         names.callback(_remove, engine, ours)
         stock = _with_handler(names, engine, work, ours, "exec", _stock_handler())
         bare = _with_handler(names, engine, work, ours, "bare", BARE)
-        yield Images(engine, ours, stock, bare)
+        before = _with_former(names, engine, work, ours) if with_former else ""
+        yield Images(engine, ours, stock, bare, before)
 
 
 class Container:
@@ -146,15 +152,14 @@ def _engine() -> Engine:
     return engine
 
 
-def _scaffold(work: Path, packages: str) -> Path:
+def _scaffold(template: Path, work: Path, *answers: str) -> Path:
     """A project for this Python, whose electrons it will run; other answers are the defaults."""
     home = work / "home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     python = sys.executable
     env = environment.clean(os.environ, home=home, python=Path(python))
-    command = [python, "-m", "cookiecutter", "--no-input", "-o", str(work), str(ROOT)]
-    answers = [f"project_name={PROJECT}", f"packages={packages}"]
-    _run([*command, *answers], env=env, seconds=BUILD_SECONDS)
+    command = [python, "-m", "cookiecutter", "--no-input", "-o", str(work), str(template)]
+    _run([*command, f"project_name={PROJECT}", *answers], env=env, seconds=BUILD_SECONDS)
     return work / PROJECT
 
 
@@ -206,6 +211,20 @@ def _with_handler(
     )
     (context / "Dockerfile").write_text("\n".join(lines) + "\n", "utf-8")
     docker(engine, "build", "--quiet", "--tag", name, str(context), seconds=BUILD_SECONDS)
+    names.callback(_remove, engine, name)
+    return name
+
+
+def _with_former(names: ExitStack, engine: Engine, work: Path, ours: str) -> str:
+    """The image of the former template on ours as its base image; empty where git lacks it."""
+    folder, name = work / "former", f"{PROJECT}:former"
+    folder.mkdir()
+    if not former.unpack(folder):
+        return ""
+    project = _scaffold(folder, folder, f"base_image={ours}")
+    dockerfile = str(project / "function" / "Dockerfile")
+    words = ["build", "--quiet", "--file", dockerfile, "--tag", name, str(project)]
+    docker(engine, *words, seconds=BUILD_SECONDS)
     names.callback(_remove, engine, name)
     return name
 
