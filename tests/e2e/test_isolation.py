@@ -78,6 +78,29 @@ def test_next_electron_finds_the_world_new(alone: Alone, new: Any, name: str) ->
     assert not after["usage"]["cold"]
 
 
+def test_default_session_of_an_electron(alone: Alone) -> None:
+    """An electron that sets boto3's default session, its endpoint and its keys redirects nothing
+    of the function's: the large result of the next one lies in the bucket."""
+
+    def redirects() -> None:
+        import os
+
+        import boto3
+
+        os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+        boto3.setup_default_session(aws_access_key_id="another", aws_secret_access_key="x")
+
+    def large() -> bytes:
+        return bytes(7_000_000)
+
+    assert alone.call(redirects, bucket=alone.bucket)["failure"] is None
+    answer = alone.call(large, task_id="isolation-0-a", bucket=alone.bucket)
+    assert answer["failure"] is None and answer["result"]["key"] == "tasks/isolation-0-a/result"
+    stored = alone.s3.get_object(Bucket=alone.bucket, Key=answer["result"]["key"])
+    assert cloudpickle.loads(stored["Body"].read()) == bytes(7_000_000)
+    alone.s3.delete_object(Bucket=alone.bucket, Key=answer["result"]["key"])
+
+
 def test_cancelled_by_an_order(alone: Alone) -> None:
     """An order in the bucket ends an electron that holds the interpreter's lock, and what it had
     printed is told."""

@@ -32,6 +32,7 @@ def seen(word: str) -> dict[str, Any]:
     import threading
     import time
     import warnings
+    import zlib
     from pathlib import Path
 
     import cloudpickle
@@ -122,6 +123,9 @@ def seen(word: str) -> dict[str, Any]:
         for x in Path("/proc/self/status").read_text().splitlines()
         if x.startswith(("Tracer", "NoNew"))
     ]
+    # Not named whole, else the function would import it beforehand.
+    boto = sys.modules.get("".join(["bo", "to3"]))
+    found["session"] = getattr(boto, "DEFAULT_SESSION", None)
     found["same numbers"] = random.random() == getattr(random, word, None)
     found["children"] = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     processes = []
@@ -132,6 +136,14 @@ def seen(word: str) -> dict[str, Any]:
                 if word.encode() in line and b"left" in line:
                     processes.append(line.decode())
     found["processes"] = processes
+    with open("/proc/net/unix") as file:
+        found["sockets"] = [line.split()[-1] for line in file if word in line]
+    found["system v"] = []
+    for kind in ("shm", "sem", "msg"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            lines = Path("/proc/sysvipc", kind).read_text().splitlines()[1:]
+            keys = [int(line.split()[0]) for line in lines]
+            found["system v"] += [kind] * keys.count(zlib.crc32(word.encode()) & 0x7FFFFFFF)
     folders = ["/dev/shm", "/var/tmp", "/tmp", os.path.dirname(os.path.dirname(own))]
     found["files"] = sorted(
         os.path.basename(file)

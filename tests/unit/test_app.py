@@ -5,6 +5,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -1102,6 +1103,60 @@ def test_package_that_only_its_code_knows_is_warm_the_second_time(tmp_path: Path
         assert [returned(running.call(electron)) for _ in range(3)] == [False, True, True]
 
 
+def in_a_container(shared: Path) -> list[str]:
+    """What serves as in a container, where all in `shared` and in System V's lists is the
+    environment's own; the test is skipped where it cannot have such lists."""
+    own = ["unshare", "--ipc"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--ipc"]
+    if shutil.which("unshare") is None or subprocess.run([*own, "true"]).returncode:
+        pytest.skip("no process can be given lists of System V of its own here")
+    program = f"""
+import os, sys
+sys.path[:0] = {PATHS[:1]!r}
+sys.path += {PATHS[1:]!r}
+import task_server
+task_server._OPEN_TO_ALL = ({str(shared)!r},)
+import ctypes
+ctypes.CDLL(None).shmget(0, 4096, 0o1600)  # there before the environment is
+import app
+app._IMAGE = os.path.dirname(app.__file__)
+app.handler = app.Environment().handle
+"""
+    return [*own, sys.executable, "-c", program + SERVING]
+
+
+def counted_of_system_v(_: int) -> list[int]:
+    """How much shared memory, how many semaphores and queues there are."""
+    lists = []
+    for kind in ("shm", "sem", "msg"):
+        with open(f"/proc/sysvipc/{kind}") as file:
+            lists.append(len(file.readlines()) - 1)
+    return lists
+
+
+def test_objects_of_system_v_go_with_their_electron(tmp_path: Path) -> None:
+    """In a container nothing of System V's that an electron has made is there for the next one;
+    what was there before stays, and what an initializer made, for as long as its calls follow."""
+
+    def makes() -> None:
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        for key in (7, 0):
+            for made in (libc.shmget, libc.semget):
+                assert made(key, 1, 0o1600) >= 0
+            assert libc.msgget(key, 0o1600) >= 0
+
+    count = of_a_script(counted_of_system_v)
+    with Function(tmp_path / "tmp", in_a_container(tmp_path / "none")) as running:
+        assert returned(running.call(count, 1)) == [1, 0, 0]
+        running.call(of_a_script(makes))
+        assert returned(running.call(count, 1)) == [1, 0, 0]
+        setup = part((of_a_script(makes), ()))
+        for _ in range(2):
+            assert batch(running, counted_of_system_v, [(1,)], setup=setup) == [[3, 2, 2]]
+        assert returned(running.call(count, 1)) == [1, 0, 0]
+
+
 def test_spare_that_is_dropped_takes_no_file_of_another_task_along(tmp_path: Path) -> None:
     """Where a server learns, the process that it had forked ahead ends, and in a container what is
     new in /tmp goes after a task's process: not that of an electron that runs by then."""
@@ -1109,16 +1164,6 @@ def test_spare_that_is_dropped_takes_no_file_of_another_task_along(tmp_path: Pat
         (tmp_path / f"{name}.py").touch()
     shared = tmp_path / "shared"
     shared.mkdir()
-    in_a_container = f"""
-import os, sys
-sys.path[:0] = {PATHS[:1]!r}
-sys.path += {PATHS[1:]!r}
-import task_server
-task_server._OPEN_TO_ALL = ({str(shared)!r},)
-import app
-app._IMAGE = os.path.dirname(app.__file__)
-app.handler = app.Environment().handle
-"""
 
     def holds_the_spare() -> int:
         import importlib
@@ -1152,7 +1197,7 @@ app.handler = app.Environment().handle
         time.sleep(0.5)
         return os.path.exists(path)
 
-    command = [sys.executable, "-c", in_a_container + SERVING]
+    command = in_a_container(shared)
     with Function(tmp_path / "tmp", command, PYTHONPATH=str(tmp_path)) as running:
         returned(running.call(lambda: 1))  # a cold start makes its spare in the end
         server = returned(running.call(of_a_script(holds_the_spare)))

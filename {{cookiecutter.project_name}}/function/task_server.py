@@ -54,11 +54,12 @@ from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 import task_channel as channels
 import task_child
+import task_ipc
 import task_modules
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SWEEP = 2.0  # seconds that ending what a task left behind may take
-# Where anybody may write in a container. Shared memory and semaphores lie in /dev/shm.
+# Where anybody may write in a container. POSIX's shared memory and semaphores lie in /dev/shm.
 _OPEN_TO_ALL = ("/tmp", "/var/tmp", "/dev/shm")
 
 
@@ -143,11 +144,14 @@ def _forget_the_parent(kept: int) -> None:
 
 
 def _found(settings: Settings) -> Set[str]:
-    """What lay in the folders open to all before the first task; it stays."""
+    """What lay in the folders open to all, or was in System V's lists, before the first task; it
+    stays."""
     found = {settings.folder}
-    for folder in _OPEN_TO_ALL if settings.alone else ():
-        with contextlib.suppress(OSError):
-            found.update(entry.path for entry in os.scandir(folder))
+    if settings.alone:
+        found |= task_ipc.found()
+        for folder in _OPEN_TO_ALL:
+            with contextlib.suppress(OSError):
+                found.update(entry.path for entry in os.scandir(folder))
     return found
 
 
@@ -386,11 +390,18 @@ class _Server:
                 remove(entry.path)
         for folder in folders:
             remove(folder)
-        for place in _OPEN_TO_ALL if self._settings.alone else ():
+        if self._settings.alone:
+            self._tidy_what_is_open_to_all()
+
+    def _tidy_what_is_open_to_all(self) -> None:
+        kept = self._found | self._kept
+        for place in _OPEN_TO_ALL:
             with contextlib.suppress(OSError):
                 for entry in list(os.scandir(place)):
-                    if entry.path not in self._found and entry.path not in self._kept:
+                    if entry.path not in kept:
                         remove(entry.path)
+        for name in task_ipc.found() - kept:
+            task_ipc.remove(name)
 
     def _end(self) -> NoReturn:
         for pid in [*self._tasks, *self._branches]:
