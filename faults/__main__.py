@@ -37,7 +37,7 @@ def main() -> int:
     progress = Progress()
     progress.say(f"seed {options.seed}: `SEED={options.seed}` makes the same requests fail")
     shown = report.Shown()
-    with running() as lab, surroundings(str(lab.folder)):
+    with running() as lab, surroundings(str(lab.folder)) as shown.aside:
         _check_side_by_side(lab, options, shown, progress)
         if options.only in ("", "storm"):
             _run_storms(lab, options, shown, progress)
@@ -47,7 +47,7 @@ def main() -> int:
         report.keep(shown)
     for line in shown.broken:
         print(f"BROKEN: {line}")
-    progress.say(f"{len(shown.broken)} promises broken")
+    progress.say(f"{len(shown.broken)} promises broken, in {progress.seconds / 60:.1f} minutes")
     return 1 if shown.broken else 0
 
 

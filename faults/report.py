@@ -30,12 +30,14 @@ class Shown:
         scenes: what was wrong with each scene of `programs`.
         storms: among random faults.
         soak: the long run; None: there was none.
+        aside: what went wrong beside the calls' own ends.
     """
 
     checked: list[Checked] = field(default_factory=list)
     scenes: dict[str, list[str]] = field(default_factory=dict)
     storms: list[Storm] = field(default_factory=list)
     soak: Soak | None = None
+    aside: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -48,7 +50,7 @@ class Shown:
         """The promises that were broken."""
         found = [f"{x.fault.name}, {x.way}: {x.wrong}" for x in self.checked if x.wrong]
         found += [f"{name}: {x}" for name, wrong in self.scenes.items() for x in wrong]
-        found += [x for storm in self.storms for x in storm.broken]
+        found += [x for storm in self.storms for x in storm.broken] + self.aside
         return found + ([*self.soak.broken, *self.soak.grown] if self.soak else [])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +27,7 @@ from covalent_awslambda_plugin.server import server
 from lambda_calls import LambdaPoolExecutor, asking, blobs, fan_out
 from lambda_calls import attempt as attempts
 from lambda_calls.errors import LambdaCallError
+from lambda_calls.scatter import Ending, Task
 
 from . import work
 from .lab import BUCKET
@@ -60,7 +61,7 @@ class Settled:
         value: what it returned.
         error: what was raised instead.
         seconds: from its beginning.
-        times: how often it was settled.
+        times: how often it was settled: 0 if it hangs.
     """
 
     number: int
@@ -167,8 +168,13 @@ def _replace(path: Path, text: str) -> None:
 
 
 @contextmanager
-def surroundings(home: str) -> Iterator[None]:
-    """No setting of this machine's, shorter waiting, and a log of errors alone."""
+def surroundings(home: str) -> Iterator[list[str]]:
+    """No setting of this machine's, shorter waiting, and a log of errors alone.
+
+    Yields what goes wrong beside the calls' own ends: those that are settled again, which no
+    future shows, and what reaches an event loop because nobody awaits it.
+    """
+    aside: list[str] = []
     variables = {
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.path.join(home, "aws-config"),
@@ -184,11 +190,27 @@ def surroundings(home: str) -> Iterator[None]:
         for name, seconds in _SHORTER_ASKING.items():
             stack.enter_context(patch.object(asking, name, seconds))
         stack.enter_context(patch.object(blobs, "_LINGER", _LINGER))
+        stack.enter_context(patch.object(Task, "end", _once(Task.end, aside)))
+        noting = partialmethod(_loop_met, aside)
+        stack.enter_context(patch.object(asyncio.BaseEventLoop, "call_exception_handler", noting))
         try:
-            yield
+            yield aside
         finally:
             server().process.close()
             server.cache_clear()
+
+
+def _once(end: Callable[[Task, Ending], None], aside: list[str]) -> Callable[[Task, Ending], None]:
+    def noting(task: Task, ending: Ending) -> None:
+        if task.settled:
+            aside.append(f"a call was settled again: {ending.error or 'with a result'}")
+        end(task, ending)
+
+    return noting
+
+
+def _loop_met(loop: Any, aside: list[str], context: Mapping[str, Any]) -> None:
+    aside.append(f"an event loop met: {context.get('message')}: {context.get('exception')!r}")
 
 
 def executor(terms: Terms, numbers: Sequence[int]) -> list[Settled]:

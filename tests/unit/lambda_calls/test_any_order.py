@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from lambda_calls import LambdaCallError, LambdaPoolExecutor, asking, cancellation, fan_out
 from lambda_calls import attempt as attempts
+from lambda_calls.scatter import Ending, Task
 from secret_keys import SECRET_KEY
 
 import wire
@@ -58,7 +59,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.count = 0  # of calls
         self.futures: dict[int, Future[Any]] = {}  # by the number of the first of their calls
         self.calls: dict[int, range] = {}
-        self.settled: Counter[int] = Counter()
+        self.began: dict[int, float] = {}
+        self.took: dict[int, float] = {}  # seconds
+        self.faults: list[str] = []  # beside what becomes of a future
         self.answered: set[str] = set()  # attempts that were told how they ended
         self.let_go: set[int] = set()  # nobody waits for what becomes of them
         self.lock = threading.Lock()
@@ -70,10 +73,30 @@ class AnyOrder(RuleBasedStateMachine):
         variables = {**_KEYS, "AWS_ENDPOINT_URL": self.aws.url}
         self.patches: list[Any] = [patch.dict("os.environ", variables)]
         self.patches += [patch.object(attempts, k, v) for k, v in _QUICK.items()]
+        self.patches += [patch.object(Task, "end", self.once(Task.end)), self.no_error_of_a_loop()]
         self.patches.append(patch.object(asking, "STARTS_WITHIN", 0.5))
         self.patches.append(patch.object(cancellation, "_STOPPING", _STOPPING))
         for one in self.patches:
             one.start()
+
+    def once(self, end: Callable[[Task, Ending], None]) -> Callable[[Task, Ending], None]:
+        """`Task.end`, which nobody may call for a call that is settled: a future cannot tell,
+        since it is settled once by construction."""
+
+        def noting(task: Task, ending: Ending) -> None:
+            if task.settled:
+                self.faults.append(f"a call was settled again: {ending}")
+            end(task, ending)
+
+        return noting
+
+    def no_error_of_a_loop(self) -> Any:
+        """What no one awaits, or a callback raises, reaches the event loop alone."""
+
+        def noting(loop: Any, context: dict[str, Any]) -> None:
+            self.faults.append(f"an event loop met: {context}")
+
+        return patch.object(asyncio.BaseEventLoop, "call_exception_handler", noting)
 
     # -- the function ----------------------------------------------------------------------------
 
@@ -141,7 +164,7 @@ class AnyOrder(RuleBasedStateMachine):
         if self.is_shut:
             return self.submit_to_one_that_is_shut()
         for number, numbers in self.parts(range(self.count, self.count + count)):
-            self.calls[number] = numbers
+            self.calls[number], self.began[number] = numbers, time.monotonic()
             self.futures[number] = future = self.send(numbers)
             future.add_done_callback(lambda _, n=number: self.settles(n))
         self.count += count
@@ -162,7 +185,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def settled_at_most_once(self) -> None:
-        assert all(count == 1 for count in self.settled.values()), self.settled
+        assert not self.faults, self.faults
 
     @invariant()
     def ran_no_more_often_than_allowed(self) -> None:
@@ -170,12 +193,14 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            done = wait(self.futures.values(), timeout=_DEADLINE * (1 + self.retries))
+            deadline = _DEADLINE * (1 + self.retries)
+            done = wait(self.futures.values(), timeout=deadline)
             assert not done.not_done, "a call hangs"
             for number, future in self.futures.items():
                 self.check(self.calls[number], future)
             self.end()
-            assert set(self.settled) == set(self.futures)
+            assert set(self.took) == set(self.futures)
+            assert max(self.took.values(), default=0) < deadline, self.took
             self.settled_at_most_once()
             self.ran_no_more_often_than_allowed()
         finally:
@@ -193,7 +218,7 @@ class AnyOrder(RuleBasedStateMachine):
         return first != "tasks" or attempt in self.answered
 
     def settles(self, number: int) -> None:
-        self.settled[number] += 1
+        self.took[number] = time.monotonic() - self.began[number]
 
     # -- of each way to make calls ---------------------------------------------------------------
 
