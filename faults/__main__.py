@@ -120,7 +120,8 @@ def _run_soak(lab: Any, options: argparse.Namespace, shown: Any, progress: Any) 
 
     shown.soak = soak.run(lab, options.soak, options.seed, progress)
     progress.say(f"soak: {shown.soak}")
-    shown.scenes |= programs.play(lab, programs.LONG_SCENES, progress)
+    scenes = [x for x in programs.LONG_SCENES if options.row in x.name]
+    shown.scenes |= programs.play(lab, scenes, progress)
 
 
 def _tell(found: Any) -> None:

@@ -308,6 +308,36 @@ def test_a_script_that_ends_has_its_calls_done(fleet: Fleet, reachable: AWS) -> 
     assert len(fleet.batches) == 2
 
 
+def test_a_script_that_shuts_down_without_waiting(fleet: Fleet, reachable: AWS) -> None:
+    """`shutdown(wait=False)` returns at once; the calls are done before the interpreter ends."""
+    program = MADE + (
+        "pool.submit(sum, [2, 3]).add_done_callback(lambda f: print('got', f.result()))\n"
+        "pool.shutdown(wait=False)\n"
+    )
+    running = script(reachable, program)
+    out, errors = running.communicate(timeout=60)
+    assert (out, errors, running.returncode) == ("got 5\n", "", 0)
+
+
+def test_no_call_is_taken_once_the_interpreter_ends(fleet: Fleet, reachable: AWS) -> None:
+    """One submitted in `atexit` is refused: nobody would ever have it run."""
+    program = MADE + (
+        "import atexit\n"
+        "@atexit.register\n"
+        "def last():\n"
+        "    try:\n"
+        "        pool.submit(abs, -2)\n"
+        "    except RuntimeError as error:\n"
+        "        print(error)\n"
+        "print(pool.submit(abs, -1).result())\n"
+    )
+    running = script(reachable, program)
+    out, errors = running.communicate(timeout=60)
+    assert (errors, running.returncode) == ("", 0)
+    assert re.fullmatch(r"1\n.*after shutdown\n", out)
+    assert len(fleet.batches) == 1
+
+
 def test_a_fork_is_told_to_make_its_own(fleet: Fleet, reachable: AWS) -> None:
     """Using a pool after a fork neither hangs nor disturbs the parent's."""
     program = MADE + (

@@ -20,7 +20,7 @@ CONNECT_TIMEOUT = 10
 # Seconds without a byte from S3 after which a request to it is made again, by botocore.
 _S3_READ_TIMEOUT = 30
 # Connections that each client keeps: as many as there are threads that use it.
-_KEPT = 50
+KEPT = 50
 
 # Where AWS itself answers: https://docs.aws.amazon.com/general/latest/gr/lambda-service.html
 _OF_AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn")
@@ -188,7 +188,7 @@ class Clients:
 
         made = self._kept_session(account)
         config = Config(
-            max_pool_connections=_KEPT, connect_timeout=CONNECT_TIMEOUT, tcp_keepalive=True
+            max_pool_connections=KEPT, connect_timeout=CONNECT_TIMEOUT, tcp_keepalive=True
         )
         if service == "lambda":
             # A retried synchronous invocation runs the call twice: retries are ours to decide.
