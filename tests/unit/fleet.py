@@ -35,12 +35,17 @@ class Fleet:
     """
 
     def __init__(self, functions: list[Function]) -> None:
-        self.functions = functions
+        self.functions: list[Function] = []
         self.batches: list[wire.Batch | wire.Request] = []
         self.seconds = 60.0  # until Lambda's own deadline
         self._free: SimpleQueue[Function] = SimpleQueue()
         for function in functions:
-            self._free.put(function)
+            self.add(function)
+
+    def add(self, function: Function) -> None:
+        """Have one more environment, which is free."""
+        self.functions.append(function)
+        self._free.put(function)
 
     def answer(self, event: dict[str, Any]) -> Answer:
         """What Lambda does with one invocation."""
