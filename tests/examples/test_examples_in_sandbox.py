@@ -1,6 +1,6 @@
-"""The examples that take more than the pool and its stand-in, each run as its reader runs it.
+"""The examples that Covalent's server runs, each run as its reader runs it.
 
-(tests/unit/pool/test_examples.py and tests/e2e/test_fan_out.py run the others.)
+(tests/e2e/test_make_up.py runs the others.)
 """
 
 from __future__ import annotations
