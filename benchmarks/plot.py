@@ -37,7 +37,17 @@ from .results import BOTO, LITHOPS, PUBLIC  # noqa: E402
 INK, FAINT, GOOD, BAD = "#222222", "#dddddd", "#2a7f3f", "#c0392b"
 # Shapes besides colours, for those who cannot tell the colours apart.
 STYLES = {PUBLIC: ("#c44e52", "o"), BOTO: ("#4c72b0", "D"), LITHOPS: ("#dd8452", "s")}
-OTHERS = (("#8172b3", "^"), ("#64b5cd", "v"), ("#937860", "P"), ("#55a868", "X"), ("#8c8c8c", "*"))
+OTHERS = (
+    ("#8172b3", "^"),
+    ("#64b5cd", "v"),
+    ("#937860", "P"),
+    ("#55a868", "X"),
+    ("#8c8c8c", "*"),
+    ("#da8bc3", "<"),
+    ("#b9a44c", ">"),
+    ("#2f6f73", "p"),
+    ("#a05195", "h"),
+)
 WIDTH, ROW, MARGINS = 11.5, 0.27, 2.3  # inches; the longest label takes half of the width
 LONGEST_BAR = 1.6  # of what was allowed; beyond it only the number tells
 ROOM = 6.0  # for the numbers beside the outermost points, as a factor
@@ -87,7 +97,7 @@ def _draw_lines(axes: Axes, lines: list[Line]) -> None:
     _label_rows(axes, [(line.benchmark, plotted.marked(line, marks)) for line in lines])
     _explain(axes, marks)
     axes.set_title(
-        "How many times ours (of MB/s more is better, of all else less)",
+        "How many times ours (more is better of throughput, calls a second)",
         loc="left",
         fontsize=10.5,
     )
