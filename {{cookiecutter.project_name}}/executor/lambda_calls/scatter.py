@@ -30,8 +30,8 @@ from .session import Session
 # Bytes of pickled arguments in one request; more would not fit into it beside the rest.
 _MOST_BYTES = 3 * 1024 * 1024
 _LONGEST_BACKOFF = 60.0  # seconds
-# A call is a straggler when half of all are done, and it takes so many times as long as three
-# quarters of them did.
+# A request is a straggler when so many are known, half of all are done, and it takes so many times
+# as long as three quarters of them did.
 _STRAGGLES, _KNOWN = 3.0, 10
 _LOOKS_EVERY = 0.5  # seconds
 # Seconds between two looks whether Lambda has said how many may be under way, and how many looks.
@@ -527,12 +527,10 @@ class Scatter:
         """Send a second time what takes much longer than the others did."""
         while self._sendings and not self._cancelled:
             await asyncio.sleep(_LOOKS_EVERY)
-            done = len(self._durations)
-            if done < max(_KNOWN, len(self._sendings)) or any(
-                queue.tasks for queue in self._waiting.values()
-            ):
+            waiting = any(queue.tasks for queue in self._waiting.values())
+            limit = None if waiting else straggles_after(self._durations, len(self._sendings))
+            if limit is None:
                 continue
-            limit = _STRAGGLES * quantiles(self._durations, n=4)[2]
             for sending in list(self._sendings):
                 attempt = sending.attempt
                 if attempt is None or not attempt.sent:
@@ -543,6 +541,18 @@ class Scatter:
                     sending.has_copy = True
                     self._begin(self._queue(unsettled[0]), unsettled, copy=True)
         self._watching = None
+
+
+def straggles_after(durations: list[float], under_way: int) -> float | None:
+    """How long a request takes that is a straggler; None as long as that cannot be told.
+
+    Args:
+        durations: of the requests that are done, in seconds.
+        under_way: how many are not done.
+    """
+    if len(durations) < max(_KNOWN, under_way):
+        return None
+    return _STRAGGLES * quantiles(durations, n=4)[2]
 
 
 class _Queue:
