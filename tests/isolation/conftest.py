@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 UNIT = Path(__file__).parents[1] / "unit"
 sys.path[:0] = [str(Path(__file__).parent), str(UNIT)]
@@ -10,3 +11,18 @@ from template_paths import EXECUTOR, FUNCTION, LAMBDA_CALLS  # noqa: E402 - foun
 
 sys.path[:0] = [str(EXECUTOR), str(FUNCTION)]
 sys.path.append(str(LAMBDA_CALLS))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show how long the electrons of test_ending.py took to die."""
+    times: dict[str, dict[str, float]] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "seconds to death":
+                electron, how, took = value
+                times.setdefault(electron, {})[how] = took
+    if times:
+        terminalreporter.section("seconds to death")
+    for electron, each in sorted(times.items()):
+        told = "".join(f"{how:>12} {took:5.2f}" for how, took in each.items())
+        terminalreporter.write_line(f"{electron:32}{told}")

@@ -1,22 +1,32 @@
-"""Whatever an electron does, it ends soon after it has to, with all that came of it."""
+"""Whatever an electron does, it ends soon after it has to, with all that came of it.
+
+pytest shows in the end how long each one took to die.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aws_server
 import cloudpickle
 import pytest
 import ways
 import world
-from function_box import Function, returned, timed
+from function_box import WORKER, Function, returned, timed
 from patience import BUSY
 
 import wire
 
 LIMIT = 0.5  # seconds
-DEATH = 3.0  # seconds from the deadline to the end of whatever resists
+DEATH = 3.0  # seconds from the deadline, or from the look at the order, to the end
+ORDER = "/bucket/tasks/dispatch-0-attempt/order"
+# The function looks for orders from 2 s on; here as early as a deadline ends an electron.
+LOOKS_SOON = WORKER.replace(
+    "import app\n", f"import task_guard\ntask_guard.FIRST_LOOK = {LIMIT}\nimport app\n"
+)
 
 for module in (world, sys.modules[__name__]):
     cloudpickle.register_pickle_by_value(module)
@@ -147,22 +157,75 @@ ENDLESS: list[Callable[[], Any]] = [
 ]
 
 
+class Requests(list[str]):
+    """What was asked of S3, and the time of the first request."""
+
+    first = 0.0
+
+    def append(self, request: str) -> None:
+        self.first = self.first or time.monotonic()
+        super().append(request)
+
+
 @pytest.fixture(scope="module")
-def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
+def s3() -> Iterator[aws_server.AWS]:
+    """A server that speaks S3's protocol."""
+    with aws_server.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def function(s3: aws_server.AWS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
     """One environment for all."""
-    with Function(tmp_path_factory.mktemp("ending") / "tmp") as running:
+    folder = tmp_path_factory.mktemp("ending") / "tmp"
+    with Function(folder, [sys.executable, "-c", LOOKS_SOON], **s3.env) as running:
         yield running
 
 
-@pytest.mark.parametrize("electron", ENDLESS, ids=lambda x: x.__name__)
-def test_deadline(function: Function, electron: Callable[[], Any]) -> None:
-    """At its deadline it is gone within 3 s, with its processes; the next electron is warm."""
+def fork_server() -> int:
+    import os
+
+    return os.getppid()
+
+
+def stopped_at_its_deadline(function: Function, electron: Callable[[], Any]) -> float:
     took, response = timed(lambda: function.call(electron, limit=LIMIT))
     assert response.failure is not None and response.failure.kind == wire.DEADLINE
-    assert took < LIMIT + DEATH + BUSY
+    return took - LIMIT
+
+
+def cancelled(function: Function, s3: aws_server.AWS, electron: Callable[[], Any]) -> float:
+    s3.requests = requests = Requests()
+    s3.objects[ORDER] = b"cancel"
+    response = function.call(electron, bucket="bucket")
+    ended = time.monotonic()
+    del s3.objects[ORDER]
+    assert response.failure is not None and response.failure.kind == wire.CANCELLED
+    return ended - requests.first
+
+
+@pytest.mark.parametrize("how", ["deadline", "cancelled"])
+@pytest.mark.parametrize("electron", ENDLESS, ids=lambda x: x.__name__)
+def test_end(
+    function: Function,
+    s3: aws_server.AWS,
+    record_property: Callable[[str, object], None],
+    electron: Callable[[], Any],
+    how: str,
+) -> None:
+    """It is gone within 3 s of its deadline, or of the look that finds the order to cancel it, and
+    so are its processes; the next electron is warm, and comes from the same fork server."""
+    server = returned(function.call(fork_server))
+    if how == "deadline":
+        took = stopped_at_its_deadline(function, electron)
+    else:
+        took = cancelled(function, s3, electron)
+    record_property("seconds to death", [electron.__name__, how, took])
+    assert took < DEATH + BUSY
     after = function.call(world.seen, ways.WORD)
     assert returned(after)["processes"] == []
     assert not after.usage.cold
+    assert returned(function.call(fork_server)) == server  # else it was killed with its server
 
 
 def test_descriptors_closed_while_it_runs_on(function: Function) -> None:
