@@ -48,6 +48,7 @@ PAYLOAD_LIMIT = 6 * 1024 * 1024
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER: close by a reset
 _STARTS_WITHIN = 60.0  # seconds, of the first environment
 _MEMORY, _TMP = "256m", "32m"  # of a container
+_PIECE = 64 * 1024  # bytes of a body that are read at a time
 _PROCESSES = 16  # behind environments that are only counted
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -75,7 +76,7 @@ class Limits:
 
 @dataclass
 class Request:
-    """One request as it came."""
+    """One request; its body comes after the rest."""
 
     verb: str
     target: str
@@ -339,25 +340,34 @@ class Door:
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request; whether another may follow on its connection."""
-        request = await _read(reader, writer)
+        request = await _head(reader)
         self._busy.add(writer)
         try:
+            if request.path.startswith(CONTROL):
+                return await self._controlled(request, reader, writer)
             return await self._answered(request, reader, writer)
         finally:
             self._busy.discard(writer)
 
+    async def _controlled(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        request.body = await _body(request, reader, writer, Pace(None, request))
+        said = json.loads(request.body) if request.body else {}
+        answer = json.dumps(await self.site.control(request.path[len(CONTROL) :], said))
+        writer.write(_bytes(request.verb, (200, {}, answer.encode())))
+        await writer.drain()
+        return True
+
     async def _answered(
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        if request.path.startswith(CONTROL):
-            said = json.loads(request.body) if request.body else {}
-            answer = json.dumps(await self.site.control(request.path[len(CONTROL) :], said))
-            writer.write(_bytes(request.verb, (200, {}, answer.encode())))
-            await writer.drain()
-            return True
         signed_by = request.headers.get("authorization", "")
         poison = self.site.poison_of(self, request)
         toxic = poison.of(request.service, request.verb, request.path, signed_by)
+        request.body = await _body(request, reader, writer, Pace(toxic, request))
+        if toxic and toxic.direction == toxics.UP:
+            toxic = None  # it came, late
         attempt, is_whole = request.attempt, toxic is None or toxic.kind in toxics.HARMLESS
         if attempt:
             self.site.whole[attempt] = False
@@ -593,26 +603,68 @@ def _owner(key: str) -> str:
 # -- HTTP ----------------------------------------------------------------------------------------
 
 
-async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request:
+class Pace:
+    """How fast a request's body comes in.
+
+    The mutable state is how much of it has come.
+
+    Args:
+        toxic: what hits the request.
+        request: without its body.
+    """
+
+    def __init__(self, toxic: Toxic | None, request: Request) -> None:
+        self._toxic = toxic if toxic and toxic.direction == toxics.UP else None
+        headers = request.headers
+        length = headers.get("x-amz-decoded-content-length") or headers.get("content-length")
+        self._size = int(length or 0)
+        self._come = 0
+
+    async def came(self, count: int) -> None:
+        """So many bytes more have come.
+
+        Raises:
+            ConnectionError: if no more will.
+        """
+        if self._toxic is None:
+            return
+        self._come += count
+        if self._toxic.kind == toxics.DRIP:
+            await asyncio.sleep(self._toxic.amount * count / max(1, self._size))
+        elif self._toxic.kind == toxics.LIMITED:
+            await asyncio.sleep(count / self._toxic.amount)
+        elif 2 * self._come >= self._size:
+            raise ConnectionAbortedError(self._toxic.kind)
+
+
+async def _head(reader: asyncio.StreamReader) -> Request:
+    """A request, but for its body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")
     verb, target, _ = first.split(" ", 2)
     headers = {k.lower(): v.strip() for k, _, v in (x.partition(":") for x in lines if x)}
+    return Request(verb, target, headers, b"")
+
+
+async def _body(
+    request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pace: Pace
+) -> bytes:
+    headers = request.headers
     if headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await writer.drain()
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = await _chunks(reader)
+        body = await _chunks(reader, pace)
     else:
-        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        body = await _exactly(int(headers.get("content-length", 0)), reader, pace)
     if headers.get("x-amz-content-sha256", "").startswith("STREAMING"):
         from benchmarks.endpoint import _plain
 
         body = _plain(body, headers)
-    return Request(verb, target, headers, body)
+    return body
 
 
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
+async def _chunks(reader: asyncio.StreamReader, pace: Pace) -> bytes:
     parts: list[bytes] = []
     while True:
         size = int((await reader.readline()).split(b";")[0], 16)
@@ -620,8 +672,17 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
             while (await reader.readline()).strip():
                 pass
             return b"".join(parts)
-        parts.append(await reader.readexactly(size))
+        parts.append(await _exactly(size, reader, pace))
         await reader.readline()
+
+
+async def _exactly(size: int, reader: asyncio.StreamReader, pace: Pace) -> bytes:
+    parts: list[bytes] = []
+    while size:
+        parts.append(await reader.readexactly(min(size, _PIECE)))
+        size -= len(parts[-1])
+        await pace.came(len(parts[-1]))
+    return b"".join(parts)
 
 
 def _bytes(verb: str, reply: Reply) -> bytes:

@@ -78,6 +78,8 @@ _STORAGE: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.RESET_BEFORE},
     {"kind": toxics.RESET_IN_RESPONSE},
     {"kind": toxics.TRUNCATED},
+    {"kind": toxics.TRUNCATED, "direction": toxics.UP, "verb": "PUT"},
+    {"kind": toxics.LIMITED, "direction": toxics.UP, "verb": "PUT", "amount": 2_000_000.0},
     {"kind": toxics.CORRUPTED, "verb": "GET"},
     {"kind": toxics.LATENCY, "amount": 0.5},
     {"kind": toxics.DUPLICATED},

@@ -19,11 +19,14 @@ LATENCY = "latency"  # `amount` seconds more
 RESET_DURING = "reset `amount` seconds after the request came, which goes on"
 RESET_AFTER = "reset after the request was handled"
 RESET_IN_RESPONSE = "reset in the response"
-TRUNCATED = "truncated: half of the response, then the end"
+TRUNCATED = "truncated: half of it, then the end"
 SILENT = "silence: the response is swallowed"
-DRIP = "slow drip"  # the response takes `amount` seconds
+DRIP = "slow drip"  # it takes `amount` seconds
 LIMITED = "limited"  # `amount` bytes a second
 DUPLICATED = "duplicated: the response comes twice"
+# The way of the request itself, for those below that have an `UP`; all others know one way only.
+DOWN, UP = "down", "up"
+BOTH_WAYS = frozenset({TRUNCATED, DRIP, LIMITED})
 # -- AWS itself --
 ANSWER = "answered, nothing ran"  # with `status`, `code` and `said`
 ANSWER_AFTER = "answered so, although it ran"
@@ -42,7 +45,7 @@ HARMLESS = frozenset(
 
 KINDS = frozenset(
     value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)
-)
+) - {DOWN, UP}
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Toxic:
 
     Args:
         kind: one of the constants above.
+        direction: `DOWN`: the response; `UP`: the request's body, for those of `BOTH_WAYS`.
         service: "lambda" or "s3"; empty: either.
         verb: HTTP's method; empty: any.
         key: a part of the request's path; empty: any.
@@ -65,6 +69,7 @@ class Toxic:
     """
 
     kind: str
+    direction: str = DOWN
     service: str = ""
     verb: str = ""
     key: str = ""
@@ -82,6 +87,8 @@ class Toxic:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"there is no fault {self.kind!r}")
+        if self.direction != DOWN and (self.direction != UP or self.kind not in BOTH_WAYS):
+            raise ValueError(f"{self.kind!r} knows no direction {self.direction!r}")
 
     def matches(self, service: str, verb: str, path: str, signed_by: str) -> bool:
         """Whether a request is one of those that it is about."""

@@ -20,6 +20,7 @@ from lambda_calls.errors import (
     ResultUnreadError,
 )
 from lambda_calls.session import Process
+from patience import wait_until
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,30 @@ def test_timeout_bounds_uploads(aws: AWS, process: Process) -> None:
     finally:
         release.set()
     assert aws.posts == 0
+
+
+@pytest.mark.parametrize("linger", [0.1, 60.0])
+def test_upload_that_ends_too_late_is_deleted(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch, linger: float
+) -> None:
+    """Its thread goes on when nobody waits any more: what it stores then, nobody else deletes;
+    whether it ends while the loop lives, or after the process has let go of all it held."""
+    monkeypatch.setattr(blobs, "_LINGER", linger)
+    release, stored = threading.Event(), threading.Event()
+    aws.before_put = lambda: (release.wait(30), stored.set())
+
+    async def late() -> None:
+        with pytest.raises(ResourceLimitError, match="not stored in bucket"):
+            await called(process, len, LARGE, timeout=1)
+        await asyncio.sleep(0.5)
+
+    asyncio.run(late())
+    if linger > 1:
+        process.at_exit.run()
+    release.set()
+    assert stored.wait(30)
+    wait_until(lambda: any(x.startswith("DELETE") for x in aws.requests), "its deletion", 30)
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_uploads_are_bounded(aws: AWS, process: Process) -> None:

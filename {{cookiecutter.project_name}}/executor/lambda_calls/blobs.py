@@ -84,7 +84,8 @@ class Blobs:
     def delete_all(self) -> None:
         """Delete what is stored; it blocks, and is for the end of the process."""
         held, self._held = list(self._held.values()), {}
-        keys = [x.blob.key for x in held if x.stored.done() and not _failed(x.stored)]
+        # One that was cancelled may have stored it all the same.
+        keys = [x.blob.key for x in held if x.stored.cancelled() or not _failed(x.stored)]
         keys += self._leaving
         if keys:
             self._objects.delete(*keys)
@@ -121,13 +122,20 @@ class Blobs:
         while True:
             try:
                 if again or not await self._threads.run(self._objects.exists, blob.key):
-                    await self._threads.run(self._objects.upload, blob.key, data, data.size)
+                    await self._threads.run(self._store, blob, data)
                 return
             except UnreachableError:
                 held = self._held.get(blob.sha256)
                 if held is None or held.holders < 1 or loop.time() > end:
                     raise
             await asyncio.sleep(_AFTER_FAILURE)
+
+    def _store(self, blob: wire.Blob, data: Decoded) -> None:
+        """It blocks, and goes on when nobody waits for it any more; then nobody else deletes what
+        it has stored."""
+        self._objects.upload(blob.key, data, data.size)
+        if blob.sha256 not in self._held:
+            self._objects.delete(blob.key)
 
     def _let_go(self, held: _Held) -> None:
         held.holders -= 1
