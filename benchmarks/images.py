@@ -159,7 +159,8 @@ def _scaffold(template: Path, work: Path, *answers: str) -> Path:
     python = sys.executable
     env = environment.clean(os.environ, home=home, python=Path(python))
     command = [python, "-m", "cookiecutter", "--no-input", "-o", str(work), str(template)]
-    _run([*command, f"project_name={PROJECT}", *answers], env=env, seconds=BUILD_SECONDS)
+    # In a folder without Python: the template's extensions must not be found in the working one.
+    _run([*command, f"project_name={PROJECT}", *answers], env=env, seconds=BUILD_SECONDS, cwd=home)
     return work / PROJECT
 
 

@@ -12,7 +12,7 @@ import pytest
 from function_box import SERVING, Function, request
 from template_paths import PROJECT, REPOSITORY
 
-from benchmarks import former, handlers, lab
+from benchmarks import former, handlers, images, lab
 from benchmarks.suite import coldstart
 
 
@@ -33,7 +33,27 @@ def test_without_history_it_is_left_out(tmp_path: Path) -> None:
     assert coldstart._goals({}, "at most 1.1 ×", handlers.FORMER, 1.1) == []
 
 
-@pytest.mark.skipif(not has_the_commit(), reason=f"git here does not have {former.COMMIT}")
+needs_the_commit = pytest.mark.skipif(
+    not has_the_commit(), reason=f"git here does not have {former.COMMIT}"
+)
+
+
+@needs_the_commit
+def test_its_template_takes_an_image_as_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own questions are asked, also in this repository's folder, and ours is the base."""
+    template = tmp_path / "template"
+    template.mkdir()
+    assert former.unpack(template)
+    monkeypatch.chdir(REPOSITORY)
+    project = images._scaffold(template, tmp_path, "base_image=ours:latest")
+    dockerfile = (project / "function" / "Dockerfile").read_text("utf-8")
+    assert "ARG BASE_IMAGE=ours:latest" in dockerfile
+    assert "lambda_calls" not in dockerfile
+
+
+@needs_the_commit
 def test_it_takes_its_event(tmp_path: Path) -> None:
     """It runs the trivial electron in the envelope of its own protocol, and refuses today's."""
     template = tmp_path / "template"
