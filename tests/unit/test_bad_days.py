@@ -1,6 +1,5 @@
 """Days on which the machine, the project or the deployment is not as it was."""
 
-import contextlib
 import json
 import os
 import signal
@@ -13,12 +12,13 @@ from typing import Any
 import pytest
 from aws_server import AWS, Answer
 from calls import call
+from covalent_awslambda_plugin import running
 from electrons import execute, good, made
 from lambda_calls.errors import LambdaCallError
 from lambda_calls.session import Process
 from secret_keys import SECRET_KEY
 from template_paths import EXECUTOR
-from tmpfs import mounted
+from tmpfs import fill, mounted
 
 import wire
 
@@ -89,13 +89,29 @@ def test_nothing_can_be_written(aws: AWS) -> None:
 def test_disk_full_or_read_only(aws: AWS, tmp_path: Path, options: str) -> None:
     """So it is on a disk on which no byte is left, and on one that is mounted to be read."""
     with mounted(tmp_path / "disk", options) as folder:
-        with contextlib.suppress(OSError), (folder / "fills").open("wb") as file:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
+        fill(folder)
         aws.script = lambda event: answered(event, 7)
         with script(aws, HOME=str(folder), TMPDIR=str(folder)) as client:
             assert client.communicate(timeout=60)[0] == "sent\n7\n"
+
+
+def test_covalents_results_folder_is_full(
+    aws: AWS,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the executor itself writes there is no reason to fail an electron; the log says what is
+    missing, once."""
+    aws.script = lambda event: good(1)
+    with mounted(tmp_path / "disk", "size=64k") as folder:
+        monkeypatch.setattr(running, "get_config", lambda name: str(folder))
+        (folder / "dispatch").mkdir()
+        fill(folder)
+        result, _, stderr, status = execute(made(), len, "x")
+        assert (result.get_deserialized(), stderr, status) == (1, "", "COMPLETED")
+    said = [x.getMessage() for x in caplog.records if "could not be noted" in x.getMessage()]
+    assert len(said) == 1 and "No space left" in said[0]
 
 
 def test_suspended_until_the_connection_is_gone(aws: AWS, tmp_path: Path) -> None:

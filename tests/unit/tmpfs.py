@@ -10,6 +10,13 @@ from pathlib import Path
 import pytest
 
 
+def fill(folder: Path) -> None:
+    """Leave no byte for others on the file system of a folder."""
+    with contextlib.suppress(OSError), (folder / "fills").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
     """A file system in memory at `folder` while the body runs; the test is skipped where none can

@@ -21,6 +21,7 @@ from covalent_awslambda_plugin import fanning, running
 from electrons import METADATA, covalents, execute, made
 from fleet import Fleet
 from lambda_calls import fan_out
+from tmpfs import fill, mounted
 
 import wire
 
@@ -52,6 +53,28 @@ def test_a_list_in_a_list_out(fleet: Fleet) -> None:
     assert [x for x in lines if x.startswith("[")][-1] == "[59] shifting 59"
     assert sum(fleet.sizes) == 60
     assert "[lambda] fan-out of 60; dispatch so far:" in stderr
+
+
+def test_its_output_has_no_room_while_it_runs(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk nobody sees its progress before it ends; it ends well all the same."""
+    monkeypatch.setattr(fanning, "_PROGRESS_EVERY", 0.2)
+    with mounted(tmp_path / "disk", "size=64k") as folder:
+        monkeypatch.setattr(running, "_folder", lambda dispatch_id: folder)
+        node = folder / f"node_{METADATA['node_id']}"
+        node.mkdir()
+        fill(folder)
+
+        @fan_out
+        def sleeps(seconds: float) -> None:
+            time.sleep(seconds)
+
+        result, stdout, stderr, status = execute(made(), sleeps, [1.0, 0.0])
+        assert status == "COMPLETED", stderr
+        assert [x.read_bytes() for x in node.iterdir()] == [b""]  # it tried
+    assert result.get_deserialized() == [None, None]
+    assert "[fan-out] 2 of 2 done" in stdout
 
 
 def test_its_output_grows_while_it_runs(

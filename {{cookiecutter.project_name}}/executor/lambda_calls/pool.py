@@ -21,7 +21,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from functools import partial
 from pathlib import Path
@@ -483,9 +483,15 @@ class _Engine:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                blocking = ThreadPoolExecutor(thread_name_prefix="lambda-pool-blocking")
+                self._loop.set_default_executor(blocking)
+                # Python 3.12 starts no thread once the interpreter ends, which is when the calls
+                # of a script that just ends are done. So one of each kind is there before.
+                blocking.submit(int)
+                self._process.start_threads()
                 self._thread = threading.Thread(
                     target=_serve,
-                    args=(self._loop, self._process),
+                    args=(self._loop, self._process, blocking),
                     name="lambda-pool",
                     daemon=True,
                 )
@@ -510,7 +516,9 @@ class _Engine:
         self._scatter.add(tasks)
 
 
-def _serve(loop: asyncio.AbstractEventLoop, process: Process) -> None:
+def _serve(
+    loop: asyncio.AbstractEventLoop, process: Process, blocking: ThreadPoolExecutor
+) -> None:
     """The thread's life: the loop, and what it leaves is closed and deleted at its end."""
     asyncio.set_event_loop(loop)
     try:
@@ -520,8 +528,8 @@ def _serve(loop: asyncio.AbstractEventLoop, process: Process) -> None:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
     finally:
+        blocking.shutdown()  # the loop's own way to do so takes one more thread
         loop.close()
         process.at_exit.run()  # deletes what lingers in the bucket
         process.close()

@@ -116,6 +116,15 @@ class Process:
             if loop.is_closed():
                 self._sessions.pop(loop, None)
 
+    def start_threads(self) -> None:
+        """Have a thread of each kind, for calls that are made when none can be started any more.
+
+        Raises:
+            ResourceLimitError: if the system gives this process no thread at all.
+        """
+        for threads in (self.transfers, self.requests):
+            threads.begin(_nothing)
+
     def objects(self, target: Target) -> Objects:
         """The objects of the target's bucket; its methods block."""
         return Objects(self.clients, target.account, target.bucket or "", target.origins)
@@ -287,6 +296,10 @@ class Session:
             region=target.named("region", region),
             option=target.deploy_option,
         )
+
+
+def _nothing() -> None:
+    pass
 
 
 def _decoded(log: str) -> str:

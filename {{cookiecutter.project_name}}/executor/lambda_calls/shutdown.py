@@ -3,6 +3,8 @@
 A server ends in three ways. Its loop cancels its tasks (Ctrl-C): whoever runs a call notices by
 itself. The interpreter exits: `atexit`. SIGTERM: uvicorn, which runs Covalent's server, ends its
 process by that same signal in the end, and then nothing is cancelled and no exit handler runs.
+
+Python 3.12 starts no thread any more when the interpreter exits: there it is done one by one.
 """
 
 import atexit
