@@ -185,6 +185,17 @@ class Server:
         """
         self._take_until(lambda: not self.unfinished, seconds)
 
+    def check(self) -> None:
+        """Look whether the server is there.
+
+        Raises:
+            ServerLost: if it has ended.
+        """
+        poll = select.poll()
+        poll.register(self.control, 0)  # tells of a hang-up alone
+        if poll.poll(0):
+            raise ServerLost
+
     def wait_for_end_of(self, pid: int, seconds: float) -> None:
         """Wait until nothing is left of a server that this one has forked; no task may run.
 
@@ -679,8 +690,13 @@ class Processes:
         return Server(ours, lambda: int(server.answer(born)["pid"]), server)
 
     def _ready(self, kind: str) -> Child:
-        """The spare of a kind; a new process where there is none."""
+        """The spare of a kind; a new process where there is none.
+
+        Raises:
+            ServerLost: if its server has ended. The spare dies then, but may still take a task.
+        """
         if kind in self._spares:
+            self._server(kind).check()
             return self._born(self._spares.pop(kind))
         return self.forked(self._server(kind))
 
