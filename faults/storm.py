@@ -141,7 +141,7 @@ class Storm:
         left: keys of objects in the bucket at the end.
         leaked: those of them that no call may need any more, or that no rule of the bucket's
             would ever remove.
-        leaks: threads and descriptors that were left.
+        leaks: threads of pools that were left; the soak looks at descriptors and memory.
     """
 
     seed: str
@@ -328,7 +328,7 @@ def left_since(before: set[int | None]) -> list[str]:
         threads = [
             x.name
             for x in threading.enumerate()
-            if x.ident not in before and x.name == "lambda-pool"
+            if x.ident not in before and x.name.startswith("lambda-pool")
         ]
         if not threads or time.monotonic() > deadline:
             return [f"thread {x}" for x in threads]

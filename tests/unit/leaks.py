@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_PATIENCE = 10.0  # seconds: threads end after what they do, sockets after their loop
+# Seconds, for a busy machine: threads end after what they do, sockets after their loop.
+_PATIENCE = 30.0
 # Of the interpreter and the tools: a subprocess of pytest's, a queue's feeder.
 _OTHERS = ("asyncio_", "pytest_timeout")
 _SERVES = "(process_request_thread)"  # ends the name of a thread of socketserver's
