@@ -64,6 +64,11 @@ class Fleet:
             self._free.put(function)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs there."""
+        return self._free.qsize() == len(self.functions)
+
+    @property
     def sizes(self) -> list[int]:
         """How many calls each batch had."""
         return [x.count for x in self.batches if isinstance(x, wire.Batch)]

@@ -10,6 +10,7 @@ import leaks
 import pytest
 from aws_server import AWS
 from fleet import Fleet
+from patience import wait_until
 from secret_keys import SECRET_KEY, SESSION_TOKEN
 
 
@@ -41,11 +42,12 @@ def reachable(endpoint: AWS, monkeypatch: pytest.MonkeyPatch) -> AWS:
 
 @pytest.fixture
 def fleet(reachable: AWS, environments: Fleet) -> Iterator[Fleet]:
-    """Two environments; after the test nothing is left of its pools in S3."""
+    """Two environments; after the test nothing of its pools runs on there, or is left in S3."""
     reachable.script = environments.answer
     environments.batches.clear()
     environments.seconds = 60.0
     yield environments
+    wait_until(lambda: environments.is_idle, "its calls have ended in Lambda, too", 40)
     end = time.monotonic() + 10
     while reachable.objects and time.monotonic() < end:
         gc.collect()  # a pool that was let go of may be part of a cycle
