@@ -97,8 +97,9 @@ faults: test-venvs ## Break everything around the executor for minutes; SEED=…
 	@$(IN_VENV) $(FAULTS) --calls 2000 --keep
 	@$(VENV)/bin/python docs/generate.py
 
+# Python's own allocator gives hardly any page back, so what it holds would tell of the busiest moment.
 soak: test-venvs ## Twenty minutes of calls among faults in one process, then programs suspended for ten
-	@$(IN_VENV) $(FAULTS) --only soak --soak 20 --keep
+	@$(IN_VENV) PYTHONMALLOC=malloc $(FAULTS) --only soak --soak 20 --keep
 	@$(VENV)/bin/python docs/generate.py
 
 faults-seed: test-venvs ## A minute of it

@@ -87,7 +87,8 @@ def run(lab: Lab, minutes: float, seed: str, progress: Progress) -> Soak:
 
 
 def _give_memory_back() -> None:
-    """Have the C library give large blocks back to the system once they are free.
+    """Have the C library give large blocks back to the system once they are free. `make soak` has
+    Python take all its memory from there.
 
     By default it keeps up to twice the largest of them in each of its arenas, eight for a core: a
     third of a gigabyte in this process, where 33 MB are in use. How many of the arenas have
