@@ -228,10 +228,12 @@ class _Invocation:
             guard.log(f"{_FAILED_ELECTRON}: {failure.kind}")
         if self.child is not None and not self.task.splits:
             fields.update(stdout=self.child.stdout.text, stderr=self.child.stderr.text)
-        answer = _response(
+        response = _response(
             self.context, self.started, self.cold, self.request.task_id, self.peak, **fields
-        ).to_json()
-        long = time.monotonic() - self.started >= wire.LEAVE_OUTCOME_AFTER
+        )
+        answer = response.to_json()
+        # By the time that it tells, as the executor deletes the outcome by that.
+        long = response.usage.duration >= wire.LEAVE_OUTCOME_AFTER
         if long or self.orders.reported or self.orders.asked_since():
             self._leave(answer)
         return answer

@@ -212,8 +212,7 @@ class Attempt:
             # One of them may have been stored before the other failed, or without its knowledge.
             self._mailbox.note(wire.RESULT)
             self._mailbox.note(wire.RESULT_TEXT)
-        # A moment may pass between the time that it tells and the one by which it decides.
-        if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER - 1:
+        if response.usage.duration >= wire.LEAVE_OUTCOME_AFTER:
             self._mailbox.note(wire.OUTCOME)
 
     # -- sending it ------------------------------------------------------------------------------
