@@ -761,7 +761,7 @@ def test_times_that_are_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     """An order is seen within 2 s, as soon as a task has run for 2 s, also where S3 takes its
     longest to answer; what resists is killed within 3 s of that."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    config = task_storage.hasty_client().meta.config
+    config = task_storage.Storage("unused").hasty_client().meta.config
     assert task_guard.FIRST_LOOK <= 2
     assert task_guard._LOOK_EVERY + config.read_timeout <= 2
     assert task_guard._DUMP_AFTER < task_guard._KILL_AFTER < 3

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aws_server
+import boto3
 import cloudpickle
 import pytest
 from function_box import Function, part, returned, timed
@@ -95,6 +96,24 @@ def test_nearly_full_disk_of_a_laptop(tmp_path: Path, monkeypatch: pytest.Monkey
     blob.write_bytes(b"x")
     Storage(str(tmp_path)).make_room()
     assert blob.exists()
+
+
+def test_an_environment_has_one_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each session reads S3's description anew. Clients are several: their patience differs."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    made: list[boto3.session.Session] = []
+
+    class Session(boto3.session.Session):
+        def __init__(self) -> None:
+            made.append(self)
+            super().__init__()
+
+    monkeypatch.setattr(boto3.session, "Session", Session)
+    storage = Storage(str(tmp_path))
+    clients = [storage.client, storage.hasty_client(), storage.hasty_client(), storage.client]
+    assert len(made) == 1
+    assert clients[0] is clients[3] and clients[1] is not clients[2]
+    assert [x.meta.config.read_timeout for x in clients[:2]] == [15, 1]
 
 
 def test_default_session_of_an_electron(aws: aws_server.AWS, tmp_path: Path) -> None:

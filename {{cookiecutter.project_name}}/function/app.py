@@ -32,7 +32,7 @@ import wire
 from task_prepared import Prepared, SetupFailed
 from task_processes import Body, Child, EnvironmentFailed, Processes, ServerLost
 from task_server import Settings
-from task_storage import Storage, hasty_client
+from task_storage import Storage
 from task_streams import Split
 
 _TRIES = 3  # to hand a task over
@@ -196,7 +196,7 @@ class _Invocation:
         if request.limit is not None:
             seconds = min(seconds, request.limit)
         self.orders = guard.Orders(
-            hasty_client, request.bucket, request.task_id, request.key, started
+            self.storage.hasty_client, request.bucket, request.task_id, request.key, started
         )
         self.guard = guard.Guard(started + seconds, self.orders)
 

@@ -20,35 +20,8 @@ _LARGEST_TMP = 10_240 << 20  # bytes
 _COMPLETE = ".complete"  # lies in a folder of packages whose installation ended well
 
 
-def client(connect_timeout: float = 5, read_timeout: float = 15, attempts: int = 3) -> Any:
-    """A new S3 client of a session of its own; boto3 is imported only when a task needs S3.
-
-    Args:
-        connect_timeout, read_timeout: seconds. botocore's 60 are too long where time is billed.
-        attempts: how often a request is tried.
-    """
-    import boto3
-    from botocore.config import Config
-
-    # An endpoint of one's own (an emulator, a VPC endpoint) is seldom reachable as
-    # bucket.endpoint, so address by path there.
-    own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config = Config(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        s3={"addressing_style": "path"} if own else {},
-    )
-    return boto3.session.Session().client("s3", config=config)
-
-
-def hasty_client() -> Any:
-    """A client that gives up soon: what it asks for is asked for again."""
-    return client(connect_timeout=1, read_timeout=1, attempts=1)
-
-
 class Storage:
-    """What an environment keeps between tasks: a client, blobs, packages.
+    """What an environment keeps between tasks: a session with a client, blobs, packages.
 
     Args:
         folder: the environment's own.
@@ -57,17 +30,44 @@ class Storage:
     def __init__(self, folder: str) -> None:
         self._blobs = os.path.join(folder, "blobs")
         self._packages = os.path.join(folder, "packages")
+        self._session: Any = None
         self._client: Any = None
         self._making = threading.Lock()
         self._seen: Dict[str, Tuple[Any, ...]] = {}  # what folders of packages held
 
     @property
     def client(self) -> Any:
-        """The client, made at its first use."""
+        """The client, made at its first use.
+
+        botocore's 60 s of patience are too long where time is billed.
+        """
         with self._making:
             if self._client is None:
-                self._client = client()
+                self._client = self._new_client(connect_timeout=5, read_timeout=15, attempts=3)
             return self._client
+
+    def hasty_client(self) -> Any:
+        """A new client that gives up soon: what it asks for is asked for again."""
+        with self._making:
+            return self._new_client(connect_timeout=1, read_timeout=1, attempts=1)
+
+    def _new_client(self, connect_timeout: float, read_timeout: float, attempts: int) -> Any:
+        """A client of the environment's one session, which no electron can reach: each session
+        reads S3's description anew, for 70 ms and 15 MB."""
+        import boto3  # only when a task needs S3
+        from botocore.config import Config
+
+        self._session = self._session or boto3.session.Session()
+        # An endpoint of one's own (an emulator, a VPC endpoint) is seldom reachable as
+        # bucket.endpoint, so address by path there.
+        own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        config = Config(
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            s3={"addressing_style": "path"} if own else {},
+        )
+        return self._session.client("s3", config=config)
 
     def fetch(self, bucket: str, blob: wire.Blob, memory: Callable[[], int]) -> Any:
         """Have the verified bytes of `blob` in a file.
