@@ -84,7 +84,18 @@ def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:
             stack.enter_context(_renewed(door, terms.key))
         settled = WAYS[way](terms, range(fault.calls))
         seconds = time.monotonic() - began
-        return _judged(fault, way, settled, ledger, seconds, door.state(bucket=name))
+        return _judged(fault, way, settled, ledger, seconds, _settled_state(door, name))
+
+
+def _settled_state(door: Door, bucket: str) -> dict[str, Any]:
+    """The door's state, once nothing is left in the bucket, or has been for long: a thread may be
+    about to delete what it has stored."""
+    end = time.monotonic() + SLACK
+    while True:
+        state = door.state(bucket=bucket)
+        if not state["leaked"] or time.monotonic() > end:
+            return state
+        time.sleep(0.2)
 
 
 @contextmanager

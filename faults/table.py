@@ -415,7 +415,7 @@ _STORED: tuple[Fault, ...] = (
         "ResourceLimitError",
         NEVER,
         "The error says that the upload took all the time. Nothing is sent.",
-        _s3(toxics.DRIP, "PUT", "/blobs/", direction=toxics.UP, amount=12.0),
+        _s3(toxics.DRIP, "PUT", "/blobs/", direction=toxics.UP, amount=9.0),
         terms={**_LARGE, "timeout": 6.0},
         by="were not stored",
     ),
