@@ -276,6 +276,13 @@ def script(reachable: AWS, text: str) -> "subprocess.Popen[str]":
     )
 
 
+def told(reachable: AWS, program: str) -> tuple[str, str, int]:
+    """What a script that ends by itself printed, its errors, and its exit code."""
+    running = script(reachable, program)
+    out, errors = running.communicate(timeout=60)
+    return out, errors, running.returncode
+
+
 MADE = "from lambda_calls import LambdaPoolExecutor\nimport os, time, sys\n" + (
     "pool = LambdaPoolExecutor(2, function_name='fn', s3_bucket_name='bucket', "
     "region='eu-west-1')\n"
@@ -302,9 +309,7 @@ def test_a_script_that_ends_has_its_calls_done(fleet: Fleet, reachable: AWS) -> 
         "pool.submit(time.sleep, 1)\n"
         "pool.submit(str, 5).add_done_callback(lambda f: print('got', f.result()))\n"
     )
-    running = script(reachable, program)
-    out, errors = running.communicate(timeout=60)
-    assert (out, errors, running.returncode) == ("got 5\n", "", 0)
+    assert told(reachable, program) == ("got 5\n", "", 0)
     assert len(fleet.batches) == 2
 
 
@@ -314,9 +319,7 @@ def test_a_script_that_shuts_down_without_waiting(fleet: Fleet, reachable: AWS) 
         "pool.submit(sum, [2, 3]).add_done_callback(lambda f: print('got', f.result()))\n"
         "pool.shutdown(wait=False)\n"
     )
-    running = script(reachable, program)
-    out, errors = running.communicate(timeout=60)
-    assert (out, errors, running.returncode) == ("got 5\n", "", 0)
+    assert told(reachable, program) == ("got 5\n", "", 0)
 
 
 def test_no_call_is_taken_once_the_interpreter_ends(fleet: Fleet, reachable: AWS) -> None:
@@ -331,9 +334,8 @@ def test_no_call_is_taken_once_the_interpreter_ends(fleet: Fleet, reachable: AWS
         "        print(error)\n"
         "print(pool.submit(abs, -1).result())\n"
     )
-    running = script(reachable, program)
-    out, errors = running.communicate(timeout=60)
-    assert (errors, running.returncode) == ("", 0)
+    out, errors, code = told(reachable, program)
+    assert (errors, code) == ("", 0)
     assert re.fullmatch(r"1\n.*after shutdown\n", out)
     assert len(fleet.batches) == 1
 
@@ -355,10 +357,9 @@ def test_a_fork_is_told_to_make_its_own(fleet: Fleet, reachable: AWS) -> None:
         "print(pool.submit(abs, -3).result())\n"
         "pool.shutdown()\n"
     )
-    running = script(reachable, program)
-    out, _ = running.communicate(timeout=60)
+    out, _, code = told(reachable, program)
     assert re.fullmatch(r"This pool was made in process \d+, .*\n3\n", out)
-    assert running.returncode == 0
+    assert code == 0
 
 
 def test_asyncio_uses_it(fleet: Fleet) -> None:
