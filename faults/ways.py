@@ -210,7 +210,8 @@ def _once(end: Callable[[Task, Ending], None], aside: list[str]) -> Callable[[Ta
 
 
 def _loop_met(loop: Any, aside: list[str], context: Mapping[str, Any]) -> None:
-    aside.append(f"an event loop met: {context.get('message')}: {context.get('exception')!r}")
+    of = context.get("exception") or context.get("task") or context.get("future")
+    aside.append(f"an event loop met: {context.get('message')}: {of!r}")
 
 
 def executor(terms: Terms, numbers: Sequence[int]) -> list[Settled]:

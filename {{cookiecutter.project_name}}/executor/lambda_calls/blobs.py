@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from . import wire
 from .aws.objects import Objects
 from .base64_files import Decoded
-from .errors import UnreachableError
+from .errors import ResourceLimitError, UnreachableError
 from .shutdown import AtExit
 from .threads import Threads
 
@@ -51,7 +52,6 @@ class Blobs:
         self._at_exit = at_exit
         self._held: dict[str, _Held] = {}
         self._digests: WeakKeyDictionary[Decoded, asyncio.Future[str]] = WeakKeyDictionary()
-        self._removals: set[asyncio.Future[None]] = set()
         self._leaving: set[str] = set()  # keys; a loop that ends may not come to delete them
 
     @contextlib.asynccontextmanager
@@ -148,18 +148,25 @@ class Blobs:
             del self._held[held.blob.sha256]
         if held.stored.done() and not _failed(held.stored):
             self._leaving.add(held.blob.key)
-            removal = asyncio.ensure_future(self._delete(held.blob.key))
-            self._removals.add(removal)  # the loop keeps no strong reference of its own
-            removal.add_done_callback(self._removals.discard)
+            loop = asyncio.get_running_loop()
+            # No task: the loop may be about to close, and would warn of one that it destroys.
+            with contextlib.suppress(ResourceLimitError):  # then it is deleted at the end
+                self._threads.begin(partial(self._delete, loop, held.blob.key))
         elif not held.stored.done():
             held.stored.cancel()
         self._forget()
 
-    async def _delete(self, key: str) -> None:
+    def _delete(self, loop: asyncio.AbstractEventLoop, key: str) -> None:
+        """It blocks."""
         with contextlib.suppress(Exception):  # the bucket's lifecycle removes what is left
-            await self._threads.run(self._objects.delete, key)
-        self._leaving.discard(key)
-        self._forget()
+            self._objects.delete(key)
+
+        def deleted() -> None:
+            self._leaving.discard(key)
+            self._forget()
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(deleted)
 
     def _forget(self) -> None:
         """Once there is nothing to delete, there is nothing to do at the end."""

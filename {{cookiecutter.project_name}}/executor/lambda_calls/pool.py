@@ -523,16 +523,21 @@ def _serve(
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        _cancel_tasks(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
+        _cancel_tasks(loop)  # what timers have begun meanwhile
     finally:
         blocking.shutdown()  # the loop's own way to do so takes one more thread
         loop.close()
         process.at_exit.run()  # deletes what lingers in the bucket
         process.close()
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    while left := asyncio.all_tasks(loop):  # what is cancelled may begin others
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 
 class _Flow:
