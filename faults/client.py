@@ -6,6 +6,7 @@ Usage: python -m faults.client pool|workflow JSON; prints what happens, a line o
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Any
 
@@ -24,6 +25,8 @@ def main(how: str, said: dict[str, Any]) -> None:
         said: `names` of function and bucket, `numbers` of the calls, and the arguments that all of
             them get as `told`.
     """
+    # A shell that starts `make faults` in the background has all below it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     numbers, told = said["numbers"], said["told"]
     told["data"] = work.Data(told.pop("size_of_data", 0))
     {"pool": _in_pool, "workflow": _in_workflow}[how](said["names"], numbers, told)
