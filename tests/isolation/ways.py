@@ -720,9 +720,18 @@ def objects_of_system_v() -> None:
         assert min(made) >= 0, made
 
 
+def message_queue_of_posix() -> None:
+    import ctypes
+    import os
+
+    made = ctypes.CDLL(None).mq_open(b"/left_by_an_electron", os.O_CREAT | os.O_RDWR, 0o600, None)
+    assert made >= 0, os.path.exists("/dev/mqueue")
+
+
 # On a laptop others have such things, too, so that nothing is removed there.
 IN_A_CONTAINER = {
     **WAYS,
     "files_open_to_all": (files_open_to_all, ""),
     "objects_of_system_v": (objects_of_system_v, ""),
+    "message_queue_of_posix": (message_queue_of_posix, ""),
 }

@@ -144,7 +144,13 @@ def seen(word: str) -> dict[str, Any]:
             lines = Path("/proc/sysvipc", kind).read_text().splitlines()[1:]
             keys = [int(line.split()[0]) for line in lines]
             found["system v"] += [kind] * keys.count(zlib.crc32(word.encode()) & 0x7FFFFFFF)
-    folders = ["/dev/shm", "/var/tmp", "/tmp", os.path.dirname(os.path.dirname(own))]
+    folders = [
+        "/dev/mqueue",
+        "/dev/shm",
+        "/var/tmp",
+        "/tmp",
+        os.path.dirname(os.path.dirname(own)),
+    ]
     found["files"] = sorted(
         os.path.basename(file)
         for folder in folders

@@ -59,8 +59,9 @@ import task_modules
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SWEEP = 2.0  # seconds that ending what a task left behind may take
-# Where anybody may write in a container. POSIX's shared memory and semaphores lie in /dev/shm.
-_OPEN_TO_ALL = ("/tmp", "/var/tmp", "/dev/shm")
+# Where anybody may write in a container. POSIX's shared memory and semaphores lie in /dev/shm, its
+# message queues in /dev/mqueue.
+_OPEN_TO_ALL = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")
 
 
 class Settings(NamedTuple):
