@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import cloudpickle
@@ -24,7 +25,7 @@ import wire
 
 # Bound here, as a call may replace what a module holds under these names.
 _dumps, _loads, _read, _write = cloudpickle.dumps, cloudpickle.loads, os.read, os.write
-_lock = fcntl.lockf
+_lock, _time = fcntl.lockf, time.time
 _TURN = array.array("I").itemsize
 _LARGEST_EXCEPTION = 1024 * 1024  # bytes of a pickled exception that travel
 
@@ -62,9 +63,9 @@ class Calls:
             turns: the descriptor of the file that says whose turn it is.
         """
         for item in _taking_turns(frames, turns):
-            _write_all(answer, wire.Frame(wire.BEGUN, item.number, b"").to_bytes())
+            _write_all(answer, _now(wire.BEGUN, item))
             # At once, as the next turn may be waited for.
-            _write_all(answer, self._ending(item).to_bytes())
+            _write_all(answer, self._ending(item).to_bytes() + _now(wire.ENDED, item))
         self._separate(wire.NO_CALL)
 
     def _ending(self, item: wire.Frame) -> wire.Frame:
@@ -97,6 +98,10 @@ class Calls:
                 _write(fd, f"\0{self._mark}:{number}\0".encode())
             except OSError:
                 pass  # a call closed it
+
+
+def _now(kind: int, item: wire.Frame) -> bytes:
+    return wire.Frame(kind, item.number, wire.moment(_time())).to_bytes()
 
 
 def _taking_turns(frames: bytes, turns: Optional[int]) -> Iterator[wire.Frame]:

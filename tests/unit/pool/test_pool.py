@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -616,6 +617,22 @@ def test_statistics_and_the_picture(fleet: Fleet, tmp_path: Path) -> None:
     assert 0 < summary.seconds <= summary.billed + 1
     for x in executor.stats().invocations:
         assert x.queued <= x.sent <= x.started <= x.ended <= x.returned + 0.001
+
+
+def test_each_call_has_times_of_its_own(fleet: Fleet) -> None:
+    """Calls that share a request: when each ran, one after the other; its share of the bill."""
+    slept = [0.1, 0.4, 0.2]
+    with pool(max_workers=1) as executor:
+        list(executor.map(until_told, slept, chunksize=3))
+    (request,), calls = executor.stats().invocations, executor.stats().calls
+    for call, seconds in zip(calls, slept, strict=True):
+        assert seconds <= call.ended - call.started < seconds + 0.1
+        assert request.sent == call.sent <= call.started
+        assert call.ended <= request.ended <= call.returned + 0.001
+        assert (call.environment, call.cold) == (request.environment, request.used.cold)
+    assert all(x.ended <= y.started for x, y in pairwise(calls))
+    assert sum(x.billed for x in calls) == pytest.approx(request.used.billed)
+    assert calls[1].billed > calls[2].billed > calls[0].billed > 0
 
 
 def test_throttling_is_counted_by_its_reason(fleet: Fleet) -> None:

@@ -14,6 +14,7 @@ import math
 import random
 import secrets
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -105,6 +106,8 @@ class Invocation:
         sent, returned: when it was sent at last, and answered.
         started, ended: in the function, as far as its clock agrees with ours.
         calls: how many ended in it.
+        moments: of each of them, in order, when it began and when it ended, in seconds since
+            `started`; empty where the function's image does not say.
         failed: how many of those raised, or ended with its process.
         environment: names the function's environment.
         used: what it took.
@@ -123,6 +126,7 @@ class Invocation:
     used: usage.Usage
     tried_again: bool = False
     refusals: tuple[tuple[float, str], ...] = ()
+    moments: "array[float]" = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True)
@@ -355,7 +359,7 @@ class Scatter:
             response = await sending.cancellation.unless_requested(
                 attempt.run(), lambda: self._told(attempt)
             )
-            endings, begun = await self._endings(attempt, response)
+            found = await self._found(attempt, response)
         except ResourceLimitError:
             goes_on = self.running or self._answered_at >= began
             if attempt.sent or self._cancelled or not goes_on:
@@ -366,8 +370,8 @@ class Scatter:
         self._answered_at = time.monotonic()
         if response.failure and response.failure.kind == wire.SETUP_FAILED:
             self._break(attempt.error_of(response))
-        self._note(sending, attempt, queue, response, endings)
-        self._settle_all(sending, attempt, response, endings, begun)
+        self._note(sending, attempt, queue, response, found)
+        self._settle_all(sending, attempt, response, found)
 
     def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
         for task in sending.tasks:
@@ -395,19 +399,19 @@ class Scatter:
 
     # -- settling --------------------------------------------------------------------------------
 
-    async def _endings(
-        self, attempt: Attempt, response: wire.Response
-    ) -> tuple[dict[int, Ending], set[int]]:
-        """What became of each call that ended, and the numbers of those that had begun."""
+    async def _found(self, attempt: Attempt, response: wire.Response) -> "_Found":
         result = response.result
         if result is not None and not isinstance(result, str):
             result = await attempt.fetch(result)
         values: dict[int, dict[str, object]] = {}
-        begun: set[int] = set()
+        begun: dict[int, float | None] = {}
+        over: dict[int, float | None] = {}
         for frame in wire.frames_of(result or ""):
             found = values.setdefault(frame.number, {})
             if frame.kind == wire.BEGUN:
-                begun.add(frame.number)
+                begun[frame.number] = wire.moment_of(frame.data)
+            elif frame.kind == wire.ENDED:
+                over[frame.number] = wire.moment_of(frame.data)
             elif frame.kind == wire.VALUE:
                 found["value"] = frame.data
             elif frame.kind == wire.RAISED:
@@ -416,15 +420,15 @@ class Scatter:
                 name = "stdout" if frame.kind == wire.STDOUT else "stderr"
                 found[name] = frame.data.decode("utf-8", "replace")
         ended = {n: x for n, x in values.items() if "value" in x or "raised" in x}
-        return {n: Ending(**x) for n, x in ended.items()}, begun  # type: ignore[arg-type]
+        endings = {n: Ending(**x) for n, x in ended.items()}  # type: ignore[arg-type]
+        return _Found(endings, begun, over)
 
     def _settle_all(
         self,
         sending: "_Sending",
         attempt: Attempt,
         response: wire.Response,
-        endings: dict[int, Ending],
-        begun: set[int],
+        found: "_Found",
     ) -> None:
         failure = response.failure
         failed: Ending | None = None
@@ -435,11 +439,11 @@ class Scatter:
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
         unfit = failure is not None and failure.kind == wire.ENVIRONMENT
         # A call may have written more than it should: what goes again must get less each time.
-        begun = begun.intersection(range(len(sending.tasks)))
+        begun = found.begun.keys() & range(len(sending.tasks))
         unbegun: list[Task] = []
         for number, task in enumerate(sending.tasks):
-            if number in endings:
-                self._settle(sending, task, endings[number])
+            if number in found.endings:
+                self._settle(sending, task, found.endings[number])
             elif self._cancelled or number in begun or not failure:
                 self._settle(sending, task, failed or self._missing())
             elif begun or (unfit and task.tries < _TRIES_ELSEWHERE):
@@ -498,9 +502,9 @@ class Scatter:
         attempt: Attempt,
         queue: "_Queue",
         response: wire.Response,
-        endings: dict[int, Ending],
+        found: "_Found",
     ) -> None:
-        used, returned = response.usage, time.time()
+        used, returned, endings = response.usage, time.time(), found.endings
         queue.pace.measured(used.duration, len(endings))
         if endings and self._policy.speculate:
             self._durations.append(returned - attempt.sent_at)
@@ -520,6 +524,7 @@ class Scatter:
                 used=usage.of(used, attempt.log_tail),
                 tried_again=sending.is_copy,
                 refusals=tuple(attempt.refusals),
+                moments=found.moments(used.started, used.duration),
             )
         )
 
@@ -553,6 +558,32 @@ def straggles_after(durations: list[float], under_way: int) -> float | None:
     if len(durations) < max(_KNOWN, under_way):
         return None
     return _STRAGGLES * quantiles(durations, n=4)[2]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a response tells of its calls, by their numbers.
+
+    Args:
+        endings: what became of those that ended.
+        begun: when each began, if it is told; those that did not begin are not in it.
+        over: when each ended, if it is told.
+    """
+
+    endings: dict[int, Ending]
+    begun: dict[int, float | None]
+    over: dict[int, float | None]
+
+    def moments(self, started: float, duration: float) -> "array[float]":
+        """See `Invocation`; a call's process says them, so each is held within its request."""
+        found = array("d")
+        for number in sorted(self.endings):
+            begun, over = self.begun.get(number), self.over.get(number)
+            if begun is None or over is None:
+                return array("d")
+            begins = min(max(0.0, begun - started), duration)
+            found.extend((begins, min(max(begins, over - started), duration)))
+        return found
 
 
 class _Queue:

@@ -1,17 +1,45 @@
 """What a pool's calls took: every request, its environment, its cost; and a picture of it."""
 
 import threading
+from array import array
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from . import html, timeline
 from .errors import ConfigurationError
 from .scatter import Invocation
 
-# Requests that are kept for `invocations` and `plot`; sums go on beyond.
+# Requests that are kept for `invocations` and `plot`, and calls for `calls`; sums go on beyond.
 _KEPT = 100_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call that ended.
+
+    What its request took is shared out among the request's calls, by the time that each ran.
+
+    Args:
+        sent, returned: when its request was sent, and answered, in seconds since 1970.
+        started, ended: when the call itself ran, by our clock as well as can be told; of its
+            request where the function's image does not tell a call's.
+        environment: names the function's environment.
+        cold: whether its request started that environment.
+        billed: seconds.
+        dollars: about.
+    """
+
+    sent: float
+    started: float
+    ended: float
+    returned: float
+    environment: str
+    cold: bool
+    billed: float
+    dollars: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ class Summary:
 class Stats:
     """What a pool did.
 
-    The mutable state is the sums, and the first hundred thousand requests.
+    The mutable state is the sums, and the first hundred thousand requests and calls.
 
     Args:
         prices: US dollars, where they differ from `lambda_calls.usage.PRICES`.
@@ -82,6 +110,8 @@ class Stats:
             self._first = min(self._first or invocation.queued, invocation.queued)
             self._last = max(self._last, invocation.returned)
             if len(self._invocations) < _KEPT:
+                if total.calls + invocation.calls > _KEPT:
+                    invocation = replace(invocation, moments=array("d"))
                 self._invocations.append(invocation)
             self._sum = Summary(
                 requests=total.requests + 1,
@@ -108,6 +138,31 @@ class Stats:
         """The requests that were answered, the first hundred thousand of them."""
         with self._lock:
             return list(self._invocations)
+
+    @property
+    def calls(self) -> list[Run]:
+        """The calls that ended, request by request, the first hundred thousand of them."""
+        runs = (run for invocation in self.invocations for run in self._runs(invocation))
+        return list(islice(runs, _KEPT))
+
+    def _runs(self, invocation: Invocation) -> Iterator[Run]:
+        used, told = invocation.used, invocation.moments
+        pairs = list(zip(told[::2], told[1::2], strict=True))
+        pairs = pairs or [(0.0, invocation.ended - invocation.started)] * invocation.calls
+        ran = sum(ended - began for began, ended in pairs)
+        dollars = used.cost(self._prices)
+        for began, ended in pairs:
+            share = (ended - began) / ran if ran else 1 / len(pairs)
+            yield Run(
+                sent=invocation.sent,
+                started=invocation.started + began,
+                ended=invocation.started + ended,
+                returned=invocation.returned,
+                environment=invocation.environment,
+                cold=used.cold,
+                billed=share * used.billed,
+                dollars=share * dollars,
+            )
 
     @property
     def throttled(self) -> dict[str, int]:

@@ -19,6 +19,7 @@ import json
 import struct
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import lru_cache
+from math import isfinite
 from typing import (
     Any,
     Dict,
@@ -349,16 +350,32 @@ _FRAME = struct.Struct("<BIQ")  # kind, number, bytes that follow
 # Of a batch's calls, and of a spread:
 ITEM = 8  # the pickled `(args, kwargs)` of one call
 # Of a batch's result:
-BEGUN = 1  # the call has begun
+BEGUN = 1  # the call has begun; carries a moment
 VALUE = 2  # its pickled return value
 RAISED = 3  # what it raised: a `Raised` as JSON
 STDOUT, STDERR = 4, 5  # what it wrote, as UTF-8; only where it wrote anything
+ENDED = 10  # the call has ended; carries a moment
 # The number that stands for none of the calls.
 NO_CALL = 0xFFFFFFFF
 # Of a spread (see `Response.spread`):
 FUNCTION = 6  # the pickled function of one item
 SHARED = 7  # a pickled dictionary of the keyword arguments that all items share
 OPTIONS = 9  # what `fan_out` was told, as JSON
+
+_MOMENT = struct.Struct("<d")
+
+
+def moment(seconds: float) -> bytes:
+    """A time, in seconds since 1970, as a frame carries it."""
+    return _MOMENT.pack(seconds)
+
+
+def moment_of(data: bytes) -> Optional[float]:
+    """The time that a frame carries; None if it carries none."""
+    if len(data) != _MOMENT.size:
+        return None
+    (seconds,) = _MOMENT.unpack(data)
+    return float(seconds) if isfinite(seconds) else None
 
 
 def read_frames(data: bytes) -> Iterator[Frame]:
