@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(tmp_path: Path) -> Iterator[None]:
+def nothing_goes_on(tmp_path: Path) -> Iterator[None]:
     """End whatever a test forgot."""
     yield
     processes.stop_all(tmp_path)

@@ -14,8 +14,6 @@ from conftest import FUNCTION, SAMCONFIG, Cloud, Command  # type: ignore[attr-de
 
 from sandbox import Server
 
-pytestmark = pytest.mark.leaves("the Covalent server keeps its connections to the stand-in open")
-
 WORKFLOW = """\
 import sys
 import covalent as ct
