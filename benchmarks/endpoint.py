@@ -51,6 +51,7 @@ LOG = base64.b64encode(
 )
 
 CALLS = b'"calls":'  # in the event of a batch
+LITHOPS_CALL = b'"call_ids"'  # in that of a call of Lithops
 TASK_ID = re.compile(rb'("task_id": ?")([^"]*)')
 
 Headers = dict[str, str]
@@ -132,6 +133,21 @@ class Environment:
         return kind, await self.reader.readexactly(size)
 
 
+@dataclass(frozen=True)
+class Record:
+    """What a function once did.
+
+    Args:
+        event: what it was asked.
+        answer: what it said.
+        stored: what it left in S3 for its caller, by path; Lithops' answers go that way.
+    """
+
+    event: bytes
+    answer: bytes
+    stored: dict[str, bytes]
+
+
 @dataclass
 class Endpoint:
     """The state of both services.
@@ -153,9 +169,7 @@ class Endpoint:
     received: int = 0
     requests: dict[str, int] = field(default_factory=dict)
     events: set[asyncio.Task[Any]] = field(default_factory=set)
-    records: dict[tuple[str, bool], asyncio.Task[tuple[bytes, bytes]]] = field(
-        default_factory=dict
-    )
+    records: dict[tuple[str, bool, bool], asyncio.Task[Record]] = field(default_factory=dict)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (ASGI)."""
@@ -209,18 +223,27 @@ class Endpoint:
 
         1,000 environments on a few cores need seconds of their own. `ours@1000` shows the client
         alone: the answer is a recorded one, after a wait of 1,000 ms. With `ours~1000` that holds
-        for calls of a batch; what takes a fan-out's argument apart runs.
+        for calls of a batch; what takes a fan-out's argument apart runs. What Lithops' handler
+        stored is stored again, under the new call's name.
         """
         function, _, milliseconds = name.replace("~", "@").partition("@")
         if "@" not in name and not ("~" in name and CALLS in body):
             return await self.function(function).ask(EVENT, body)
-        kind = function, CALLS in body
+        kind = function, CALLS in body, LITHOPS_CALL in body
         if kind not in self.records:
-            asking = self.function(function).ask(EVENT, body)
-            self.records[kind] = asyncio.ensure_future(asking)  # once, for all that come
-        _, answer = await self.records[kind]
+            self.records[kind] = asyncio.ensure_future(self._recorded(function, body))  # once
+        record = await self.records[kind]
         await asyncio.sleep(int(milliseconds) / 1000)
-        return EVENT, _renamed(answer, body)
+        if record.stored:
+            self.objects.update(_stored_again(record, body))
+        return EVENT, _renamed(record.answer, body)
+
+    async def _recorded(self, function: str, event: bytes) -> Record:
+        _, answer = await self.function(function).ask(EVENT, event)
+        if LITHOPS_CALL not in event:
+            return Record(event, answer, {})
+        own = _folder(_lithops_call(event))
+        return Record(event, answer, {path: x for path, x in self.objects.items() if own in path})
 
     # -- S3 --------------------------------------------------------------------------------------
 
@@ -311,6 +334,29 @@ def _renamed(answer: bytes, event: bytes) -> bytes:
     if name is None:
         return answer
     return TASK_ID.sub(lambda found: found[1] + name[2], answer, count=1)
+
+
+def _stored_again(record: Record, event: bytes) -> dict[str, bytes]:
+    """What a recorded call of Lithops has stored, as that of the call of `event`."""
+    new = _lithops_call(event)
+    old_folder, folder = _folder(_lithops_call(record.event)), _folder(new)
+    stored = {}
+    for path, data in record.stored.items():
+        told = json.dumps({**json.loads(data), **new}).encode() if data else b""
+        stored[path.replace(old_folder, folder)] = told
+    return stored
+
+
+def _lithops_call(event: bytes) -> dict[str, str]:
+    """What names a call of Lithops."""
+    said = json.loads(event)
+    (number,) = said["call_ids"]
+    return {"executor_id": said["executor_id"], "job_id": said["job_id"], "call_id": number}
+
+
+def _folder(call: dict[str, str]) -> str:
+    """Where a call of Lithops leaves what its caller reads."""
+    return "/{executor_id}-{job_id}/{call_id}".format(**call)
 
 
 def _listing(objects: dict[str, bytes], bucket: str, query: dict[str, list[str]]) -> bytes:

@@ -11,7 +11,7 @@ there: the function exists, and its metadata are stored as a deployment stores t
 
 Usage: python -m benchmarks.clients.lithops_client [--function NAME]
            latency REPEATS | fanout COUNT SECONDS REPEATS | shared COUNT BYTES |
-           futures COUNT REPEATS
+           futures COUNT REPEATS | rate COUNT REPEATS
 """
 
 from __future__ import annotations
@@ -175,6 +175,20 @@ def futures(client: Lithops, count: int, repeats: int) -> dict[str, Any]:
     return {"rates": rates}
 
 
+def rate(client: Lithops, count: int, repeats: int) -> dict[str, Any]:
+    """The same, from a function that answers all of them alike."""
+    from lithops.concurrent.futures import FunctionExecutor
+
+    pool = FunctionExecutor(executor=client.executor)
+    list(pool.map(tasks.nothing, [7]))  # records the answer
+    rates = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        _check(list(pool.map(tasks.nothing, [7] * count)), [7] * count)
+        rates.append(count / (time.perf_counter() - started))
+    return {"rates": rates}
+
+
 def shared(client: Lithops, count: int, size: int) -> dict[str, Any]:
     """`count` calls with the same array, as a variable that the function reads.
 
@@ -221,6 +235,7 @@ def _said() -> argparse.Namespace:
         latency: {"repeats": int},
         fanout: {"count": int, "seconds": float, "repeats": int},
         futures: {"count": int, "repeats": int},
+        rate: {"count": int, "repeats": int},
         shared: {"count": int, "size": int},
     }
     for measure, arguments in words.items():
