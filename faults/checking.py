@@ -81,7 +81,7 @@ def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:
         if fault.away:
             door.away(fault.away)
         if fault.renews:
-            stack.enter_context(_renewed(door, terms.key))
+            stack.enter_context(_renewed(door, ledger, terms.key))
         settled = WAYS[way](terms, range(fault.calls))
         seconds = time.monotonic() - began
         return _judged(fault, way, settled, ledger, seconds, _settled_state(door, name))
@@ -99,12 +99,15 @@ def _settled_state(door: Door, bucket: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _renewed(door: Door, key: str) -> Iterator[None]:
-    """Once a first request came: the key is renewed, and the old one is not valid any more."""
+def _renewed(door: Door, ledger: work.Ledger, key: str) -> Iterator[None]:
+    """Once a first call has begun: the key is renewed, and the old one is not valid any more.
+
+    Not at the first request: that may be a question, and all calls be signed with the new key.
+    """
     ended = threading.Event()
 
     def renews() -> None:
-        while not door.state()["seen"] and not ended.wait(0.05):
+        while not ledger.begun() and not ended.wait(0.05):
             pass
         renew(key, f"{key}-new")
         code = "ExpiredTokenException"

@@ -35,7 +35,7 @@ class Fault:
         limits: Lambda's, at the caller's door.
         terms: how the call is run.
         away: seconds from the beginning for which nothing listens.
-        renews: whether credentials are renewed, and the old ones expire, after a first request.
+        renews: whether credentials are renewed, and the old ones expire, once a call has begun.
         keeps: whether the bucket keeps what the call left there, for whoever looks for it.
         contained: whether the environment runs in a container with little memory and a small /tmp.
         takes: seconds for which it takes longer than others.
