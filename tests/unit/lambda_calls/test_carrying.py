@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -75,3 +76,24 @@ def test_a_compiled_module(name: str) -> None:
     """Its code cannot travel: the message says what does."""
     with pytest.raises(ConfigurationError, match="is compiled: its code cannot travel"):
         carrying.carry([name])
+
+
+def test_modules_are_looked_at_again_only_after_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each executor that is made asks, and to look at all takes longer than all else it does."""
+    for name in ("carried_first", "carried_second"):
+        (tmp_path / f"{name}.py").write_text("")
+        monkeypatch.setitem(sys.modules, name, sys)  # undone in the end
+        del sys.modules[name]
+    monkeypatch.syspath_prepend(tmp_path)
+    first = importlib.import_module("carried_first")
+    assert carrying.modules_in(str(tmp_path)) == [first]
+    with monkeypatch.context() as patched:
+        patched.setattr(carrying, "_lies_in", None)
+        assert carrying.modules_in(str(tmp_path)) == [first]
+    second = importlib.import_module("carried_second")
+    assert carrying.modules_in(str(tmp_path)) == [first, second]
+    del sys.modules["carried_second"]
+    again = importlib.import_module("carried_second")
+    assert carrying.modules_in(str(tmp_path)) == [first, again]
