@@ -626,13 +626,16 @@ def test_each_call_has_times_of_its_own(fleet: Fleet) -> None:
         list(executor.map(until_told, slept, chunksize=3))
     (request,), calls = executor.stats().invocations, executor.stats().calls
     for call, seconds in zip(calls, slept, strict=True):
-        assert seconds <= call.ended - call.started < seconds + 0.1
+        assert call.ended - call.started >= seconds
         assert request.sent == call.sent <= call.started
         assert call.ended <= request.ended <= call.returned + 0.001
         assert (call.environment, call.cold) == (request.environment, request.used.cold)
     assert all(x.ended <= y.started for x, y in pairwise(calls))
     assert sum(x.billed for x in calls) == pytest.approx(request.used.billed)
-    assert calls[1].billed > calls[2].billed > calls[0].billed > 0
+    ran = [x.ended - x.started for x in calls]
+    assert [x.billed / request.used.billed for x in calls] == pytest.approx(
+        [x / sum(ran) for x in ran]
+    )
 
 
 def test_throttling_is_counted_by_its_reason(fleet: Fleet) -> None:
