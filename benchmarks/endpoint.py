@@ -138,14 +138,14 @@ class Record:
     """What a function once did.
 
     Args:
-        event: what it was asked.
         answer: what it said.
-        stored: what it left in S3 for its caller, by path; Lithops' answers go that way.
+        folder: where a call of Lithops leaves what its caller reads; empty for others.
+        stored: what it left there, by path.
     """
 
-    event: bytes
     answer: bytes
-    stored: dict[str, bytes]
+    folder: str = ""
+    stored: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass
@@ -241,9 +241,9 @@ class Endpoint:
     async def _recorded(self, function: str, event: bytes) -> Record:
         _, answer = await self.function(function).ask(EVENT, event)
         if LITHOPS_CALL not in event:
-            return Record(event, answer, {})
+            return Record(answer)
         own = _folder(_lithops_call(event))
-        return Record(event, answer, {path: x for path, x in self.objects.items() if own in path})
+        return Record(answer, own, {path: x for path, x in self.objects.items() if own in path})
 
     # -- S3 --------------------------------------------------------------------------------------
 
@@ -339,12 +339,13 @@ def _renamed(answer: bytes, event: bytes) -> bytes:
 def _stored_again(record: Record, event: bytes) -> dict[str, bytes]:
     """What a recorded call of Lithops has stored, as that of the call of `event`."""
     new = _lithops_call(event)
-    old_folder, folder = _folder(_lithops_call(record.event)), _folder(new)
-    stored = {}
-    for path, data in record.stored.items():
-        told = json.dumps({**json.loads(data), **new}).encode() if data else b""
-        stored[path.replace(old_folder, folder)] = told
-    return stored
+    folder = _folder(new)
+    return {
+        path.replace(record.folder, folder): json.dumps({**json.loads(data), **new}).encode()
+        if data
+        else b""
+        for path, data in record.stored.items()
+    }
 
 
 def _lithops_call(event: bytes) -> dict[str, str]:

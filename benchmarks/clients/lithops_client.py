@@ -163,30 +163,27 @@ def fanout(client: Lithops, count: int, seconds: float, repeats: int) -> dict[st
 
 def futures(client: Lithops, count: int, repeats: int) -> dict[str, Any]:
     """Trivial calls a second, through `lithops.concurrent.futures`, by one `map`."""
-    from lithops.concurrent.futures import FunctionExecutor
-
-    pool = FunctionExecutor(executor=client.executor)
-    list(pool.map(tasks.nothing, range(WARM_UPS)))
-    rates = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        _check(list(pool.map(tasks.nothing, range(count))), list(range(count)))
-        rates.append(count / (time.perf_counter() - started))
-    return {"rates": rates}
+    return {"rates": _rates(client, range(WARM_UPS), range(count), repeats)}
 
 
 def rate(client: Lithops, count: int, repeats: int) -> dict[str, Any]:
     """The same, from a function that answers all of them alike."""
+    return {"rates": _rates(client, [7], [7] * count, repeats)}  # the first one is recorded
+
+
+def _rates(
+    client: Lithops, first: Sequence[int], values: Sequence[int], repeats: int
+) -> list[float]:
     from lithops.concurrent.futures import FunctionExecutor
 
     pool = FunctionExecutor(executor=client.executor)
-    list(pool.map(tasks.nothing, [7]))  # records the answer
+    list(pool.map(tasks.nothing, first))
     rates = []
     for _ in range(repeats):
         started = time.perf_counter()
-        _check(list(pool.map(tasks.nothing, [7] * count)), [7] * count)
-        rates.append(count / (time.perf_counter() - started))
-    return {"rates": rates}
+        _check(list(pool.map(tasks.nothing, values)), list(values))
+        rates.append(len(values) / (time.perf_counter() - started))
+    return rates
 
 
 def shared(client: Lithops, count: int, size: int) -> dict[str, Any]:
