@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from lambda_calls import carrying
+from lambda_calls.carrying import Carrier
 from lambda_calls.errors import ConfigurationError
 from template_paths import EXECUTOR
 
 SCRIPT = """\
 import json, os, sys
 import top, package.inner, json as standard
-from lambda_calls import carrying
-print(json.dumps(sorted(carrying.carry(None))))
+from lambda_calls.carrying import Carrier
+print(json.dumps(sorted(Carrier().carry(None))))
 """
 
 
@@ -68,14 +68,14 @@ def test_a_notebook(folder: Path) -> None:
 def test_a_module_that_is_not_there() -> None:
     """It is named, and why it cannot be imported."""
     with pytest.raises(ConfigurationError, match=r"carry= names the module 'no_such'"):
-        carrying.carry(["no_such"])
+        Carrier().carry(["no_such"])
 
 
 @pytest.mark.parametrize("name", ["sys", "_json"])
 def test_a_compiled_module(name: str) -> None:
     """Its code cannot travel: the message says what does."""
     with pytest.raises(ConfigurationError, match="is compiled: its code cannot travel"):
-        carrying.carry([name])
+        Carrier().carry([name])
 
 
 def test_modules_are_looked_at_again_only_after_an_import(
@@ -88,12 +88,13 @@ def test_modules_are_looked_at_again_only_after_an_import(
         del sys.modules[name]
     monkeypatch.syspath_prepend(tmp_path)
     first = importlib.import_module("carried_first")
-    assert carrying.modules_in(str(tmp_path)) == [first]
+    carrier = Carrier()
+    assert carrier.modules_in(str(tmp_path)) == [first]
     with monkeypatch.context() as patched:
-        patched.setattr(carrying, "_lies_in", None)
-        assert carrying.modules_in(str(tmp_path)) == [first]
+        patched.setattr("lambda_calls.carrying._lies_in", None)
+        assert carrier.modules_in(str(tmp_path)) == [first]
     second = importlib.import_module("carried_second")
-    assert carrying.modules_in(str(tmp_path)) == [first, second]
+    assert carrier.modules_in(str(tmp_path)) == [first, second]
     del sys.modules["carried_second"]
     again = importlib.import_module("carried_second")
-    assert carrying.modules_in(str(tmp_path)) == [first, again]
+    assert carrier.modules_in(str(tmp_path)) == [first, again]

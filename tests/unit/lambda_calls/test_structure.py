@@ -24,6 +24,7 @@ FILES = [path for package in PACKAGES for path in sorted((EXECUTOR / package).rg
 KNOWN = {
     ("covalent_awslambda_plugin.server", "server"),
     ("covalent_awslambda_plugin.awslambda", "settings_reader"),
+    ("covalent_awslambda_plugin.awslambda", "carrier"),
     ("covalent_awslambda_plugin.awslambda", "_EXECUTOR_PLUGIN_DEFAULTS"),
     # What the interpreter calls at its end, once for all pools:
     ("lambda_calls.pool", "_finished_at_exit"),

@@ -29,6 +29,7 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from lambda_calls.aws.clients import Account
     from lambda_calls.aws.objects import Objects
+    from lambda_calls.carrying import Carrier
     from lambda_calls.session import Target
     from lambda_calls.settings import SettingsReader
 
@@ -501,10 +502,8 @@ def _covalents_errors() -> Iterator[None]:
 
 
 def _carried(modules: Iterable[str | ModuleType] | None) -> list[str]:
-    from lambda_calls import carrying
-
     with _covalents_errors():
-        return carrying.carry(modules)
+        return carrier().carry(modules)
 
 
 def _node(metadata: Mapping[str, Any]) -> tuple[str, int]:
@@ -519,6 +518,14 @@ def settings_reader() -> "SettingsReader":
     return SettingsReader(
         warn=logger.app_log.warning, advice=f"`{CONFIGURE}` in the project's folder sets it"
     )
+
+
+@cache
+def carrier() -> "Carrier":
+    """What remembers the modules beside the script for all executors of this process."""
+    from lambda_calls.carrying import Carrier
+
+    return Carrier()
 
 
 def _default_cache_dir() -> str:

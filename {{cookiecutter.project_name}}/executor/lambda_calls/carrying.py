@@ -6,7 +6,6 @@ a function is pickled when it is dispatched or submitted, long after the executo
 https://github.com/cloudpipe/cloudpickle#overriding-pickles-serialization-mechanism-for-importable-constructs
 """
 
-import functools
 import importlib
 import os
 import sys
@@ -14,6 +13,7 @@ import sysconfig
 from collections.abc import Iterable
 from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
+from typing import NamedTuple
 
 from . import messages
 
@@ -21,50 +21,62 @@ from . import messages
 _NEVER = frozenset(["__main__", "covalent", "covalent_awslambda_plugin", "lambda_calls"])
 
 
-def carry(modules: Iterable[str | ModuleType] | None) -> list[str]:
-    """Have modules travel with the calls of this program; their names.
+class Carrier:
+    """Has modules travel with the calls of this program.
 
-    Args:
-        modules: themselves or their names; a package brings its submodules along. None: those
-            that lie beside the script and were imported so far.
-
-    Raises:
-        ConfigurationError: if one cannot be imported, or is compiled.
+    The mutable state is what was found in folders. To look through a few thousand modules takes
+    half a millisecond, for each executor that is made: so it is done again only after an import.
     """
-    import cloudpickle
 
-    chosen = beside_the_script() if modules is None else [_imported(x) for x in modules]
-    for module in chosen:
-        cloudpickle.register_pickle_by_value(module)
-    return [module.__name__ for module in chosen]
+    def __init__(self) -> None:
+        self._found: dict[str, _Found] = {}
+        self._installed = frozenset(sysconfig.get_paths().values())
+
+    def carry(self, modules: Iterable[str | ModuleType] | None) -> list[str]:
+        """Have modules travel; their names.
+
+        Args:
+            modules: themselves or their names; a package brings its submodules along. None: those
+                that lie beside the script and were imported so far.
+
+        Raises:
+            ConfigurationError: if one cannot be imported, or is compiled.
+        """
+        import cloudpickle
+
+        chosen = self._beside_the_script() if modules is None else [_imported(x) for x in modules]
+        for module in chosen:
+            cloudpickle.register_pickle_by_value(module)
+        return [module.__name__ for module in chosen]
+
+    def modules_in(self, folder: str) -> list[ModuleType]:
+        """The imported modules and packages that a folder holds."""
+        imported = sys.modules
+        mark = len(imported), next(reversed(imported))
+        found = self._found.get(folder)
+        if found is None or found.mark != mark:
+            self._found[folder] = found = _Found(mark, _names_in(folder))
+        return [imported[name] for name in found.names if name in imported]
+
+    def _beside_the_script(self) -> list[ModuleType]:
+        """Those in the folder where Python looks for a script's own; none among installed ones."""
+        folder = _folder_of_script()
+        if folder in self._installed or "site-packages" in folder.split(os.sep):
+            return []
+        return self.modules_in(folder)
 
 
-def beside_the_script() -> list[ModuleType]:
-    """The imported modules and packages in the folder where Python looks for a script's own."""
-    folder = _folder_of_script()
-    found = modules_in(folder)
-    return found if found and not _is_installed(folder) else []
+class _Found(NamedTuple):
+    mark: tuple[int, str]  # how many modules were imported, and the latest: an import changes it
+    names: list[str]
 
 
-def modules_in(folder: str) -> list[ModuleType]:
-    """The imported modules and packages that a folder holds."""
-    imported = sys.modules
-    names = _names_in(folder, len(imported), next(reversed(imported)))
-    return [imported[name] for name in names if name in imported]
-
-
-@functools.lru_cache(maxsize=8)
-def _names_in(folder: str, count: int, latest: str) -> tuple[str, ...]:
-    """The names of these modules.
-
-    To look at a few thousand takes half a millisecond, for each executor that is made. So it is
-    done again only if others were imported: then their number, or the latest one, has changed.
-    """
-    return tuple(
+def _names_in(folder: str) -> list[str]:
+    return [
         name
         for name, module in list(sys.modules.items())
         if "." not in name and name not in _NEVER and _lies_in(module, folder)
-    )
+    ]
 
 
 def _folder_of_script() -> str:
@@ -81,16 +93,6 @@ def _folder_of_script() -> str:
     for _ in range(spec.name.count(".") if spec else 0):
         folder = os.path.dirname(folder)
     return folder
-
-
-def _is_installed(folder: str) -> bool:
-    """Whether Python's own modules or packages are there."""
-    return folder in _python_folders() or "site-packages" in folder.split(os.sep)
-
-
-@functools.cache
-def _python_folders() -> frozenset[str]:
-    return frozenset(sysconfig.get_paths().values())
 
 
 def _lies_in(module: ModuleType, folder: str) -> bool:

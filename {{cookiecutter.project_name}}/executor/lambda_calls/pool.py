@@ -29,10 +29,11 @@ from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
-from . import carrying, html, wire
+from . import html, wire
 from .attempt import Limits
 from .aws.clients import Account
 from .call import Shared
+from .carrying import Carrier
 from .errors import CallCancelled, CallFailedError, ConfigurationError, LambdaCallError
 from .progress import Bar
 from .scatter import PARALLEL, Ending, Policy, Scatter, Task
@@ -137,7 +138,7 @@ class LambdaPoolExecutor(Executor):
             config_env=config_env,
             endpoint_url=endpoint_url or "",
         )
-        carrying.carry(carry)
+        Carrier().carry(carry)
         self._max_workers = max_workers or PARALLEL  # Dask asks for it by this name
         self._setup = None if initializer is None else (initializer, tuple(initargs))
         self._retries = retries

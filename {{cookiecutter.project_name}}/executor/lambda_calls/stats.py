@@ -110,7 +110,7 @@ class Stats:
             self._first = min(self._first or invocation.queued, invocation.queued)
             self._last = max(self._last, invocation.returned)
             if len(self._invocations) < _KEPT:
-                if total.calls + invocation.calls > _KEPT:
+                if total.calls >= _KEPT:  # no call of it is shown
                     invocation = replace(invocation, moments=array("d"))
                 self._invocations.append(invocation)
             self._sum = Summary(

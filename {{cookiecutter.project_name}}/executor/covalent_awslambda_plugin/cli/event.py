@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lambda_calls import carrying, wire
+from lambda_calls import wire
+from lambda_calls.carrying import Carrier
 
 from .errors import CommandError
 from .output import Output
@@ -100,7 +101,8 @@ def _imported(path: Path) -> Any:
         raise CommandError(
             f"{path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    carrying.carry(carrying.modules_in(folder))  # itself among them
+    carrier = Carrier()
+    carrier.carry(carrier.modules_in(folder))  # itself among them
     return module
 
 
