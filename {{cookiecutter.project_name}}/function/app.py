@@ -190,6 +190,7 @@ class _Invocation:
         self.storage = environment.storage
         self.children: List[Child] = []
         self.peak = 0
+        self._is_clear = False  # whether nothing is left of the task before
         self.oom_kills = environment.oom_kills  # before it
         left = context.get_remaining_time_in_millis() / 1000
         seconds = left - min(guard.MARGIN, 0.1 * left)
@@ -242,8 +243,6 @@ class _Invocation:
         """The response's fields."""
         processes = self.environment.running()
         _check_python(self.request)
-        # First: what is left of the task before could change files after they were verified.
-        self._finish_what_was_before()
         body = Body(self.environment.folder)
         try:
             self.task = _Task(self, body)
@@ -266,7 +265,14 @@ class _Invocation:
         self.storage.make_room(self.task.packages)
         return fields
 
-    def _finish_what_was_before(self) -> None:
+    def clear(self) -> None:
+        """Have nothing left of the task before, which could change files after they were verified.
+
+        As late as may be: that task's process ends while this one's request is read.
+        """
+        if self._is_clear:
+            return
+        self._is_clear = True
         began = time.monotonic()
         self.environment.finish(_key_of_setup(self.request))
         took = time.monotonic() - began
@@ -497,6 +503,7 @@ class _Task:
     def begin(self, children: List[Child]) -> None:
         """Hand the task over to processes, which are added to `children`."""
         order = self._order()
+        self._invocation.clear()
         setup = self._request.setup if isinstance(self._request, wire.Batch) else None
         self._note(setup)
         first = None if setup is None or self._request.before else self._prepared(setup)
@@ -603,6 +610,7 @@ class _Task:
         where nothing is installed yet."""
         pip = [hook for hook in self._request.before if self._is_pip(hook)]
         if pip:
+            self._invocation.clear()
             digest = wire.digest(json.dumps(pip, default=vars).encode())
             try:
                 self.packages, self.installed = self._storage.packages(digest[:32])
@@ -653,6 +661,7 @@ class _Task:
         return fetched if isinstance(fetched, str) else [task_child.MEMORY, *fetched]
 
     def _fetched(self, blob: wire.Blob, body: Body) -> Any:
+        self._invocation.clear()
         bucket = self._request.bucket
         try:
             return self._invocation.guard.within(

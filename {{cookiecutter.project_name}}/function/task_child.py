@@ -28,6 +28,7 @@ from types import FrameType
 from typing import (
     Any,
     BinaryIO,
+    Callable,
     Dict,
     FrozenSet,
     Iterable,
@@ -148,8 +149,12 @@ def serve(
     _draw_new_random_numbers()
     os.environ["HOME"] = os.environ["TMPDIR"] = folder
     gc.enable()
+
+    def modules() -> List[str]:
+        return task_modules.new(known, path)
+
     if not select.select([channel], [], [], 0)[0]:  # a task that is there need not wait for it
-        _rehearse(libc)
+        _rehearse(modules, libc)
     try:
         body = _Body.received(channel)
     except channels.Closed:
@@ -157,7 +162,7 @@ def serve(
     # Not before: the electron that still runs could change the one that comes after it.
     set_readable(libc, True)
     _let_the_kernel_choose_this_one()
-    _Task(body, folder, channel).run(answer, lambda: task_modules.new(known, path), libc)
+    _Task(body, folder, channel).run(answer, modules, libc)
 
 
 def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
@@ -194,7 +199,7 @@ def _draw_new_random_numbers() -> None:
             sys.modules["numpy.random"].seed()
 
 
-def _rehearse(libc: Any) -> None:
+def _rehearse(modules: Callable[[], List[str]], libc: Any) -> None:
     """Do what a task does, so that the pages it writes to are this process's own by then.
 
     After a fork they are the server's: the first write to each costs a copy, and a trivial task
@@ -207,16 +212,19 @@ def _rehearse(libc: Any) -> None:
         "kwargs": {},
         "before": [],
         "after": [],
+        "environment": {},
+        "packages": "",
+        "installed": False,
     }
     packet = _REHEARSAL + json.dumps(order).encode()
     part = [PACKET, len(_REHEARSAL), len(packet) - len(_REHEARSAL)]
     here, there = channels.pair()
-    with here, there:
-        task = _Task(_Body(part, memoryview(packet), memoryview(b"")), "", here)
-        file = io.BytesIO()
-        told = _pickled(task.called(), file)
-        file.write(json.dumps(told._asdict()).encode())
-        channels.send(here, {"report": [0, 0]})
+    with here, there, _open(os.devnull, "wb") as file:
+        body = _Body(part, memoryview(packet), memoryview(b""))
+        said = _Rehearsal(body, "", here).ran(file)
+        said["modules"] = modules()
+        file.write(_dumps(said).encode())
+        channels.send(here, {"report": [file.tell(), 0]})
         channels.receive(there)
         _flush(libc)
         channels.send(here, {"peak": _peak(), "alone": _alone()})
@@ -249,7 +257,7 @@ class _Task:
         signal.signal(INTERRUPT, self._interrupt)
         try:
             with _open(answer, "wb", closefd=False) as file:
-                said = self._ran(file)
+                said = self.ran(file)
                 said["modules"] = modules()
                 size = file.tell()
                 file.write(_dumps(said).encode())
@@ -276,7 +284,7 @@ class _Task:
         except OSError:
             return False  # the signal is somebody else's
 
-    def _ran(self, file: BinaryIO) -> Dict[str, Any]:
+    def ran(self, file: BinaryIO) -> Dict[str, Any]:
         """Run the task and write its result; what is told of it."""
         try:
             try:
@@ -466,6 +474,14 @@ class _Task:
             with contextlib.suppress(Exception):  # another version of it
                 known = context.Context(dispatch_id=dispatch, task_id=int(rest))
                 vars(context)["current_context"] = known
+
+
+class _Rehearsal(_Task):
+    """A task of nobody's, which leaves no file."""
+
+    def _settle(self) -> None:
+        os.path.join(self._folder, "")
+        os.environ["HOME"] = os.environ["HOME"]
 
 
 class _Body:

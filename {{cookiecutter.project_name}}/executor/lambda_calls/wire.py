@@ -10,11 +10,11 @@ the S3 key of its raw bytes with their size and sha256, so that no byte is unpic
 digest was compared.
 
 This file is shared by both sides and runs on Python 3.8 and later with the standard library only.
+It imports hashlib and hmac when it needs them: OpenSSL would be a twentieth of a cold start's
+imports, and a part of each process that the function forks.
 """
 
 import base64
-import hashlib
-import hmac
 import json
 import struct
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
@@ -119,6 +119,8 @@ Hook = Tuple[Part, Part, Part, str]  # function, args, kwargs, name of the keywo
 
 def digest(data: bytes) -> str:
     """sha256 of `data` in hexadecimal."""
+    import hashlib
+
     return hashlib.sha256(data).hexdigest()
 
 
@@ -132,6 +134,7 @@ class Sha256:
     """
 
     def __init__(self) -> None:
+        import hashlib
         from concurrent.futures import Future, ThreadPoolExecutor  # small parts need no thread
 
         self._digest = hashlib.sha256()
@@ -180,6 +183,8 @@ def unseal(data: bytes, key: str) -> str:
     Raises:
         DigestMismatch: if it was not sealed with `key`.
     """
+    import hmac
+
     mac, _, text = data.decode("utf-8", "replace").partition("\n")
     if not hmac.compare_digest(mac.encode(), _hmac(text, key).encode()):
         raise DigestMismatch("the object was not written by the function that ran the task")
@@ -187,7 +192,9 @@ def unseal(data: bytes, key: str) -> str:
 
 
 def _hmac(text: str, key: str) -> str:
-    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+    import hmac
+
+    return hmac.digest(key.encode(), text.encode(), "sha256").hex()
 
 
 def encode(data: bytes) -> str:
