@@ -278,6 +278,28 @@ def test_result_that_cannot_be_pickled(function: Function) -> None:
     assert "cloudpickle.py" not in response.failure.traceback
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_result_that_cannot_be_shown(function: Function, error: type[BaseException]) -> None:
+    """It was pickled: what its text and its attributes raise says nothing of that."""
+
+    def make() -> object:
+        class Odd:
+            def __getattribute__(self, name: str) -> object:
+                if name in ("__name__", "__doc__"):
+                    raise error(name)
+                return object.__getattribute__(self, name)
+
+            def __str__(self) -> str:
+                raise error("no text")
+
+        return Odd()
+
+    response = function.call(make)
+    assert type(returned(response)).__name__ == "Odd"
+    assert isinstance(response.text, str) and "Odd object at" in response.text
+    assert response.attrs == {"doc": None, "name": None}
+
+
 def test_python_that_differs_is_refused_before_unpickling(function: Function) -> None:
     """Both versions and both remedies are named, and nothing is unpickled."""
 

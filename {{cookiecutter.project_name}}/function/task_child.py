@@ -557,9 +557,19 @@ def _flush(libc: Any) -> None:
 def _pickled(output: Any, file: BinaryIO) -> _Output:
     with _failing_as(wire.UNPICKLABLE):
         _dump(output, file)
-        attrs = {"doc": getattr(output, "__doc__", ""), "name": getattr(output, "__name__", "")}
-        plain = {k: _clean(v) if isinstance(v, str) else None for k, v in attrs.items()}
-        return _Output(_clean(_text(output)), plain)
+    attrs = {"doc": _attribute(output, "__doc__"), "name": _attribute(output, "__name__")}
+    return _Output(_clean(_text(output)), attrs)
+
+
+def _attribute(output: Any, name: str) -> Optional[str]:
+    """A text that Covalent shows of a value; None where it has none, or raises when asked."""
+    try:
+        found = getattr(output, name, "")
+    except Stopped:
+        raise
+    except BaseException:
+        return None
+    return _clean(found) if isinstance(found, str) else None
 
 
 def _text(output: Any) -> str:
@@ -568,7 +578,9 @@ def _text(output: Any) -> str:
     try:
         # Bytes take up to four characters each: 200 MB would take 800 only to be cut.
         text = str(output[:_SHOWN] if isinstance(output, (bytes, bytearray)) else output)
-    except Exception:
+    except Stopped:
+        raise
+    except BaseException:
         text = object.__repr__(output)
     if isinstance(output, str) or _len(text) <= _SHOWN:
         return text
