@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from aws_server import AWS, Answer
+from covalent.executor import AWSLambdaExecutor
+from covalent_awslambda_plugin.errors import ConfigurationError
 from electrons import METADATA, bad, covalents, good, invoked, made, request_of, under_covalent
 from patience import BUSY
 
@@ -23,9 +25,9 @@ def test_cancelled_before_it_was_sent(aws: AWS) -> None:
     assert aws.requests == []
 
 
-def cancel_soon(aws: AWS) -> tuple[Any, float]:
+def cancel_soon(aws: AWS, executor: AWSLambdaExecutor | None = None) -> tuple[Any, float]:
     async def scenario() -> tuple[Any, float]:
-        running = asyncio.ensure_future(under_covalent(made(), len))
+        running = asyncio.ensure_future(under_covalent(executor or made(), len))
         await invoked(aws)
         await asyncio.sleep(0.2)
         asked = time.monotonic()
@@ -106,6 +108,34 @@ def test_cancelling_what_is_unknown_leaves_a_mark(aws: AWS) -> None:
     """After a restart of the server, cancelling still reaches the function through S3."""
     asyncio.run(made().cancel(METADATA, {"task_id": "old"}))
     assert list(aws.objects) == ["/bucket/tasks/old/order"]
+
+
+def test_cancelling_what_is_unknown_without_a_bucket(aws: AWS) -> None:
+    """The public default for the bucket is nobody's: S3 is not asked for it."""
+    without = AWSLambdaExecutor("fn", region="eu-west-1")
+    assert without.s3_bucket_name == "covalent-lambda-job-resources"
+    with pytest.raises(ConfigurationError, match=r"cannot be told to stop .* s3_bucket_name="):
+        asyncio.run(without.cancel(METADATA, {"task_id": "old"}))
+    assert aws.requests == []
+
+
+def test_cancelled_while_it_runs_without_a_bucket(aws: AWS) -> None:
+    """The node ends at once; its stderr says what runs on, and why."""
+    release = threading.Event()
+
+    def script(event: dict[str, Any]) -> Answer:
+        release.wait(10)
+        return good("ran on")
+
+    aws.script = script
+    without = AWSLambdaExecutor("fn", region="eu-west-1")
+    try:
+        result, took = cancel_soon(aws, without)
+    finally:
+        release.set()
+    assert str(result[3]) == "CANCELLED" and took < 1 + BUSY
+    assert "cannot be told to stop" in result[2]
+    assert aws.posts == len(aws.requests) == 1
 
 
 def test_electron_that_was_never_started_is_cancelled() -> None:
