@@ -59,6 +59,11 @@ def test_keyword_of_several_calls(depending: Mapping[str, Outcome]) -> None:
     assert _result(depending["with_one_keyword_twice"]) == ["ONE", "TWO"]
 
 
+def test_module(depending: Mapping[str, Outcome]) -> None:
+    """`deps_module` has a module of another folder travel with the electron."""
+    assert _result(depending["greets_from_elsewhere"]) == "Hello, Lambda"
+
+
 def test_file_transfer(depending: Mapping[str, Outcome]) -> None:
     """`ct.fs.FileTransfer` copies within the function's /tmp, and `files` names both ends."""
     text, files = _result(depending["copies_a_file"])

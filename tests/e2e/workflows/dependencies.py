@@ -15,6 +15,10 @@ from covalent.executor import AWSLambdaExecutor
 from marks import s3
 from report import report_electrons
 
+# Modules beside this script travel by themselves; this one lies elsewhere.
+sys.path.append(str(Path(__file__).parent / "elsewhere"))
+import greetings
+
 deployed = AWSLambdaExecutor()
 bucket, region = deployed.s3_bucket_name, deployed.region
 wheel = Path(sys.argv[1])
@@ -94,6 +98,11 @@ def with_one_keyword_twice(words: list[str] | None = None) -> list[str]:
     return words or []
 
 
+@ct.electron(executor=deployed, deps_module="greetings")
+def greets_from_elsewhere(name: str) -> str:
+    return greetings.hello(name)
+
+
 def fail() -> None:
     raise RuntimeError("the call before failed")
 
@@ -142,6 +151,7 @@ ELECTRONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "after_pip_that_fails": (after_pip_that_fails, ()),
     "between_calls": (between_calls, (7,)),
     "with_one_keyword_twice": (with_one_keyword_twice, ()),
+    "greets_from_elsewhere": (greets_from_elsewhere, ("Lambda",)),
     "after_call_that_fails": (after_call_that_fails, ()),
     "copies_a_file": (copies_a_file, ()),
     "transfers_by_s3": (transfers_by_s3, ()),

@@ -11,11 +11,19 @@ from pathlib import Path
 
 import pytest
 from covalent_awslambda_plugin.cli.main import main
-from function_box import Function
+from function_box import Function, returned
+
+import wire
 
 SCRIPT = """\
+import sys
+from pathlib import Path
+
 import covalent as ct
 import event_helper
+
+sys.path.append(str(Path(__file__).parent / "elsewhere"))
+import event_elsewhere
 
 @ct.electron(deps_pip=None)
 def join(first: str, second: str, times: int = 1) -> str:
@@ -25,6 +33,14 @@ def join(first: str, second: str, times: int = 1) -> str:
 @ct.electron
 def fail():
     raise ValueError("a reason")
+
+@ct.electron(deps_module="event_elsewhere")
+def from_elsewhere() -> str:
+    return event_elsewhere.said()
+
+@ct.electron
+def without_its_module() -> str:
+    return event_elsewhere.said()
 
 def plain(x):
     return x
@@ -40,6 +56,9 @@ def script(clean_surroundings: Path) -> Path:
     (clean_surroundings / "event_helper.py").write_text(
         "def joined(a, b):\n    return f'{a}, {b}'\n"
     )
+    elsewhere = clean_surroundings / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "event_elsewhere.py").write_text("def said():\n    return 'from elsewhere'\n")
     path = clean_surroundings / "my_workflow.py"
     path.write_text(SCRIPT)
     return path
@@ -64,6 +83,22 @@ def test_there_and_back(
     assert main(["result"]) == 0
     out = capsys.readouterr().out
     assert "returned: Hello, WorldHello, World" in out and "  joins" in out
+
+
+def test_deps_module(
+    script: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Covalent's `deps_module` has a module from another folder travel with its electron."""
+    without = json.loads(event(capsys, f"{script}:without_its_module"))
+    travels = json.loads(event(capsys, f"{script}:from_elsewhere"))
+    monkeypatch.chdir(tmp_path)  # in its own folder the function would find the script
+    with Function(tmp_path / "box") as function:
+        failure = function.handle(without)["failure"]
+        assert "No module named 'event_elsewhere'" in failure["message"]
+        assert returned(wire.Response.from_json(function.handle(travels))) == "from elsewhere"
 
 
 def test_a_failure(script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
