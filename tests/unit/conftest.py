@@ -106,7 +106,7 @@ def clean_surroundings(
     nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """Give each test a home and a working directory of its own; no instance metadata either."""
-    from covalent_awslambda_plugin.awslambda import settings_reader
+    from covalent_awslambda_plugin.awslambda import carrier, settings_reader
 
     for name in _ambient():
         monkeypatch.delenv(name)
@@ -117,6 +117,8 @@ def clean_surroundings(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(work)
-    settings_reader.cache_clear()
+    for once_for_a_process in (settings_reader, carrier):
+        once_for_a_process.cache_clear()
     yield work
-    settings_reader.cache_clear()
+    for once_for_a_process in (settings_reader, carrier):
+        once_for_a_process.cache_clear()

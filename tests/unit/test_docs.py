@@ -75,6 +75,18 @@ def test_readme_takes_two_minutes() -> None:
     assert len(text.split()) <= 500
 
 
+def test_every_module_is_in_the_picture() -> None:
+    """Who looks for a module finds in docs/architecture.md what it is for."""
+    picture = (DOCS / "architecture.md").read_text("utf-8").split("```")[1]
+    executor, function = PROJECT / "executor", PROJECT / "function"
+    modules = [*executor.rglob("*.py"), *function.glob("*.py")]
+    assert len(modules) > 60
+    told_by_their_folder = (executor / "covalent_awslambda_plugin/cli").rglob("*.py")
+    private = [x for x in modules if x.name.startswith("__")]
+    named = {x.name for x in modules} - {x.name for x in (*told_by_their_folder, *private)}
+    assert {name for name in named if not re.search(rf"\b{name}\b", picture)} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     """Each relative link, read from where the page lies, names a file."""

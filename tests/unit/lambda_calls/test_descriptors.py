@@ -9,7 +9,7 @@ from aws_server import AWS
 from electrons import good
 
 SCRIPT = """
-import asyncio, resource, sys
+import asyncio, os, resource, sys
 hard = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(128, hard), hard))
 from calls import called
@@ -19,7 +19,8 @@ process = Process()
 async def many():
     return await asyncio.gather(*[called(process, len, "x", timeout=60) for _ in range(300)])
 print(len(asyncio.run(many())), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-print(descriptors.left_for_connections() <= hard)
+free = hard - len(os.listdir("/dev/fd"))
+print(0 < descriptors.left_for_connections() < free or (free, descriptors.left_for_connections()))
 """
 
 
