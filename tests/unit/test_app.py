@@ -300,6 +300,27 @@ def test_result_that_cannot_be_shown(function: Function, error: type[BaseExcepti
     assert response.attrs == {"doc": None, "name": None}
 
 
+@pytest.mark.parametrize("how", ["exits", "is killed", "crashes"])
+def test_what_c_had_printed_is_kept(function: Function, how: str) -> None:
+    """C keeps nothing back in a buffer that goes with the process."""
+
+    def electron() -> None:
+        import ctypes
+        import signal
+
+        print("Python first")
+        ctypes.CDLL(None).printf(b"then C, without an end of line")
+        if how == "exits":
+            os._exit(3)
+        if how == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        ctypes.string_at(0)
+
+    response = function.call(electron)
+    assert response.failure is not None and response.failure.kind == wire.CRASHED
+    assert response.stdout == "Python first\nthen C, without an end of line"
+
+
 def test_python_that_differs_is_refused_before_unpickling(function: Function) -> None:
     """Both versions and both remedies are named, and nothing is unpickled."""
 

@@ -121,9 +121,10 @@ def _taking_turns(frames: bytes, turns: Optional[int]) -> Iterator[wire.Frame]:
 
 
 def _pickled(error: BaseException) -> Optional[str]:
-    """The exception as base64 of its pickle; None if it cannot be had."""
+    """The exception as base64 of its pickle; None if it cannot be had, or not be opened."""
     try:
         data = _dumps(error)
+        _loads(data)  # one whose __init__ asks for other arguments would spoil the whole result
     except Exception:
         return None
     return base64.b64encode(data).decode() if len(data) <= _LARGEST_EXCEPTION else None

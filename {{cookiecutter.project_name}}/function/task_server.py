@@ -58,6 +58,7 @@ import task_ipc
 import task_modules
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_IONBF = 2  # of glibc's setvbuf: no buffer
 _SWEEP = 2.0  # seconds that ending what a task left behind may take
 # Where anybody may write in a container. POSIX's shared memory and semaphores lie in /dev/shm, its
 # message queues in /dev/mqueue.
@@ -138,6 +139,9 @@ def _forget_the_parent(kept: int) -> None:
     ):
         warnings.simplefilter("ignore", category, append=True)
     task_child.set_streams()
+    libc = ctypes.CDLL(None)
+    # What C prints is out at once, whatever ends a process, and in order with what Python prints.
+    libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IONBF, 0)
     with contextlib.suppress(OSError):
         os.setsid()
     gc.disable()

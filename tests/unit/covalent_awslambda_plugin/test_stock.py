@@ -1,9 +1,13 @@
 """Functions of Covalent's stock image."""
 
 import asyncio
+import errno
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ from aws_server import AWS, Answer
 from covalent._workflow.transportable_object import TransportableObject
 from covalent_awslambda_plugin.server import server
 from electrons import METADATA, bad, execute, good, invoked, made, under_covalent
+from lambda_calls.aws import invoke as invoking
+from lambda_calls.aws.objects import Objects
+from patience import BUSY
 
 import wire
 
@@ -92,6 +99,60 @@ def test_throttled_stock_function_is_waited_for(aws: AWS) -> None:
 
     aws.script = stock(aws, run)
     assert execute(made(), len)[0].get_deserialized() == "late"
+
+
+def test_stock_function_that_is_throttled_for_ever(aws: AWS) -> None:
+    """Its electron certainly did not run: it may be run again."""
+    aws.script = stock(aws, lambda event: Answer(status=429, code="TooManyRequestsException"))
+    started = time.monotonic()
+    _, _, stderr, status = execute(made(timeout=1), len, "four")
+    assert str(status) == "FAILED" and "did not run" in stderr
+    assert time.monotonic() - started < 2 + BUSY
+    assert not aws.objects
+
+
+def test_stock_function_that_is_out_of_reach_for_a_moment(
+    aws: AWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second without network fails no electron."""
+    make, refusals = invoking._socket, [ConnectionRefusedError(errno.ECONNREFUSED, "refused")] * 2
+
+    def socket_or_not(address: Any) -> socket.socket:
+        if aws.posts and refusals:
+            raise refusals.pop()
+        return make(address)
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = cloudpickle.dumps(4)
+        return Answer(payload=None)
+
+    asked = stock(aws, run)
+    monkeypatch.setattr(invoking, "_socket", socket_or_not)
+    # Each answer closes its connection, so that the next request needs another one.
+    aws.script = lambda event: replace(asked(event), closes=True)
+    result, _, stderr, status = execute(made(), len, "four")
+    assert (result, str(status)) == (4, "COMPLETED"), stderr
+    assert not refusals
+
+
+def test_stock_function_whose_arguments_take_too_long(
+    aws: AWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`timeout` holds for their upload; what was not sent did not run."""
+    aws.script = stock(aws, lambda event: Answer(payload=None))
+    upload, ended = Objects.upload, threading.Event()
+
+    def slow(self: Objects, *args: Any, **options: Any) -> Any:
+        ended.wait(10)
+        return upload(self, *args, **options)
+
+    monkeypatch.setattr(Objects, "upload", slow)
+    try:
+        _, _, stderr, status = execute(made(timeout=0.5), len, "four")
+    finally:
+        ended.set()
+    assert str(status) == "FAILED" and "was not sent" in stderr
+    assert aws.posts == 1
 
 
 def test_stock_result_cannot_change_covalents_class(aws: AWS) -> None:

@@ -8,13 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aws_server import AWS, Answer
 from calls import Noted, call, called, run_of, target
 from electrons import bad, good, request_of
-from lambda_calls import asking, attempt, limiter, wire
+from lambda_calls import asking, attempt, limiter, session, wire
 from lambda_calls.aws import invoke as invoking
 from lambda_calls.aws.clients import Account
 from lambda_calls.cancellation import Cancellation
@@ -192,7 +193,7 @@ def test_outage_is_counted_from_its_first_failure(
 ) -> None:
     """A call that waited long for its turn has as much patience with the network as a young one:
     half a second without it costs no queue."""
-    monkeypatch.setattr(attempt, "_CONNECT_WITHIN_LOOPBACK", 1.5)
+    monkeypatch.setattr(session, "_CONNECT_WITHIN_LOOPBACK", 1.5)
     monkeypatch.setattr(limiter, "_BETWEEN_TRIES", 0.2)
     away, busy, make = False, True, invoking._socket
 
@@ -221,7 +222,7 @@ def test_all_fail_when_the_network_stays_away(
     aws: AWS, process: Process, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole queue is told at once, not each call after a patience of its own."""
-    monkeypatch.setattr(attempt, "_CONNECT_WITHIN_LOOPBACK", 1.0)
+    monkeypatch.setattr(session, "_CONNECT_WITHIN_LOOPBACK", 1.0)
     account = Account(region="r", endpoint_url=f"http://127.0.0.1:{port}")
     to = target(account=account)
 
@@ -395,6 +396,49 @@ def test_silent_connection_and_an_outcome(
     assert not aws.objects
 
 
+def attempt_of(**limits: Any) -> attempt.Attempt:
+    """One that is not sent."""
+    none: Any = None
+    its_session: Any = SimpleNamespace(
+        target=target(), objects=None, process=SimpleNamespace(requests=None)
+    )
+    return attempt.Attempt(
+        its_session, none, attempt.Limits(timeout=10, **limits), task_id="t", noun="call"
+    )
+
+
+def test_looks_for_outcomes_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand calls that were sent at once do not ask S3 at once."""
+    monkeypatch.setattr(attempt, "_LOOK_EVERY", 0.5)
+    looks = []
+
+    async def look(self: attempt.Attempt) -> str:
+        looks.append(time.monotonic())
+        return "an outcome"
+
+    monkeypatch.setattr(attempt.Attempt, "_outcome", look)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(attempt_of()._outcome_left() for _ in range(30)))
+
+    asyncio.run(all_of_them())
+    assert len(looks) == 30 and looks[-1] - looks[0] > 0.2
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_which_timeout_stopped_a_call_that_had_waited(apart: bool) -> None:
+    """`timeout` includes the wait for a turn, unless it begins anew then: not its 10 s, of which 8
+    were waited, but the function's own 2 s are named there."""
+    waiting = attempt_of(waits_apart=apart)
+    waiting.waited = 8.0
+    stopped = bad(wire.DEADLINE)
+    answer = {**stopped.payload, "usage": {**stopped.payload["usage"], "duration": 2.0}}
+    error = waiting.error_of(wire.Response.from_json(answer))
+    assert ("timeout=10" in str(error)) is not apart
+    assert ("8.0 s of which it waited" in str(error)) is not apart
+    assert ("function's own" in str(error)) is apart, error
+
+
 def test_given_up_calls_are_told_to_stop(
     aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,6 +463,46 @@ def test_given_up_calls_are_told_to_stop(
     assert value == "second"
     assert orders == [0, 1] and list(aws.objects.values()) == [b"cancel"]
     assert isinstance(observer.errors[0], OutcomeUnknownError)
+
+
+@pytest.mark.parametrize("answer", ["another call's", "not understood", "a defect"])
+def test_calls_that_may_run_are_told_to_stop_before_they_are_sent_again(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """Whatever the reason for which an answer is not taken: retries never overlap."""
+    orders: list[int] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        orders.append(len(aws.objects))
+        if len(orders) > 1:
+            return good("second")
+        if answer == "another call's":
+            return Answer(payload={**good("first").payload, "task_id": "somebody else's"})
+        return Answer(payload={"covalent_lambda": wire.PROTOCOL, "odd": True})
+
+    if answer == "a defect":
+        read = wire.Response.from_json
+
+        def broken(said: Any) -> wire.Response:
+            if "odd" in said:
+                raise RuntimeError("a defect")
+            return read(said)
+
+        monkeypatch.setattr(wire.Response, "from_json", staticmethod(broken))
+    aws.script = script
+    assert call(process, len, "x", retries=1) == "second"
+    assert orders == [0, 1] and list(aws.objects.values()) == [b"cancel"]
+
+
+def test_a_call_that_met_a_busy_s3_is_over(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It did not run: nothing has to be stopped, and nothing stays."""
+    monkeypatch.setattr(attempt, "_LONGEST_PAUSE", 0.1)
+    aws.script = lambda event: bad(wire.STORAGE_BUSY)
+    with pytest.raises(LambdaCallError, match="did not run"):
+        call(process, len, "x", timeout=2)
+    assert aws.posts > 1 and not aws.objects
 
 
 # -- whose answer --------------------------------------------------------------------------------

@@ -166,6 +166,44 @@ def test_what_cannot_be_pickled_fails_its_own_call_alone(fleet: Fleet) -> None:
     assert "return value cannot be pickled" in str(values[1])
 
 
+class Counted:
+    """Counts how often it is pickled, here."""
+
+    times = 0
+
+    def __reduce__(self) -> Any:
+        type(self).times += 1
+        return str, ("a model",)
+
+
+def keeps(model: str) -> None:
+    pass
+
+
+def test_what_prepares_environments_is_pickled_once(fleet: Fleet) -> None:
+    """However many calls are submitted one by one; those of one function wait in one queue."""
+    Counted.times = 0
+    with pool(max_workers=2, initializer=keeps, initargs=(Counted(),)) as executor:
+        futures = [executor.submit(str, x) for x in range(20)]
+        scatter = executor._engine._scatter
+        assert scatter is None or len(scatter._waiting) <= 1
+        assert [x.result() for x in futures] == [str(x) for x in range(20)]
+    assert Counted.times == 1
+
+
+def test_what_came_too_late_is_cancelled(fleet: Fleet) -> None:
+    """As the standard library's pools do it, once `timeout` of `map` is over."""
+    with pool(max_workers=1) as executor:
+        executor.submit(str).result()
+        before = executor.submit(time.sleep, 1.5)
+        values = executor.map(str, [1, 2], timeout=0.3, chunksize=1)
+        futures = [x for x in executor._engine._tasks if x is not before]
+        assert len(futures) == 2
+        with pytest.raises(TimeoutError):
+            next(values)
+        assert all(x.cancelled() for x in futures)
+
+
 def test_a_crash_costs_the_culprit_alone(fleet: Fleet) -> None:
     """Results before it are kept, calls after it are sent again, as they certainly did not run."""
     ran = fleet.functions[0].folder.parent / "ran"

@@ -189,11 +189,12 @@ class FanOut:
         room = _MOST_OUTPUT
         for number, ending in enumerate(self._endings):
             for line in stream(ending).splitlines() if ending is not None else ():
-                room -= len(line)
+                shown = f"[{number}] {line}"
+                room -= len(shown) + 1
                 if room < 0:
                     lines.append("[... the rest is cut; the function's log has it ...]")
                     return "\n".join(lines) + "\n"
-                lines.append(f"[{number}] {line}")
+                lines.append(shown)
         return "\n".join(lines) + "\n" if lines else ""
 
 

@@ -116,6 +116,7 @@ class StockRun:
         self._session, self._objects = session, objects
         self._timeout, self._poll_freq = timeout, poll_freq
         self._born = time.monotonic()
+        self._sent = False  # if True, the electron may be running
         names = {"dispatch_id": node[0], "node_id": node[1]}
         self._func = FUNC_FILENAME.format(**names)
         self._result = RESULT_FILENAME.format(**names)
@@ -130,12 +131,12 @@ class StockRun:
             LambdaCallError: the class says what can be done.
             NoStockImage: if the function answers envelopes by now.
         """
-        in_thread, transfers = self._session.process.requests.run, self._session.process.transfers
+        in_thread = self._session.process.requests.run
         # What an earlier run of the same electron left must not be taken for this one's.
         await in_thread(self._objects.delete, self._result, self._exception)
         data = await in_thread(dump, function, args, kwargs)
-        await transfers.run(self._objects.upload, self._func, io.BytesIO(data), len(data))
         try:
+            await self._stored(data)
             await self._invoke()
             result = await self._collected()
         except (OutcomeUnknownError, asyncio.CancelledError):
@@ -145,6 +146,18 @@ class StockRun:
             raise
         await self._clean_up()
         return result
+
+    async def _stored(self, data: bytes) -> None:
+        """Put the electron into the bucket, while there is time."""
+        upload = self._session.process.transfers.run(
+            self._objects.upload, self._func, io.BytesIO(data), len(data)
+        )
+        try:
+            await asyncio.wait_for(upload, max(0.0, self._left()))
+        except asyncio.TimeoutError as error:
+            raise messages.UPLOAD_TOO_SLOW(
+                call="electron", bucket=self._objects.bucket, seconds=self._timeout
+            ) from error
 
     async def _clean_up(self) -> None:
         with contextlib.suppress(LambdaCallError):  # a result must not be lost over this
@@ -157,7 +170,7 @@ class StockRun:
         try:
             await asyncio.wait({invoking}, timeout=max(0.0, self._left()))
             if not invoking.done():
-                raise messages.UNKNOWN(call="electron", function=function, said="timeout=")
+                raise self._late()
             invocation = invoking.result()
         except ConnectionLost as lost:
             return await self._poll(lost)
@@ -173,6 +186,15 @@ class StockRun:
             )
         if b'"' + wire.MARK.encode() + b'"' in invocation.payload:
             raise NoStockImage
+
+    def _late(self) -> LambdaCallError:
+        function = self._session.target.function
+        if self._sent:
+            return messages.UNKNOWN(call="electron", function=function, said="timeout=")
+        said = "its turn came too late"
+        return messages.THROTTLED(
+            call="electron", function=function, seconds=self._timeout, said=said
+        )
 
     async def _poll(self, lost: ConnectionLost) -> None:
         """Wait for what the function leaves in S3, its answer being lost."""
@@ -191,12 +213,17 @@ class StockRun:
         while True:
             try:
                 async with limiter.turn(self._born, self._left()):
+                    self._sent = True
                     return await self._session.invoke(payload, call="electron")
             except Unreachable as refusal:
+                self._sent = False
+                if not self._session.is_away(refusal, self._timeout, late=self._left() <= 0):
+                    continue
                 raise messages.UNREACHABLE(
                     call="electron", function=function, said=refusal
                 ) from refusal
             except Refused as refusal:  # nothing ran
+                self._sent = False
                 if self._left() <= 0:
                     raise messages.THROTTLED(
                         call="electron", function=function, seconds=self._timeout, said=refusal

@@ -41,10 +41,6 @@ _LOOK_EVERY = 10.0
 # Seconds beyond the call's limit: its environment may have to start first (large images take tens
 # of seconds after a deployment), and its answer to travel.
 _GRACE = 60.0
-# Seconds without any connection after which a call gives up: no name or address that is merely
-# wrong should take the whole timeout to be reported. On this machine, nothing is starting up.
-_CONNECT_WITHIN = 60.0
-_CONNECT_WITHIN_LOOPBACK = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds between looks
 # How often a result is looked for that is not there, or is damaged: on its way, or for good.
 _LOOKS = 4
@@ -120,18 +116,22 @@ class Attempt:
             while True:
                 async with self._stored(again) as blobs:
                     response = await self._sent(blobs)
+                self._ended = True
                 kind = response.failure.kind if response.failure else ""
                 if kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED) and not again:
                     again = True  # deleted, expired or overwritten: noticed before anything ran
                 elif kind == wire.STORAGE_BUSY:
                     await self._pause_for_storage(response)
                 else:
-                    self._ended = True
                     self._note_objects(response)
                     return response
-        except (LambdaCallError, StockImage, CallCancelled):
+        except (StockImage, CallCancelled):
+            raise
+        except LambdaCallError:
+            await self._give_up()
             raise
         except Exception as error:  # no defect of ours may leave a call without a typed ending
+            await self._give_up()
             raise messages.defect(error, call=self._noun, sent=self.sent) from error
 
     async def cancel(self) -> None:
@@ -185,7 +185,8 @@ class Attempt:
             function=target.function,
             limits=self._limits.by_name(),
             add_package=target.add_package,
-            waited=self.waited,
+            # With `waits_apart` its time began when it was sent.
+            waited=0.0 if self._limits.waits_apart else self.waited,
         )
 
     def _unread(self, blob: wire.Blob, error: Exception) -> LambdaCallError:
@@ -258,15 +259,12 @@ class Attempt:
         """Raise if there is no use in waiting for another turn."""
         function = self._session.target.function
         if isinstance(refusal, Unreachable):
-            local = self._session.is_loopback
-            patience = _CONNECT_WITHIN_LOOPBACK if local else _CONNECT_WITHIN
-            out = self._session.limiter.outage()
-            if out >= min(self._limits.timeout, patience) or self._is_late():
-                self._session.limiter.give_up(refusal)
+            if self._session.is_away(refusal, self._limits.timeout, late=self._is_late()):
                 raise messages.UNREACHABLE(
                     call=self._noun, function=function, said=refusal
                 ) from refusal
             if self._session.limiter.tells_outage():
+                out = self._session.limiter.outage()
                 self._say(f"cannot reach Lambda for {out:.0f} s, trying again: {refusal}")
         elif self._is_late():
             raise messages.THROTTLED(
@@ -321,7 +319,8 @@ class Attempt:
 
     async def _awaited(self, payload: bytes, limit: float) -> wire.Response:
         """The answer, or the outcome that the function left in S3, whichever comes first."""
-        self.sent, self.waited = True, time.monotonic() - self._born
+        self.sent, self._ended = True, False
+        self.waited = time.monotonic() - self._born
         self.sent_at = time.time()
         end = time.monotonic() + limit + _GRACE
         at_exit = self._session.process.at_exit
@@ -342,7 +341,7 @@ class Attempt:
             if outcome and outcome.done() and not answer.done():
                 return outcome.result()
             if not answer.done():
-                raise await self._given_up(self._unknown("nor did it end the call in time"))
+                raise self._unknown("nor did it end the call in time")
             try:
                 return self._answered(answer.result())
             except ConnectionLost as lost:
@@ -389,6 +388,7 @@ class Attempt:
 
     async def _outcome_left(self) -> wire.Response:
         """Wait until the function's outcome is in S3."""
+        await asyncio.sleep(_LOOK_EVERY * random.random())  # a thousand do not look at once
         while True:
             with contextlib.suppress(LambdaCallError):  # the answer itself may still come
                 response = await self._outcome()
@@ -423,10 +423,10 @@ class Attempt:
                     said=lost,
                     seconds=asking.patience,
                 )
-                raise await self._given_up(silence) from lost
+                raise silence from lost
             await self._session.limiter.pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        raise await self._given_up(self._unknown(lost)) from lost
+        raise self._unknown(lost) from lost
 
     async def _asked(self, asking: Asking) -> wire.Response | None:
         """Ask once, and look once for what the function says."""
@@ -443,13 +443,12 @@ class Attempt:
         left = await self._mailbox.outcome(self._key)
         return None if left is None else self._read(left.encode())
 
-    async def _given_up(self, error: LambdaCallError) -> LambdaCallError:
-        """`error`, once the function has been told to stop what nobody waits for any more."""
-        if self._mailbox.exists:
+    async def _give_up(self) -> None:
+        """Have the function told to stop what may be running, and nobody waits for any more."""
+        if self.sent and not self._ended and self._mailbox.exists:
             order = asyncio.ensure_future(self._mailbox.order(wire.CANCEL))
             order.add_done_callback(_retrieve)
             await asyncio.wait({order}, timeout=_GIVING_UP)
-        return error
 
     def _unknown(self, said: object) -> LambdaCallError:
         function = self._session.target.function

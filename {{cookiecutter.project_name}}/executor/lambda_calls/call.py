@@ -112,20 +112,35 @@ class Shared:
     before: Hooks = ()
 
     @staticmethod
-    def of(function: Callable[..., Any], setup: Any = None) -> "Shared":
-        """Pickle a function, and what prepares its environments.
+    def of(function: Callable[..., Any], setup: str | None = None) -> "Shared":
+        """Pickle a function.
+
+        Args:
+            function: it.
+            setup: what prepares its environments, pickled.
 
         Raises:
-            TypeError, pickle.PicklingError: if one of them cannot be pickled.
+            TypeError, pickle.PicklingError: if it cannot be pickled.
         """
         import cloudpickle
 
         return Shared(
-            function=wire.encode(cloudpickle.dumps(function)),
-            setup=None if setup is None else wire.encode(cloudpickle.dumps(setup)),
+            function=Shared.pickled(function),
+            setup=setup,
             python=platform.python_version(),
             cloudpickle=cloudpickle.__version__,
         )
+
+    @staticmethod
+    def pickled(value: Any) -> str:
+        """A part.
+
+        Raises:
+            TypeError, pickle.PicklingError: if it cannot be pickled.
+        """
+        import cloudpickle
+
+        return wire.encode(cloudpickle.dumps(value))
 
     def parts(self) -> list[str]:
         """All of them, in no particular order."""

@@ -154,6 +154,7 @@ class LambdaPoolExecutor(Executor):
             speculate=speculate,
         )
         self._engine = _Engine(target, policy, self._stats, Bar() if progress else None)
+        self._known: weakref.WeakValueDictionary[str, Shared] = weakref.WeakValueDictionary()
         self._made_in = os.getpid()
         # A pool that is let go of ends its thread. A script that just ends has its calls done
         # first, as with the standard library's pools.
@@ -172,7 +173,7 @@ class LambdaPoolExecutor(Executor):
         _refuse_coroutines(fn)
         future: Future[T] = Future()
         try:
-            shared = Shared.of(fn, self._setup)
+            shared = self._shared_by(fn)
             data = _pickled(args, kwargs)
         except Exception as error:
             self._check_open()
@@ -326,10 +327,20 @@ class LambdaPoolExecutor(Executor):
                 raise TypeError(f"{name} must be an integer or None")
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1.")
-        shared = Shared.of(fn, self._setup)
+        shared = self._shared_by(fn)
         send = partial(self._send, shared=shared, size=chunksize)
         end = None if timeout is None else time.monotonic() + timeout
         flow.begin(iter(arguments), send, buffersize or _BUFFER, end)
+
+    def _shared_by(self, fn: Callable[..., Any]) -> Shared:
+        """What calls of `fn` have in common: the same object for equal functions, so that calls
+        that were submitted one by one wait in one queue and hold one copy."""
+        fresh = Shared.of(fn, self._pickled_setup)
+        return self._known.setdefault(fresh.function, fresh)
+
+    @functools.cached_property
+    def _pickled_setup(self) -> str | None:
+        return None if self._setup is None else Shared.pickled(self._setup)
 
     def _check_open(self) -> None:
         if os.getpid() != self._made_in:
@@ -654,7 +665,7 @@ class _InOrder(_Flow):
         try:
             return self._value(self._futures[0], self._left())
         finally:
-            self._futures.popleft()
+            self._futures.popleft().cancel()  # if it was too late
             self._under_way -= 1
 
 

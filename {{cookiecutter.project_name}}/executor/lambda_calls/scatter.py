@@ -180,7 +180,8 @@ class Scatter:
         self._limits = replace(policy.limits, waits_apart=True)
         self._answered_at = -math.inf  # seconds, monotonic: the latest answer
         self._name, self._noun, self._answered = name, noun, answered
-        self._waiting: dict[int, _Queue] = {}  # by the identity of what is shared
+        # By the identity of what is shared, and how many calls go into a request.
+        self._waiting: dict[tuple[int, int | None], _Queue] = {}
         self._sendings: set[_Sending] = set()
         self._later: dict[Task, asyncio.TimerHandle] = {}  # until they are tried again
         self._durations: list[float] = []
@@ -249,10 +250,11 @@ class Scatter:
             task.end(Ending(error=CallCancelled("cancelled before it was sent")))
 
     def _queue(self, task: Task) -> "_Queue":
-        queue = self._waiting.get(id(task.shared))
+        key = id(task.shared), task.size
+        queue = self._waiting.get(key)
         if queue is None:
             pace = Pace(task.size, lambda: self._parallel)
-            queue = self._waiting[id(task.shared)] = _Queue(task.shared, pace)
+            queue = self._waiting[key] = _Queue(task.shared, pace)
         return queue
 
     # -- sending ---------------------------------------------------------------------------------
@@ -268,6 +270,8 @@ class Scatter:
             return
         parallel = self._parallel
         for key, queue in list(self._waiting.items()):
+            if len(self._sendings) >= parallel:
+                break
             while queue.tasks and len(self._sendings) < parallel:
                 tasks = self._next(queue)
                 if not tasks:

@@ -21,6 +21,7 @@ from .aws import quota, refusals
 from .aws.clients import Account, Clients, Signing
 from .aws.invoke import InvokeApi, NotMade
 from .aws.objects import Objects
+from .aws.refusals import Unreachable
 from .blobs import Blobs
 from .errors import ResourceLimitError
 from .limiter import ConcurrencyLimiter
@@ -32,6 +33,10 @@ _TRANSFERS = 6
 _REQUESTS = 24
 
 
+# Seconds without any connection after which a call gives up: no name or address that is merely
+# wrong should take the whole timeout to be reported. On this machine, nothing is starting up.
+_CONNECT_WITHIN = 60.0
+_CONNECT_WITHIN_LOOPBACK = 5.0
 _ASKS_FOR_LOG = MappingProxyType({"X-Amz-Log-Type": "Tail"})
 # The variable that holds `Target.add_package`; a sandbox sets it.
 ADD_PACKAGE = "COVALENT_LAMBDA_ADD_PACKAGE"
@@ -174,6 +179,21 @@ class Session:
     def is_loopback(self) -> bool:
         """Whether the endpoint is on this machine."""
         return self._signing is not None and self._signing.is_loopback
+
+    def is_away(self, refusal: Unreachable, seconds: float, *, late: bool) -> bool:
+        """Whether there was no connection for as long as a call waits for one; then calls that
+        begin now do not wait either.
+
+        Args:
+            refusal: the last one.
+            seconds: that the call may take.
+            late: whether its time is over.
+        """
+        patience = _CONNECT_WITHIN_LOOPBACK if self.is_loopback else _CONNECT_WITHIN
+        if self.limiter.outage() < min(seconds, patience) and not late:
+            return False
+        self.limiter.give_up(refusal)
+        return True
 
     async def open(self) -> None:
         """Have the connections made, so that what is sent next leaves at once.
