@@ -37,7 +37,7 @@ def main(path: str) -> None:
     at = da.linspace(0, 1, SIDE, chunks=BLOCK)
     intensity = waves(at[None, :], at[:, None]) ** 2
     cells = da.coarsen(np.mean, intensity, {0: 12, 1: 12})
-    # Eight are what a laptop's sandbox stands; leave max_workers out on AWS.
+    # Eight suit a laptop's sandbox, whose cores run them; leave max_workers out on AWS.
     with (
         LambdaPoolExecutor(max_workers=8, progress=True) as pool,
         dask.config.set(scheduler=pool),

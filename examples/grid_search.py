@@ -41,7 +41,7 @@ def main(path: str) -> None:
     images, digits = load_digits(return_X_y=True)
     search = GridSearchCV(SVC(), GRID, cv=3, verbose=1)
     joblib_backend.register()
-    # Eight are what a laptop's sandbox stands; leave max_workers out on AWS.
+    # Eight suit a laptop's sandbox, whose cores run them; leave max_workers out on AWS.
     with (
         LambdaPoolExecutor(max_workers=8, progress=True) as pool,
         parallel_config("lambda", n_jobs=8, pool=pool),

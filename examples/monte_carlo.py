@@ -41,7 +41,7 @@ def draw(counts: list[int], path: str) -> None:
 
 
 def main(picture: str, timeline: str) -> None:
-    # Eight are what a laptop's sandbox stands; leave max_workers out on AWS.
+    # Eight suit a laptop's sandbox, whose cores run them; leave max_workers out on AWS.
     with LambdaPoolExecutor(max_workers=8, progress=True) as pool:
         counts = list(pool.map(inside, range(BATCHES)))
     print(f"π is about {4 * sum(counts) / (BATCHES * POINTS):.5f}; {pool.stats().summary}")

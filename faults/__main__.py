@@ -1,6 +1,7 @@
 """Checks the table of faults, then runs many calls among random ones; `make faults`.
 
-Usage: python -m faults [--seed S] [--calls N] [--soak MINUTES] [--only PART] [--keep]
+Usage: python -m faults [--seed S] [--calls N] [--soak MINUTES] [--only PART] [--row NAME]
+                        [--small] [--keep]
 
     table (in a container, too) ─┐
     programs and servers        ─┴─► storm ─► soak, with programs that are suspended for long

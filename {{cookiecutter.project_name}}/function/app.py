@@ -105,7 +105,8 @@ class Environment:
         """Lambda's entry point.
 
         Args:
-            event: `Request.to_json()`, or a ping: `{"covalent_lambda": 1, "ping": true}`.
+            event: `Request.to_json()` or `Batch.to_json()`, or a ping, of any protocol:
+                `{"covalent_lambda": 1, "ping": true}`.
             context: Lambda's context object.
 
         Returns:

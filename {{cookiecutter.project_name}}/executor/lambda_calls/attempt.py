@@ -46,7 +46,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds between looks
 _LOOKS = 4
 # Seconds for which a result is fetched at least, however little of `timeout` is left.
 _FETCHES_FOR = 60.0
-_GIVING_UP = 10.0  # seconds that the mark for a call that is given up may take
+_GIVING_UP = 10.0  # seconds that the order to stop a call that is given up may take
 
 
 class StockImage(Exception):

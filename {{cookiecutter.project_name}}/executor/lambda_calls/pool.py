@@ -154,6 +154,7 @@ class LambdaPoolExecutor(Executor):
             speculate=speculate,
         )
         self._engine = _Engine(target, policy, self._stats, Bar() if progress else None)
+        self._pickled_setup: str | None = None
         self._known: weakref.WeakValueDictionary[str, Shared] = weakref.WeakValueDictionary()
         self._made_in = os.getpid()
         # A pool that is let go of ends its thread. A script that just ends has its calls done
@@ -335,12 +336,10 @@ class LambdaPoolExecutor(Executor):
     def _shared_by(self, fn: Callable[..., Any]) -> Shared:
         """What calls of `fn` have in common: the same object for equal functions, so that calls
         that were submitted one by one wait in one queue and hold one copy."""
+        if self._setup is not None and self._pickled_setup is None:
+            self._pickled_setup = Shared.pickled(self._setup)
         fresh = Shared.of(fn, self._pickled_setup)
         return self._known.setdefault(fresh.function, fresh)
-
-    @functools.cached_property
-    def _pickled_setup(self) -> str | None:
-        return None if self._setup is None else Shared.pickled(self._setup)
 
     def _check_open(self) -> None:
         if os.getpid() != self._made_in:

@@ -208,7 +208,7 @@ def decode(part: str) -> bytes:
 
 
 def task_key(task_id: str, name: str) -> str:
-    """S3 key of what is kept for one attempt of one electron (`CANCEL`, `OUTCOME`, …)."""
+    """S3 key of what is kept for one attempt of one electron (`ORDER`, `OUTCOME`, …)."""
     return f"{TASK_PREFIX}{task_id}/{name}"
 
 

@@ -58,11 +58,9 @@ def bucket(situation: Situation) -> Iterator[Remark]:
 
 def permissions(situation: Situation) -> Iterator[Remark]:
     """Each one of the executor's policy."""
-    lacking, unsure = 0, 0
     for action, resource, attempt in _attempts(situation):
         allowed = attempt()
         if allowed is None:
-            unsure += 1
             yield partial(
                 f"{action} on {resource} is not checked: it cannot be tried without changing "
                 "something, and iam:SimulatePrincipalPolicy is not allowed to these credentials"
@@ -70,7 +68,6 @@ def permissions(situation: Situation) -> Iterator[Remark]:
         elif allowed:
             yield ok(f"{action} on {resource}")
         else:
-            lacking += 1
             yield missing(f"{action} on {resource} is not allowed", _POLICY)
 
 
