@@ -1,4 +1,4 @@
-"""The four ways to run a call: an electron, an item of a fan-out, a pool's call, one of its map."""
+"""The four ways to run a call: an electron, a fan-out item, a call of the pool, one of its map."""
 
 from __future__ import annotations
 
