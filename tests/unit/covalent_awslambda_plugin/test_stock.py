@@ -143,12 +143,12 @@ def test_stock_function_whose_arguments_take_too_long(
     upload, ended = Objects.upload, threading.Event()
 
     def slow(self: Objects, *args: Any, **options: Any) -> Any:
-        ended.wait(10)
+        ended.wait(20)
         return upload(self, *args, **options)
 
     monkeypatch.setattr(Objects, "upload", slow)
     try:
-        _, _, stderr, status = execute(made(timeout=0.5), len, "four")
+        _, _, stderr, status = execute(made(timeout=4), len, "four")
     finally:
         ended.set()
     assert str(status) == "FAILED" and "was not sent" in stderr
