@@ -199,7 +199,7 @@ def test_what_came_too_late_is_cancelled(fleet: Fleet) -> None:
         values = executor.map(str, [1, 2], timeout=0.3, chunksize=1)
         futures = [x for x in executor._engine._tasks if x is not before]
         assert len(futures) == 2
-        with pytest.raises(TimeoutError):
+        with pytest.raises(concurrent.futures.TimeoutError):
             next(values)
         assert all(x.cancelled() for x in futures)
 
