@@ -131,7 +131,12 @@ def test_any_answer_is_read_or_refused(envelope: Any) -> None:
     assert str(usage.of(response.usage, ""))
     if response.failure is not None:
         error = messages.of_failure(
-            response.failure, response.usage, call="call", function="f", limits={"timeout": 5.0}
+            response.failure,
+            response.usage,
+            call="call",
+            function="f",
+            limits={"timeout": 5.0},
+            advice=messages.Advice(),
         )
         assert isinstance(error, LambdaCallError) and error.report()
 
@@ -210,7 +215,7 @@ def test_any_refusal_has_a_meaning(status: int, body: bytes, kind: str, after: s
 @given(st.binary(max_size=80) | JSON.map(lambda x: json.dumps(x).encode()), st.text(max_size=80))
 def test_any_crash_is_explained(payload: bytes, log: str) -> None:
     """An invocation that failed is explained, whatever it left as its answer and its log."""
-    error = messages.of_crash(payload, log, call="call", function="f", real=True)
+    error = messages.of_crash(payload, log, call="call", function="f", option="", real=True)
     assert isinstance(error, LambdaCallError) and str(error)
 
 

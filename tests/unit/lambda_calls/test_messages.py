@@ -5,6 +5,7 @@ import string
 from typing import Any
 
 import pytest
+from covalent_awslambda_plugin.errors import advice
 from lambda_calls import messages, wire
 from lambda_calls.errors import ConfigurationError, CredentialsError
 from lambda_calls.messages import Message
@@ -18,12 +19,67 @@ def test_each_sentence_can_be_said(message: Message) -> None:
     assert said and not re.search(r"[{}]", said)
 
 
+@pytest.mark.parametrize("message", messages.ALL, ids=lambda x: x.situation)
+def test_each_remedy_deploys_the_environment_that_was_asked_for(message: Message) -> None:
+    """`sam deploy` alone deploys samconfig.toml's `default`, whatever the executor runs on."""
+    assert message.text.count("deploy{option}") == len(re.findall(r"sam\s+deploy", message.text))
+
+
+PROD = messages.Advice(option=" --config-env prod")
+HINTED = [
+    {"type": "ModuleNotFoundError", "message": "No module named 'pytest.x'"},
+    {"type": "ModuleNotFoundError", "message": "No module named 'my_helpers'"},
+    {
+        "type": "AttributeError",
+        "message": "Can't get attribute 'c' on <module '__main__' from 's'>",
+    },
+    {"type": "MemoryError"},
+    {
+        "type": "subprocess.CalledProcessError",
+        "message": "Command '['python', '-m', 'pip', 'install', 'x']' returned 1",
+    },
+]
+
+
+@pytest.mark.parametrize("fields", HINTED)
+def test_hints_speak_the_callers_language(fields: dict[str, str]) -> None:
+    """A pool's user has calls, and no Covalent; the environment that was asked for is named."""
+    usage = wire.Usage(memory_mb=512)
+    said = messages.hint(failure(**fields), usage, call="call", advice=PROD)
+    assert said
+    assert not re.search(r"\bct\.|electron|Covalent|DepsPip|awslambda", said)
+    assert said.count("sam deploy") == said.count("sam deploy --config-env prod")
+
+
+def test_hints_of_electrons_know_covalent() -> None:
+    """Its users may have pip run in the function, and name executors by a text."""
+    by_covalent = advice(" --config-env prod")
+    missing = failure(**HINTED[1])
+    said = messages.hint(missing, wire.Usage(), call="electron", advice=by_covalent)
+    assert "not inside the electron" in said and "deps_pip=ct.DepsPip" in said
+    assert 'With executor="awslambda"' in said and "sam deploy --config-env prod`" in said
+
+
+@pytest.mark.parametrize("kind", [wire.OUT_OF_MEMORY, wire.DEADLINE])
+def test_failures_name_the_environment_that_was_asked_for(kind: str) -> None:
+    error = messages.of_failure(
+        failure(kind),
+        wire.Usage(duration=3.0),
+        call="call",
+        function="fn",
+        limits={"timeout": 900.0},
+        advice=PROD,
+    )
+    assert "sam deploy --config-env prod`" in str(error)
+
+
 def failure(kind: str = wire.EXCEPTION, **fields: Any) -> wire.Failure:
     return wire.Failure(kind=kind, **{"message": "m", **fields})
 
 
 def hint(**fields: Any) -> str:
-    return messages.hint(failure(**fields), wire.Usage(memory_mb=512))
+    usage = wire.Usage(memory_mb=512)
+    return messages.hint(failure(**fields), usage, call="call", advice=messages.Advice())
 
 
 def test_missing_package_is_told_from_missing_file() -> None:
@@ -33,7 +89,7 @@ def test_missing_package_is_told_from_missing_file() -> None:
     assert "carry=" not in package and "function/requirements.txt" in package
     file = hint(type="ModuleNotFoundError", message="No module named 'my_helpers'")
     assert file.index("carry=['my_helpers']") < file.index("function/requirements.txt")
-    assert "not inside the electron" in file
+    assert "not inside the call" in file
 
 
 def test_missing_module_while_unpickling() -> None:
@@ -74,7 +130,7 @@ def test_emulators_figures_are_not_quoted() -> None:
     """An emulator repeats the limit of memory as the memory used."""
     log = "REPORT RequestId: r\tMemory Size: 512 MB\tMax Memory Used: 512 MB\t\n"
     killed = b'{"errorType": "Runtime.ExitError", "errorMessage": "signal: killed"}'
-    values: Any = {"call": "call", "function": "fn"}
+    values: Any = {"call": "call", "function": "fn", "option": ""}
     assert "512 of 512" in str(messages.of_crash(killed, log, real=True, **values))
     emulated = str(messages.of_crash(killed, log, real=False, **values))
     assert "512 of 512" not in emulated and "it had used" not in emulated
@@ -83,5 +139,6 @@ def test_emulators_figures_are_not_quoted() -> None:
 def test_a_sandbox_says_what_works_there() -> None:
     """Where a package gets into the function in another way, that way is advised."""
     missing = failure(type="ModuleNotFoundError", message="No module named 'numpy'")
-    said = messages.hint(missing, wire.Usage(), "run `make up PACKAGES=...`")
+    advice = messages.Advice(add_package="run `make up PACKAGES=...`")
+    said = messages.hint(missing, wire.Usage(), call="call", advice=advice)
     assert "make up PACKAGES" in said and "requirements.txt" not in said

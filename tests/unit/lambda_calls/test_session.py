@@ -22,6 +22,7 @@ from lambda_calls.errors import (
     LambdaCallError,
     ResourceLimitError,
 )
+from lambda_calls.messages import Advice
 from lambda_calls.session import InvocationResponse, Process, Session, Target
 
 ORIGINS = {"function_name": "/p/samconfig.toml", "s3_bucket_name": "/p/samconfig.toml"}
@@ -124,7 +125,7 @@ def test_missing_function_of_an_environment(aws: AWS, process: Process) -> None:
     aws.script = lambda event: Answer(status=404, code="ResourceNotFoundException")
 
     async def once() -> None:
-        to = target(deploy_option=" --config-env prod")
+        to = target(advice=Advice(option=" --config-env prod"))
         await process.session(to).invoke(b"{}")
 
     with pytest.raises(ConfigurationError, match=r"sam build && sam deploy --config-env prod\)"):

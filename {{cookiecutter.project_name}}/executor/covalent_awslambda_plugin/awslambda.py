@@ -453,13 +453,17 @@ class AWSLambdaExecutor(RemoteExecutor):
         from lambda_calls.session import ADD_PACKAGE, Target
         from lambda_calls.settings import InWords, deploy_option
 
+        from .errors import advice
+
         return Target(
             self._account(),
             function=self.function_name,
             bucket=self.data_bucket,
             origins=InWords(self.origins),
-            add_package=os.environ.get(ADD_PACKAGE, ""),
-            deploy_option=deploy_option(self.origins["function_name"].get("environment", "")),
+            advice=advice(
+                deploy_option(self.origins["function_name"].get("environment", "")),
+                os.environ.get(ADD_PACKAGE, ""),
+            ),
         )
 
     def _terms(self) -> "Terms":

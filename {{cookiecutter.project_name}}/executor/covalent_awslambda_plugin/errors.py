@@ -1,4 +1,4 @@
-"""The core's errors as Covalent's.
+"""The core's errors as Covalent's, and what helps an electron's author.
 
 All of them are Covalent's `TaskRuntimeError`: only then does Covalent keep the electron's stdout
 and stderr, and the message reaches the UI through the latter. Each also is the core's own class,
@@ -7,9 +7,13 @@ so that either name catches it.
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from covalent._shared_files.exceptions import TaskRuntimeError
 from lambda_calls import errors as core
+
+if TYPE_CHECKING:
+    from lambda_calls.messages import Advice
 
 
 class AWSLambdaExecutorError(core.LambdaCallError, TaskRuntimeError):
@@ -63,6 +67,29 @@ _COVALENTS: Mapping[type[core.LambdaCallError], type[AWSLambdaExecutorError]] = 
         core.CannotAnswerError: CannotAnswerError,
     }
 )
+
+
+def advice(option: str = "", add_package: str = "") -> "Advice":
+    """What helps where electrons are written.
+
+    Args:
+        option: what `sam deploy` needs beside, to deploy the function.
+        add_package: how a package gets into it, where that differs from any project's.
+    """
+    from lambda_calls.messages import Advice
+
+    return Advice(
+        option=option,
+        add_package=add_package,
+        or_else=(
+            ", or give the electron deps_pip=ct.DepsPip(packages=[...]), which installs it in the "
+            "function"
+        ),
+        carry=(
+            'With executor="awslambda", a text, nothing travels: write '
+            "executor=AWSLambdaExecutor()."
+        ),
+    )
 
 
 def as_covalents(error: core.LambdaCallError) -> AWSLambdaExecutorError:

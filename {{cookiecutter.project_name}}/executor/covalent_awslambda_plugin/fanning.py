@@ -163,7 +163,9 @@ class FanOut:
                 said=said,
                 type=raised.type,
                 traceback=raised.traceback,
-                hint=messages.hint(failure, wire.Usage(), self._session.target.add_package),
+                hint=messages.hint(
+                    failure, wire.Usage(), call="electron", advice=self._session.target.advice
+                ),
                 **values,
             )
         error = ending.error

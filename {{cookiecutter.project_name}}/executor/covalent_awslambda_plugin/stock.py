@@ -182,6 +182,7 @@ class StockRun:
                 invocation.log_tail,
                 call="electron",
                 function=function,
+                option=self._session.target.advice.option,
                 real=self._session.is_aws,
             )
         if b'"' + wire.MARK.encode() + b'"' in invocation.payload:

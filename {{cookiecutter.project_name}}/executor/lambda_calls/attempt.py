@@ -184,7 +184,7 @@ class Attempt:
             call=self._noun,
             function=target.function,
             limits=self._limits.by_name(),
-            add_package=target.add_package,
+            advice=target.advice,
             # With `waits_apart` its time began when it was sent.
             waited=0.0 if self._limits.waits_apart else self.waited,
         )
@@ -368,6 +368,7 @@ class Attempt:
             invocation.log_tail,
             call=self._noun,
             function=self._session.target.function,
+            option=self._session.target.advice.option,
             real=real,
         )
 
@@ -377,12 +378,20 @@ class Attempt:
             response = wire.Response.from_json(wire.loads(payload))
         except wire.EnvelopeError as error:
             raise messages.NOT_UNDERSTOOD(
-                call=self._noun, function=function, said=error, payload=payload[:200]
+                call=self._noun,
+                function=function,
+                said=error,
+                payload=payload[:200],
+                option=self._session.target.advice.option,
             ) from error
         refused_unread = response.failure and response.failure.kind == wire.PROTOCOL_DIFFERS
         if response.task_id != self.task_id and not refused_unread:
             raise messages.NOT_OURS(
-                call=self._noun, function=function, wanted=self.task_id, got=response.task_id
+                call=self._noun,
+                function=function,
+                wanted=self.task_id,
+                got=response.task_id,
+                option=self._session.target.advice.option,
             )
         return response
 

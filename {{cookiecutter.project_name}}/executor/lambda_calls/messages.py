@@ -43,7 +43,14 @@ class Message:
     def __call__(
         self, *, hint: str = "", type: str = "", traceback: str = "", **values: Any
     ) -> LambdaCallError:
-        """The error, ready to be raised."""
+        """The error, ready to be raised.
+
+        Args:
+            hint: the next step, where it is not in the sentence.
+            type, traceback: of what the call raised.
+            values: what the sentence asks for; `option` is what `sam deploy` needs to deploy this
+                function, such as ` --config-env prod`.
+        """
         message = self.text.format(**values)
         return self.error(message, hint=hint, type=type, traceback=traceback)
 
@@ -51,6 +58,23 @@ class Message:
         """Situation, class and sentence, as an electron's user meets them; … where values come."""
         situation, text = (x.replace("{call}", "electron") for x in (self.situation, self.text))
         return situation, self.error.__name__, re.sub(r"\{[^}]*\}", "…", text)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What helps where the caller of a call is.
+
+    Args:
+        option: what `sam deploy` needs beside, to deploy this function (` --config-env prod`).
+        add_package: how a package gets into this function; empty: as into any project's.
+        or_else: another way to get a package there (`, or …`); empty: there is none.
+        carry: what to know beside of a module that should travel; empty: nothing.
+    """
+
+    option: str = ""
+    add_package: str = ""
+    or_else: str = ""
+    carry: str = ""
 
 
 # -- the call's own code -------------------------------------------------------------------------
@@ -85,7 +109,8 @@ RESULT_LOST = Message("its result cannot be stored", CallFailedError, "{said}")
 OUT_OF_MEMORY = Message(
     "out of memory",
     ResourceLimitError,
-    "{said} Raise MemorySize in samconfig.toml (Lambda allows 10240) and run `sam deploy`.",
+    "{said} Raise MemorySize in samconfig.toml (Lambda allows 10240) and run `sam "
+    "deploy{option}`.",
 )
 REJECTED = Message(
     "another Python, a missing or changed blob, a module that the image lacks",
@@ -106,20 +131,20 @@ FUNCTION_TIMEOUT = Message(
     ResourceLimitError,
     "The {call} was stopped after {seconds:.1f} s in function {function}: it reached the "
     "function's own Timeout, less the seconds needed to answer. Raise Timeout in samconfig.toml "
-    "(Lambda allows 900 s) and run `sam deploy`, or split the {call}.",
+    "(Lambda allows 900 s) and run `sam deploy{option}`, or split the {call}.",
 )
 LAMBDA_TIMEOUT = Message(
     "the function's own Timeout, with no time left to answer",
     ResourceLimitError,
     "Function {function} ran into its own Timeout{took} and could not answer any more. Raise "
-    "Timeout in samconfig.toml and run `sam deploy`, or split the {call}.{log}",
+    "Timeout in samconfig.toml and run `sam deploy{option}`, or split the {call}.{log}",
 )
 ENVIRONMENT_KILLED = Message(
     "Lambda kills the function's environment",
     ResourceLimitError,
     "The environment of function {function} was killed{used}: almost always because it ran out "
     "of memory. Raise MemorySize in samconfig.toml (Lambda allows 10240) and run `sam "
-    "deploy`.{log}",
+    "deploy{option}`.{log}",
 )
 ANSWER_TOO_LARGE = Message(
     "an answer larger than Lambda lets through",
@@ -164,7 +189,7 @@ FUNCTION_UNUSABLE = Message(
     "Lambda cannot start the function (its key, its VPC, its image, …)",
     ConfigurationError,
     "Lambda cannot run function {function} ({said}): {meaning}. The {call} did not run. Correct "
-    "the stack, and run `sam deploy`.",
+    "the stack, and run `sam deploy{option}`.",
 )
 DENIED = Message(
     "not allowed",
@@ -230,8 +255,8 @@ CLOCK = Message(
 NO_BUCKET = Message(
     "the bucket is missing",
     ConfigurationError,
-    "There is no S3 bucket {bucket}. Deploy the stack that makes it (sam build && sam deploy), "
-    "or correct the name.",
+    "There is no S3 bucket {bucket}. Deploy the stack that makes it (sam build && sam "
+    "deploy{option}), or correct the name.",
 )
 BUCKET_ELSEWHERE = Message(
     "the bucket is in another region",
@@ -255,7 +280,7 @@ NOT_CARRIED_COMPILED = Message(
     "a module to be carried is compiled",
     ConfigurationError,
     "carry= names the module {name!r}, which is compiled: its code cannot travel. Add the package "
-    "that provides it to function/requirements.txt and run `sam build && sam deploy`.",
+    "that provides it to function/requirements.txt, and deploy the function again.",
 )
 REFUSED = Message(
     "any other refusal of AWS's",
@@ -326,7 +351,7 @@ CANNOT_ANSWER = Message(
     "the handler cannot answer",
     CannotAnswerError,
     "Function {function} failed before it could answer: {said}. Is it built from this project "
-    "(sam build && sam deploy), with its own app.py and entry point?{log}",
+    "(sam build && sam deploy{option}), with its own app.py and entry point?{log}",
 )
 ENVIRONMENT_ENDED = Message(
     "the function's environment ends by itself",
@@ -339,7 +364,7 @@ STOCK_IMAGE = Message(
     "a pool's {call} on Covalent's stock image",
     ConfigurationError,
     "Function {function} runs Covalent's stock image, which takes one electron at a time through "
-    "S3. A pool needs a function of this project: sam build && sam deploy.",
+    "S3. A pool needs a function of this project: sam build && sam deploy{option}.",
 )
 STOCK_NO_RESULT = Message(
     "an object that is not a result of Covalent's stock image",
@@ -358,7 +383,7 @@ NOT_UNDERSTOOD = Message(
     CannotAnswerError,
     "Function {function} gave an answer that the executor does not understand ({said}): "
     "{payload!r}. The {call} may have run. Is it built from this project, at the same version as "
-    "the executor? (sam build && sam deploy; pip install ./executor)",
+    "the executor? (sam build && sam deploy{option}; pip install ./executor)",
 )
 DEFECT_BEFORE = Message(
     "the executor itself fails before it sends the call",
@@ -377,7 +402,7 @@ NOT_OURS = Message(
     CannotAnswerError,
     "Function {function} answered {call} {wanted} with the answer to {got}, which was not "
     "taken: the environment mixes up its invocations. The {call} may have run. Deploy the "
-    "function again (sam deploy), so that Lambda makes new environments.",
+    "function again (sam deploy{option}), so that Lambda makes new environments.",
 )
 
 ALL: tuple[Message, ...] = tuple(x for x in list(globals().values()) if isinstance(x, Message))
@@ -393,20 +418,21 @@ def of_failure(
     call: str,
     function: str,
     limits: Mapping[str, float],
-    add_package: str = "",
+    advice: Advice,
     waited: float = 0.0,
 ) -> LambdaCallError:
     """The error for a failure that the function itself reported.
 
     Args:
-        add_package: how a package gets into this function; empty: as into any project's.
         call: what a call is for its caller ("call", "electron").
+        advice: what helps where its caller is.
         limits: the executor's own limits in seconds, by the name of their argument.
         waited: seconds before it was sent, which count for `timeout`.
     """
     remote = {"type": failure.type, "traceback": failure.traceback}
-    remote["hint"] = hint(failure, usage, add_package)
+    remote["hint"] = hint(failure, usage, call=call, advice=advice)
     if failure.kind == wire.DEADLINE:
+        remote["option"] = advice.option
         return _stopped(usage, call, function, limits, waited, remote)
     said = failure.message
     if failure.kind == wire.SETUP_FAILED:
@@ -418,7 +444,9 @@ def of_failure(
     if failure.kind == wire.UNPICKLABLE:
         return UNPICKLABLE(call=call, said=f"{failure.type}: {said}", **remote)
     known = {wire.EXIT: EXIT, wire.CRASHED: CRASHED, wire.OUT_OF_MEMORY: OUT_OF_MEMORY}
-    return known.get(failure.kind, RESULT_LOST)(call=call, said=said, **remote)
+    return known.get(failure.kind, RESULT_LOST)(
+        call=call, said=said, option=advice.option, **remote
+    )
 
 
 def _stopped(
@@ -440,7 +468,7 @@ def _stopped(
 
 
 def of_crash(
-    payload: bytes, log_tail: str, *, call: str, function: str, real: bool
+    payload: bytes, log_tail: str, *, call: str, function: str, option: str, real: bool
 ) -> LambdaCallError:
     """The error for an invocation that ended without an answer of the handler's.
 
@@ -450,12 +478,13 @@ def of_crash(
     Args:
         payload: what came instead of the answer.
         log_tail: the end of the invocation's log.
+        option: what `sam deploy` needs to deploy this function.
         real: whether Lambda itself wrote the log, so that its figures count.
     """
     answer = wire.object_in(payload)
     kind, said = str(answer.get("errorType", "")), str(answer.get("errorMessage", ""))
     log = f"\nThe end of its log:\n{log_tail}" if log_tail else ""
-    values = {"call": call, "function": function, "log": log}
+    values = {"call": call, "function": function, "log": log, "option": option}
     if "Task timed out after" in said or kind == "Sandbox.Timedout" or not payload:
         took = re.search(r"timed out after ([\d.]+) seconds", said)
         return LAMBDA_TIMEOUT(took=f" of {took[1]} s" if took else "", **values)
@@ -511,7 +540,9 @@ def of_refused_invocation(
         return DENIED(action="lambda:InvokeFunction", resource=resource, said=said)
     if meaning is refusals.Meaning.FINAL:
         return REFUSED(action="lambda:InvokeFunction", resource=f"function {function}", said=said)
-    return FUNCTION_UNUSABLE(function=function, said=said, meaning=meaning.value, call=call)
+    return FUNCTION_UNUSABLE(
+        function=function, said=said, meaning=meaning.value, call=call, option=option
+    )
 
 
 def credentials(refusal: refusals.CredentialsRefused, profile: str) -> LambdaCallError:
@@ -582,51 +613,57 @@ def defect(error: Exception, *, call: str, sent: bool) -> LambdaCallError:
 _LACKS = "The function's image lacks the module {name!r}. "
 _ADD_PACKAGE = (
     "add the package that provides it to function/requirements.txt and run `sam build && sam "
-    "deploy`, or give the electron deps_pip=ct.DepsPip(packages=[...]), which installs it in the "
-    "function"
+    "deploy{option}`"
 )
 _CARRY_FILE = (
-    "import it at the top of your script, not inside the electron, and make the executor there: "
+    "import it at the top of your script, not inside the {call}, and make the executor there: "
     "modules beside the script travel with the calls then, and carry=[{name!r}] of the executor "
-    'names one from elsewhere. With executor="awslambda", a text, nothing travels: write '
-    "executor=AWSLambdaExecutor()."
+    "names one from elsewhere."
 )
 # What is installed here is a package; what is not may be anybody's file.
 _PACKAGE_FIRST = f"{_LACKS}Please {{add}}."
-_FILE_FIRST = f"{_LACKS}If it is a file of your own, {_CARRY_FILE} If it is a package, {{add}}."
+_FILE_FIRST = (
+    f"{_LACKS}If it is a file of your own, {_CARRY_FILE}{{carry}} If it is a package, {{add}}."
+)
 _OWN_IN_MAIN = (
     "{name!r} is defined in your script in a way that is pickled by its name only (a function "
     "wrapped by functools.lru_cache, a NewType, a class made by a call, or the like), and the "
-    "function does not have your script. Define it inside the electron, or in a module that you "
+    "function does not have your script. Define it inside the {call}, or in a module that you "
     "register with cloudpickle.register_pickle_by_value."
 )
 _PIP_FAILED = (
-    "pip, run inside the function by DepsPip or by the electron itself, could not install these "
-    "packages; what it said is above. Check their names and versions. In a VPC it needs a way to "
-    "the package index."
+    "pip, run inside the function, could not install these packages; what it said is above. Check "
+    "their names and versions. In a VPC it needs a way to the package index."
 )
 _MORE_MEMORY = (
     "The function has {memory_mb} MB: raise MemorySize in samconfig.toml (Lambda allows 10240) "
-    "and run `sam deploy`."
+    "and run `sam deploy{option}`."
 )
 _NAME_IN_MAIN = re.compile(r"Can't get attribute '([^']+)' on <module '__main__'")
 _NO_MODULE = re.compile(r"No module named '([^']+)'")
 
 
-def hint(failure: wire.Failure, usage: wire.Usage, add_package: str = "") -> str:
-    """The next step that fits a failure, if there is one."""
+def hint(failure: wire.Failure, usage: wire.Usage, *, call: str, advice: Advice) -> str:
+    """The next step that fits a failure, if there is one.
+
+    Args:
+        call: what a call is for its caller ("call", "electron").
+        advice: what helps where its caller is.
+    """
     missing = _NO_MODULE.search(failure.message)
     if missing and "ModuleNotFoundError" in (failure.type, failure.message.partition(":")[0]):
         name = missing[1].partition(".")[0]
         text = _PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST
-        return text.format(name=name, add=add_package or _ADD_PACKAGE)
+        add = advice.add_package or _ADD_PACKAGE.format(option=advice.option) + advice.or_else
+        carry = f" {advice.carry}" if advice.carry else ""
+        return text.format(name=name, add=add, call=call, carry=carry)
     by_name = _NAME_IN_MAIN.search(failure.message)
     if by_name:
-        return _OWN_IN_MAIN.format(name=by_name[1])
+        return _OWN_IN_MAIN.format(name=by_name[1], call=call)
     if failure.type == "subprocess.CalledProcessError" and "'pip', 'install'" in failure.message:
         return _PIP_FAILED
     if failure.type == "MemoryError" and usage.memory_mb:
-        return _MORE_MEMORY.format(memory_mb=usage.memory_mb)
+        return _MORE_MEMORY.format(memory_mb=usage.memory_mb, option=advice.option)
     return ""
 
 

@@ -35,6 +35,7 @@ from .aws.clients import Account
 from .call import Shared
 from .carrying import Carrier
 from .errors import CallCancelled, CallFailedError, ConfigurationError, LambdaCallError
+from .messages import Advice
 from .progress import Bar
 from .scatter import PARALLEL, Ending, Policy, Scatter, Task
 from .session import ADD_PACKAGE, Process, Target
@@ -807,6 +808,8 @@ def _target(
         function=settings.function_name.value,
         bucket=settings.bucket,
         origins={name: str(setting.origin) for name, setting in found.items()},
-        deploy_option=deploy_option(settings.function_name.origin.environment),
-        add_package=os.environ.get(ADD_PACKAGE, ""),
+        advice=Advice(
+            option=deploy_option(settings.function_name.origin.environment),
+            add_package=os.environ.get(ADD_PACKAGE, ""),
+        ),
     )

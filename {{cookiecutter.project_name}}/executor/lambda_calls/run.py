@@ -183,7 +183,8 @@ class Run:
         return True
 
     async def _opened(self, attempt: Attempt, response: wire.Response) -> Result | Spread:
-        function = self._session.target.function
+        target = self._session.target
+        function, option = target.function, target.advice.option
         failure = response.failure
         if failure and failure.kind == wire.CANCELLED:
             raise CallCancelled(f"{attempt.task_id} was cancelled")
@@ -194,7 +195,7 @@ class Run:
         if response.result is None or response.text is None:
             said = "it holds neither a result nor a failure"
             raise messages.NOT_UNDERSTOOD(
-                call=self._noun, function=function, said=said, payload=b""
+                call=self._noun, function=function, said=said, payload=b"", option=option
             )
         pickled, text = response.result, response.text
         if not isinstance(pickled, str):
@@ -208,7 +209,11 @@ class Run:
         try:
             return Spread.of(frames, response)
         except wire.EnvelopeError as error:
-            function = self._session.target.function
+            target = self._session.target
             raise messages.NOT_UNDERSTOOD(
-                call=self._noun, function=function, said=error, payload=b""
+                call=self._noun,
+                function=target.function,
+                said=error,
+                payload=b"",
+                option=target.advice.option,
             ) from error

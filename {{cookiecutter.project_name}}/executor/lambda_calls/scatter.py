@@ -386,7 +386,9 @@ class Scatter:
         if isinstance(error, (LambdaCallError, CallCancelled)):
             return error
         if isinstance(error, StockImage):
-            return messages.STOCK_IMAGE(call=self._noun, function=self._function)
+            return messages.STOCK_IMAGE(
+                call=self._noun, function=self._function, option=self._option
+            )
         if isinstance(error, wire.EnvelopeError):
             return self._not_understood(error)
         return messages.defect(error, call=self._noun, sent=True)
@@ -467,12 +469,20 @@ class Scatter:
 
     def _not_understood(self, said: object) -> LambdaCallError:
         return messages.NOT_UNDERSTOOD(
-            call=self._noun, function=self._function, said=said, payload=b""
+            call=self._noun,
+            function=self._function,
+            said=said,
+            payload=b"",
+            option=self._option,
         )
 
     @property
     def _function(self) -> str:
         return self._session.target.function
+
+    @property
+    def _option(self) -> str:
+        return self._session.target.advice.option
 
     def _settle(self, sending: "_Sending", task: Task, ending: Ending) -> None:
         """Settle a call, or have it tried again."""

@@ -38,7 +38,7 @@ _REQUESTS = 24
 _CONNECT_WITHIN = 60.0
 _CONNECT_WITHIN_LOOPBACK = 5.0
 _ASKS_FOR_LOG = MappingProxyType({"X-Amz-Log-Type": "Tail"})
-# The variable that holds `Target.add_package`; a sandbox sets it.
+# The variable that holds `Advice.add_package`; a sandbox sets it.
 ADD_PACKAGE = "COVALENT_LAMBDA_ADD_PACKAGE"
 
 
@@ -51,16 +51,14 @@ class Target:
         function: its name or ARN.
         bucket: for what is too large for an invocation; None: there is none.
         origins: where names came from, by the name of the setting, for messages.
-        deploy_option: what `sam deploy` needs beside, to deploy this function (` --config-env x`).
-        add_package: how a package gets into the function, where that differs from any project's.
+        advice: what helps where the caller is, for messages.
     """
 
     account: Account
     function: str
     bucket: str | None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
-    deploy_option: str = field(default="", compare=False)
-    add_package: str = field(default="", compare=False)
+    advice: messages.Advice = field(default=messages.Advice(), compare=False)
 
     def named(self, setting: str, value: str) -> str:
         """`value` with where it was said."""
@@ -132,7 +130,13 @@ class Process:
 
     def objects(self, target: Target) -> Objects:
         """The objects of the target's bucket; its methods block."""
-        return Objects(self.clients, target.account, target.bucket or "", target.origins)
+        return Objects(
+            self.clients,
+            target.account,
+            target.bucket or "",
+            target.origins,
+            option=target.advice.option,
+        )
 
     def close(self) -> None:
         """Give back what it holds, in the bucket too; sessions end with their loops."""
@@ -314,7 +318,7 @@ class Session:
             call=call,
             function=target.named("function_name", target.function),
             region=target.named("region", region),
-            option=target.deploy_option,
+            option=target.advice.option,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lambda_calls import messages, usage, wire
 
+from ..errors import advice
 from .errors import CommandError
 from .output import Output
 
@@ -104,7 +105,12 @@ def _facts(answer: dict[str, Any]) -> list[str]:
 
 def _write_failure(failure: wire.Failure, response: wire.Response, output: Output) -> None:
     error = messages.of_failure(
-        failure, response.usage, call="electron", function="(local)", limits={"Timeout": 900}
+        failure,
+        response.usage,
+        call="electron",
+        function="(local)",
+        limits={"Timeout": 900},
+        advice=advice(),
     )
     output.line(("failed:", "bad"))
     output.block(error.report(), "  ")

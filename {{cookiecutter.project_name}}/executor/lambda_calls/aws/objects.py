@@ -38,13 +38,20 @@ class Objects:
         account: whose credentials, and where.
         bucket: its name.
         origins: where `bucket` and `region` were said, for messages.
+        option: what `sam deploy` needs to make the bucket, for messages.
     """
 
     def __init__(
-        self, clients: Clients, account: Account, bucket: str, origins: Mapping[str, str]
+        self,
+        clients: Clients,
+        account: Account,
+        bucket: str,
+        origins: Mapping[str, str],
+        *,
+        option: str = "",
     ) -> None:
         self._clients, self._account, self.bucket = clients, account, bucket
-        self._origins = origins
+        self._origins, self._option = origins, option
 
     def exists(self, key: str) -> bool:
         """Whether the bucket holds `key`; only a 404 means no.
@@ -230,7 +237,8 @@ class Objects:
         if meaning is Meaning.CLOCK:
             return messages.clock(error)
         if code == "NoSuchBucket":
-            return messages.NO_BUCKET(bucket=self._named("s3_bucket_name", self.bucket))
+            bucket = self._named("s3_bucket_name", self.bucket)
+            return messages.NO_BUCKET(bucket=bucket, option=self._option)
         if code in _MISSING:
             return messages.NO_OBJECT(bucket=self.bucket, said=said)
         if status == 301 or code in _ELSEWHERE:
