@@ -63,10 +63,44 @@ def test_only_what_may_have_run_is_called_so() -> None:
     assert sorted(unsure) == ["EFSIOException", "ServiceException"]
 
 
-def test_a_function_that_wakes_up_is_waited_for() -> None:
-    """Functions unused for weeks sleep, and answer so for seconds to minutes."""
-    for code in ("CodeArtifactUserPendingException", "ENINotReadyException"):
-        assert isinstance(raised(error(code, 409)), NotNow)
+# What passes by itself, by what botocore's model and Lambda's API reference say of each:
+# https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+PASSES = [
+    "CodeArtifactUserPendingException",  # a function unused for weeks sleeps, and wakes up now
+    "EC2ThrottledException",  # Lambda itself was throttled when it prepared the function's VPC
+    "EC2UnexpectedException",  # the same, for any other reason of EC2's
+    "ENILimitReachedException",  # no network interface is free now
+    "ENINotReadyException",  # the network interface is being made
+    "ResourceConflictException",  # the function is being updated
+    "ResourceNotReadyException",  # the function is inactive, and is activated now
+    "SnapStartNotReadyException",  # its snapshot is being made
+    "SnapStartTimeoutException",  # its snapshot could not be restored in time
+    "SubnetIPAddressLimitReachedException",  # no address of the subnet is free now
+    "TooManyRequestsException",
+]
+
+
+def test_what_passes_is_waited_for_and_nothing_else() -> None:
+    waited_for = [x for x in SHAPES if isinstance(raised(error(x, SHAPES[x])), NotNow)]
+    assert sorted(waited_for) == PASSES
+
+
+def test_what_is_the_users_to_mend_says_so() -> None:
+    """Keys, networks, file systems, code: each is said with what to look at, and tried once."""
+    to_mend = [x for x in SHAPES if type(raised(error(x, SHAPES[x]))) is ConfigurationError]
+    kinds = (
+        "KMS",
+        "EFSMount",
+        "S3FilesMount",
+        "Invalid",
+        "EC2Access",
+        "CodeArtifact",
+        "SnapStart",
+    )
+    assert {x for x in SHAPES if x.startswith(kinds)} - {*PASSES, *to_mend} == {
+        "InvalidParameterValueException",  # of the request, not of the function
+        "InvalidRequestContentException",
+    }
 
 
 @pytest.mark.parametrize(
