@@ -21,6 +21,7 @@ import aws_server
 import cloudpickle
 import pytest
 from function_box import PATHS, SERVING, Function, part, request, returned, timed
+from lambda_calls import messages
 from patience import BUSY, wait_until
 from secret_keys import SECRET_KEY, SESSION_TOKEN
 from template_paths import FUNCTION, LAMBDA_CALLS
@@ -319,6 +320,31 @@ def test_what_c_had_printed_is_kept(function: Function, how: str) -> None:
     response = function.call(electron)
     assert response.failure is not None and response.failure.kind == wire.CRASHED
     assert response.stdout == "Python first\nthen C, without an end of line"
+
+
+def test_what_a_script_pickles_by_its_name_is_hinted_at(
+    function: Function, tmp_path: Path
+) -> None:
+    """A function with functools.lru_cache at a script's top: its pickle is a name in `__main__`,
+    which the function does not have."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import base64, cloudpickle, functools\n"
+        "@functools.lru_cache\n"
+        "def cached(x):\n    return x\n"
+        "print(base64.b64encode(cloudpickle.dumps(lambda: cached(1))).decode())\n"
+    )
+    pickled = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    sent = request(len, "x")
+    sent.function, sent.args = pickled, []
+    response = wire.Response.from_json(function.handle(json.loads(sent.to_json())))
+    assert response.failure is not None
+    said = messages.hint(
+        response.failure, response.usage, call="electron", advice=messages.Advice()
+    )
+    assert "'cached' is defined in your script" in said and "functools.lru_cache" in said
 
 
 def test_python_that_differs_is_refused_before_unpickling(function: Function) -> None:

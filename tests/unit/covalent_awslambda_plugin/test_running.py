@@ -1,6 +1,7 @@
 """Electrons on their way there and back, over real sockets."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,17 @@ def test_usage_line(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert "dispatch so far: " in stderr
     assert execute(made(), len)[2] == "own\n"
+
+
+def test_usage_line_of_an_emulator(aws: AWS) -> None:
+    """What an emulator bills is the time of its container's start, and nobody's money: the
+    function's own time is told."""
+    report = "REPORT RequestId: r\tDuration: 1 ms\tBilled Duration: 31600 ms\t"
+    log = f"{report}Memory Size: 512 MB\tInit Duration: 31000.00 ms\n"
+    aws.script = lambda event: replace(good(1), log=log)
+    stderr = execute(made(usage=True), len)[2]
+    assert "[lambda] " in stderr
+    assert "31." not in stderr and "init" not in stderr
 
 
 def test_bare_callable_returns_the_value_itself(aws: AWS) -> None:
