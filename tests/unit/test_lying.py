@@ -93,6 +93,25 @@ def test_forged_report(function: Function, report: str) -> None:
     assert returned(function.call(abs, -1)) == 1
 
 
+def sparse(size: int, report: str) -> None:
+    import os
+
+    os.ftruncate(answer_file(), size)
+    own_channel().send(report.encode())
+    os._exit(0)
+
+
+@pytest.mark.parametrize("report", ['{"report": [0, 1099511627776]}', '{"odd": 1}'])
+def test_an_answer_that_is_nothing_but_large(function: Function, report: str) -> None:
+    """A file of a terabyte that holds nothing takes no memory of the handler's."""
+    assert returned(function.call(abs, -1)) == 1
+    before = psutil.Process(function.process.pid).memory_info().rss
+    response = function.call(sparse, 1 << 40, report)
+    assert response.failure is not None and response.failure.kind == wire.CRASHED
+    assert psutil.Process(function.process.pid).memory_info().rss < before + 50_000_000
+    assert returned(function.call(abs, -1)) == 1
+
+
 def test_descriptors_are_not_taken(function: Function) -> None:
     """A process cannot use up the handler's descriptors by sending it some."""
 

@@ -77,10 +77,26 @@ def test_short_stream_is_whole() -> None:
 @pytest.mark.parametrize("mark", ["60ab", "ffff"])
 def test_output_of_calls_is_told_apart(mark: str, size: int) -> None:
     """However the pipe cuts them, marks say whose output is whose; the log has none of them."""
-    split = streams.Split(mark)
+    split = streams.Split(mark, 100)
     written = (
         f"before\n\0{mark}:0\0one\ntwo\n\0{mark}:1\0\0{mark}:2\0a \0 zero\n\0{mark}:4294967295\0"
     ).encode()
     log = b"".join(split.add(written[i : i + size]) for i in range(0, len(written), size))
     assert split.texts() == {-1: "before\n", 0: "one\ntwo\n", 2: "a \0 zero\n"}
     assert log == b"before\none\ntwo\na \0 zero\n"
+
+
+def test_a_mark_without_an_end_is_no_mark() -> None:
+    """A call knows the mark, and may begin one and write on for ever: nothing of that is kept
+    back, in memory or from the log."""
+    split, chunk = streams.Split("60ab", 3), b"x" * 65_536
+    log = split.add(b"\x0060ab:1" + chunk)
+    assert log.endswith(chunk) and len(split._unread) < 100
+    assert split.add(chunk) == chunk
+
+
+def test_numbers_of_calls_that_are_not_there_are_not_kept() -> None:
+    """Else a call could have the parent keep as many as there are numbers."""
+    split = streams.Split("60ab", 3)
+    split.add(b"".join(b"\x0060ab:%d\x00x" % number for number in range(1000)))
+    assert set(split.texts()) == {0, 1, 2}

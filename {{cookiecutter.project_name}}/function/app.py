@@ -42,6 +42,7 @@ _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
 _OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
+_LARGEST_REPORT = 4 * 1024 * 1024  # bytes: a failure, or the names of imported modules
 _READ = 64 * 1024  # bytes of a task that are looked through for names of modules
 _ENVIRONMENT = os.urandom(6).hex()  # names this environment in what is told of its use
 _MOST_PROCESSES = 64  # of a batch; Lambda's largest functions have six processors
@@ -312,10 +313,11 @@ class _Invocation:
             failure = self._failure_of_calls(child, ended, report)
             if failure is not None:
                 fields.setdefault("failure", failure)
+            written = _written(child.answer)
             if report is not None and ended.report is not None:
-                frames.append(channels.read_at(child.answer, ended.report[0], 0))
+                frames.append(channels.read_at(child.answer, min(ended.report[0], written), 0))
             else:  # it may have ended in the middle of a frame
-                data = channels.read_at(child.answer, os.fstat(child.answer).st_size, 0)
+                data = channels.read_at(child.answer, written, 0)
                 frames.append(data[: wire.whole_frames(data)])
         frames += self._output_of_calls()
         answer = self.children[0].answer
@@ -359,6 +361,8 @@ class _Invocation:
         offset, size = ended.report
         try:
             left = os.fstat(child.answer).st_size - offset
+            if size > _LARGEST_REPORT:
+                return None
             said = json.loads(channels.read_at(child.answer, min(size, max(0, left)), offset))
             failure = said.get("failure")
             if failure is not None and failure["kind"] == task_child.STOPPED:
@@ -366,7 +370,9 @@ class _Invocation:
                     return None
                 failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
             return _checked(said, offset)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
+            return None
+        except (OSError, OverflowError):  # an offset that no file has
             return None
 
     def _crash(self, child: Child, ended: guard.Ended) -> wire.Failure:
@@ -521,7 +527,7 @@ class _Task:
         """Send the task to one of the processes, or to another one in its place."""
         for _ in range(_TRIES):
             child = children[number]
-            splits = (child.stdout.split_at(mark), child.stderr.split_at(mark)) if mark else None
+            splits = self._split(child, mark) if mark else None
             try:
                 child.send(self._body)
             except channels.Closed as error:  # a task before this one may have killed the spare
@@ -533,6 +539,12 @@ class _Task:
                 self.splits += [splits] if splits else []
                 return
         raise EnvironmentFailed("each process that it starts ends at once")
+
+    def _split(self, child: Child, mark: str) -> Tuple[Split, Split]:
+        """The output of a batch's calls, told apart."""
+        assert isinstance(self._request, wire.Batch)
+        count = self._request.count
+        return child.stdout.split_at(mark, count), child.stderr.split_at(mark, count)
 
     def _taken(self) -> Child:
         """A process in which modules that the task needs are warm."""
@@ -796,6 +808,12 @@ def _response(
         task_id=task_id,
         **fields,
     )
+
+
+def _written(file: int) -> int:
+    """Bytes of a file in memory, but for those never written: a task may give it any size."""
+    stat = os.fstat(file)
+    return min(stat.st_size, 512 * stat.st_blocks)
 
 
 def _own_peak() -> int:

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Type
 
 import cloudpickle
 
@@ -85,7 +85,7 @@ class Calls:
 
     def _raised(self, error: BaseException) -> wire.Raised:
         kind, message, traceback = self._described(error)
-        return wire.Raised(kind, message, traceback, _pickled(error))
+        return wire.Raised(kind, message, traceback, _pickled(error, self._passing))
 
     def _separate(self, number: int) -> None:
         for file in (sys.stdout, sys.stderr):
@@ -120,14 +120,23 @@ def _taking_turns(frames: bytes, turns: Optional[int]) -> Iterator[wire.Frame]:
         yield items[int.from_bytes(turn, sys.byteorder)]
 
 
-def _pickled(error: BaseException) -> Optional[str]:
-    """The exception as base64 of its pickle; None if it cannot be had, or not be opened."""
+def _pickled(error: BaseException, passing: Tuple[Type[BaseException], ...]) -> Optional[str]:
+    """The exception as base64 of its pickle; None if it cannot be had, or not be opened.
+
+    Args:
+        error: it.
+        passing: what ends the batch, if it is raised meanwhile.
+    """
     try:
         data = _dumps(error)
+        if len(data) > _LARGEST_EXCEPTION:
+            return None
         _loads(data)  # one whose __init__ asks for other arguments would spoil the whole result
-    except Exception:
+    except passing:
+        raise
+    except BaseException:
         return None
-    return base64.b64encode(data).decode() if len(data) <= _LARGEST_EXCEPTION else None
+    return base64.b64encode(data).decode()
 
 
 def _write_all(fd: int, data: bytes) -> None:

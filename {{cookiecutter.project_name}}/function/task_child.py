@@ -582,6 +582,7 @@ def _text(output: Any) -> str:
         raise
     except BaseException:
         text = object.__repr__(output)
+    text = str.__str__(text)  # a subclass of str may have methods of its own
     if isinstance(output, str) or _len(text) <= _SHOWN:
         return text
     return f"{text[:_SHOWN]} [... the rest is cut ...]"

@@ -18,6 +18,7 @@ LOG = 2  # Lambda sends both streams there; descriptor 1 is a local worker's way
 _CALL_HEAD, _CALL_TAIL = 4 * 1024, 12 * 1024  # of each call of a batch
 _ALL_CALLS = 512 * 1024  # bytes of all of them together
 _CHUNK = 64 * 1024
+_DIGITS = 11  # bytes of a call's number in a mark, with its colon
 _LAST_CHUNKS = 16  # of a pipe at the end: Linux lets none hold more than 1 MB
 
 
@@ -54,10 +55,15 @@ class Clipped:
 
 
 class Split:
-    """The output of a batch's calls, told apart by the marks that are written between them."""
+    """The output of a batch's calls, told apart by the marks that are written between them.
 
-    def __init__(self, mark: str) -> None:
-        self._start = b"\0" + mark.encode()
+    Args:
+        mark: is part of each; a call of the batch can know it.
+        count: of the calls.
+    """
+
+    def __init__(self, mark: str, count: int) -> None:
+        self._start, self._count = b"\0" + mark.encode(), count
         self._mark = re.compile(re.escape(self._start) + rb":(\d{1,10})\x00")
         self._unread = b""
         self._kept: Dict[int, Clipped] = {}
@@ -71,8 +77,9 @@ class Split:
         last = pieces[-1]
         begun = last.rfind(b"\0")
         rest = last[begun:] if begun >= 0 else b" "
-        # The rest of a mark may be in the next chunk.
-        if self._start.startswith(rest) or rest.startswith(self._start):
+        # The rest of a mark may be in the next chunk. A call may write what is none, without end.
+        may_be_one = self._start.startswith(rest) or rest.startswith(self._start)
+        if may_be_one and len(rest) <= len(self._start) + _DIGITS:
             pieces[-1], self._unread = last[:begun], rest
         for number, piece in enumerate(pieces):
             if number % 2:
@@ -86,7 +93,7 @@ class Split:
         return {number: kept.text() for number, kept in self._kept.items()}
 
     def _keep(self, piece: bytes) -> None:
-        if piece and self._room > 0:
+        if piece and self._room > 0 and self._current < self._count:
             self._room -= len(piece)
             kept = self._kept.setdefault(self._current, Clipped(_CALL_HEAD, _CALL_TAIL))
             kept.add(piece)
@@ -101,9 +108,9 @@ class Stream:
         self._kept = Clipped()
         self._split: Optional[Split] = None
 
-    def split_at(self, mark: str) -> Split:
-        """Tell the output of a batch's calls apart from now on."""
-        self._split = Split(mark)
+    def split_at(self, mark: str, count: int) -> Split:
+        """Tell the output of a batch's calls apart from now on; see `Split`."""
+        self._split = Split(mark, count)
         return self._split
 
     @property

@@ -106,3 +106,17 @@ def test_limits_reach_the_function(aws: AWS) -> None:
     execute(made(timeout=50), len)
     execute(made(timeout=50, time_limit=5), len)
     assert 49 < limits[0] <= 50 and limits[1] == 5
+
+
+def test_an_exceptions_text_forges_no_line_of_the_servers_log(
+    aws: AWS, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log is shared by all dispatches."""
+    forged = "odd\n2026-11-27 [ERROR] dispatch of somebody else failed \x1b[31m"
+    answers = [bad(wire.EXCEPTION, forged), good(1)]
+    aws.script = lambda event: answers.pop(0)
+    with caplog.at_level("WARNING"):
+        execute(made(retries=1), len)
+    said = [x.getMessage() for x in caplog.records if "running again" in x.getMessage()]
+    assert len(said) == 1 and "somebody else" in said[0]
+    assert "\n" not in said[0] and "\x1b" not in said[0]

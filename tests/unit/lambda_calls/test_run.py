@@ -19,6 +19,7 @@ from lambda_calls.errors import (
     ResourceLimitError,
     ResultUnreadError,
 )
+from lambda_calls.run import Spread
 from lambda_calls.session import Process
 from patience import wait_until
 
@@ -217,3 +218,21 @@ def test_large_argument_without_a_bucket(aws: AWS, process: Process) -> None:
     with pytest.raises(ConfigurationError, match=r"needs a bucket: an argument of 70\d+ bytes"):
         call(process, len, LARGE, to=target(bucket=None))
     assert not aws.requests
+
+
+@pytest.mark.parametrize(
+    "options", ['{"batch": -1}', '{"max_workers": 0}', '{"batch": "3"}', "[]"]
+)
+def test_options_of_a_spread_that_could_not_be_followed(options: str) -> None:
+    """With no call in a request, or no request at a time, a fan-out would wait for ever."""
+    frames = b"".join(
+        wire.Frame(kind, 0, data).to_bytes()
+        for kind, data in (
+            (wire.FUNCTION, b"f"),
+            (wire.SHARED, b"s"),
+            (wire.OPTIONS, options.encode()),
+        )
+    )
+    answer = good(1).payload
+    with pytest.raises(wire.EnvelopeError):
+        Spread.of(wire.encode(frames), wire.Response.from_json(answer))

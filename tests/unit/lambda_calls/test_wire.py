@@ -164,3 +164,10 @@ def test_the_key_of_an_attempt_is_not_shown() -> None:
     }
     assert "secret" not in repr(wire.Request(**common))  # type: ignore[arg-type]
     assert "secret" not in repr(wire.Batch(**common, calls="", count=1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("digest", ["", "../../victim", "0" * 63, "G" * 64])
+def test_a_digest_is_a_digest(digest: str) -> None:
+    """It names files, too."""
+    with pytest.raises(wire.EnvelopeError):
+        wire.Blob(key="blobs/x", size=1, sha256=digest)

@@ -343,11 +343,15 @@ class Attempt:
             if not answer.done():
                 raise self._unknown("nor did it end the call in time")
             try:
-                return self._answered(answer.result())
+                invocation = answer.result()
             except ConnectionLost as lost:
                 if outcome:
                     outcome.cancel()
                 return await self._reattached(lost, end)
+            except LambdaCallError:
+                self.sent = False  # refused for good: nothing ran
+                raise
+            return self._answered(invocation)
         finally:
             at_exit.discard(self._mailbox.order_to_stop)
             for job in filter(None, (answer, outcome)):
@@ -464,7 +468,8 @@ class Attempt:
         return messages.UNKNOWN(call=self._noun, function=function, said=said)
 
     def _say(self, text: str) -> None:
-        self._session.process.log.warning(f"{self._noun} {self.task_id}: {text}")
+        said = messages.on_one_line(text)
+        self._session.process.log.warning(f"{self._noun} {self.task_id}: {said}")
 
 
 def _is_final(error: Exception) -> bool:

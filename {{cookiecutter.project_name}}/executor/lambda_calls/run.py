@@ -83,6 +83,10 @@ def _options(data: bytes) -> Mapping[str, Any]:
     said = wire.loads(data)
     if not isinstance(said, dict):
         raise wire.EnvelopeError("the options of a spread are not a dictionary")
+    for name in ("batch", "max_workers"):
+        value = said.get(name)
+        if value is not None and not (type(value) is int and value >= 1):
+            raise wire.EnvelopeError(f"a spread's {name} is {value!r}, expected 1 or more")
     return said
 
 

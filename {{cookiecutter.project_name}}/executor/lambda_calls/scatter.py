@@ -363,7 +363,7 @@ class Scatter:
             response = await sending.cancellation.unless_requested(
                 attempt.run(), lambda: self._told(attempt)
             )
-            found = await self._found(attempt, response)
+            found = await self._found(sending, attempt, response)
         except ResourceLimitError:
             goes_on = self.running or self._answered_at >= began
             if attempt.sent or self._cancelled or not goes_on:
@@ -405,7 +405,10 @@ class Scatter:
 
     # -- settling --------------------------------------------------------------------------------
 
-    async def _found(self, attempt: Attempt, response: wire.Response) -> "_Found":
+    async def _found(
+        self, sending: "_Sending", attempt: Attempt, response: wire.Response
+    ) -> "_Found":
+        """What the answer tells of the calls that were sent; a call can have written to it."""
         result = response.result
         if result is not None and not isinstance(result, str):
             result = await attempt.fetch(result)
@@ -413,6 +416,8 @@ class Scatter:
         begun: dict[int, float | None] = {}
         over: dict[int, float | None] = {}
         for frame in wire.frames_of(result or ""):
+            if frame.number >= len(sending.tasks):
+                continue
             found = values.setdefault(frame.number, {})
             if frame.kind == wire.BEGUN:
                 begun[frame.number] = wire.moment_of(frame.data)

@@ -37,6 +37,7 @@ from typing import (
 )
 
 PROTOCOL = 2
+_HEX = frozenset("0123456789abcdef")
 MARK = "covalent_lambda"  # the key that every envelope carries, with the protocol's number
 
 # Bytes of one synchronous request or response:
@@ -80,11 +81,19 @@ class DigestMismatch(ValueError):
 
 @dataclass(frozen=True)
 class Blob:
-    """Where the raw bytes of a part lie: S3 key, size in bytes, sha256 in hexadecimal."""
+    """Where the raw bytes of a part lie: S3 key, size in bytes, sha256 in hexadecimal.
+
+    Raises:
+        EnvelopeError: if size or digest cannot be one; the digest also names files.
+    """
 
     key: str
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        if self.size < 0 or len(self.sha256) != 64 or not set(self.sha256) <= _HEX:
+            raise EnvelopeError(f"{self.key} is said to have {self.size} bytes and no sha256")
 
     def check_size(self, size: int) -> None:
         """Raise DigestMismatch if `size` bytes are not what was stored under this blob."""
