@@ -56,7 +56,10 @@ class Message:
 
     def row(self) -> tuple[str, str, str]:
         """Situation, class and sentence, as an electron's user meets them; … where values come."""
-        situation, text = (x.replace("{call}", "electron") for x in (self.situation, self.text))
+        situation, text = (
+            x.replace("{call}", "electron").replace("{option}", "")
+            for x in (self.situation, self.text)
+        )
         return situation, self.error.__name__, re.sub(r"\{[^}]*\}", "…", text)
 
 
