@@ -147,7 +147,7 @@ def output(data: bytes) -> None:
     """Read `data` as what a batch's processes write, forged marks among it, in chunks."""
     from task_streams import Split
 
-    split = Split("mark")
+    split = Split("mark", 1 << 32)
     said = data.replace(b"M", b"\0mark:")
     logged = b"".join(split.add(said[at : at + 16]) for at in range(0, len(said), 16))
     assert len(logged) <= len(said)

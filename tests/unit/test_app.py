@@ -21,7 +21,6 @@ import aws_server
 import cloudpickle
 import pytest
 from function_box import PATHS, SERVING, Function, part, request, returned, timed
-from lambda_calls import messages
 from patience import BUSY, wait_until
 from secret_keys import SECRET_KEY, SESSION_TOKEN
 from template_paths import FUNCTION, LAMBDA_CALLS
@@ -327,6 +326,8 @@ def test_what_a_script_pickles_by_its_name_is_hinted_at(
 ) -> None:
     """A function with functools.lru_cache at a script's top: its pickle is a name in `__main__`,
     which the function does not have."""
+    from lambda_calls import messages  # not in this module: its functions travel by value
+
     script = tmp_path / "script.py"
     script.write_text(
         "import base64, cloudpickle, functools\n"

@@ -183,10 +183,10 @@ def test_the_environment_to_deploy(conf: dict[str, Any], clean_surroundings: Pat
     text = '[prod.global.parameters]\nparameter_overrides = "FunctionName=x BucketName=y"\n'
     (clean_surroundings / "samconfig.toml").write_text(text)
     target = carried(AWSLambdaExecutor(config_env="prod"), conf)._target()
-    assert target.deploy_option == " --config-env prod"
+    assert target.advice.option == " --config-env prod"
     where = f"{clean_surroundings}/samconfig.toml [prod.global.parameters] FunctionName"
     assert target.named("function_name", "x") == f"x (from {where})"
-    assert AWSLambdaExecutor("f", "b")._target().deploy_option == ""
+    assert AWSLambdaExecutor("f", "b")._target().advice.option == ""
 
 
 def test_attributes_are_plain_json(conf: dict[str, Any]) -> None:

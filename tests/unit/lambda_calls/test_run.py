@@ -159,7 +159,7 @@ def test_upload_that_ends_too_late_is_deleted(
 
     async def late() -> None:
         with pytest.raises(ResourceLimitError, match="not stored in bucket"):
-            await called(process, len, LARGE, timeout=1)
+            await called(process, len, LARGE, timeout=3)
         await asyncio.sleep(0.5)
 
     asyncio.run(late())
