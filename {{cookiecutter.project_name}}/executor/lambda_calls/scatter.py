@@ -416,6 +416,7 @@ class Scatter:
         begun: dict[int, float | None] = {}
         over: dict[int, float | None] = {}
         for frame in wire.frames_of(result or ""):
+            # More than it should: what goes again must get less each time.
             if frame.number >= len(sending.tasks):
                 continue
             found = values.setdefault(frame.number, {})
@@ -449,8 +450,7 @@ class Scatter:
             error = attempt.error_of(response)
             failed = Ending(error=error, stdout=response.stdout, stderr=response.stderr)
         unfit = failure is not None and failure.kind == wire.ENVIRONMENT
-        # A call may have written more than it should: what goes again must get less each time.
-        begun = found.begun.keys() & range(len(sending.tasks))
+        begun = found.begun
         unbegun: list[Task] = []
         for number, task in enumerate(sending.tasks):
             if number in found.endings:
