@@ -367,6 +367,5 @@ def _numbers(said: Any, count: int) -> Optional[List[int]]:
 
 def log(message: str) -> None:
     """Write a line to the function's log, whatever control characters are in the message."""
-    line = "".join(x if x.isprintable() else repr(x)[1:-1] for x in message)
     with contextlib.suppress(OSError):
-        os.write(2, f"[covalent] {line}\n".encode("utf-8", "replace"))
+        os.write(2, f"[covalent] {wire.on_one_line(message)}\n".encode("utf-8", "replace"))

@@ -131,7 +131,7 @@ class Running:
             raise TaskCancelledError(str(error)) from error
         except LambdaCallError as error:
             self._say(error.report())
-            app_log.debug(f"{self._name} failed: {messages.on_one_line(error)}")
+            app_log.debug(f"{self._name} failed: {wire.on_one_line(error)}")
             raise as_covalents(error) from error.__cause__
         finally:
             if running.get(self._node) is self:
@@ -252,13 +252,13 @@ class Running:
         """Put the error where Covalent's UI shows it: at the end of the electron's stderr."""
         self._say(error.report())
         app_log.warning(
-            f"{self._name}: running again, {retries_left} left: {messages.on_one_line(error)}"
+            f"{self._name}: running again, {retries_left} left: {wire.on_one_line(error)}"
         )
 
     def cannot_stop(self, error: LambdaCallError) -> None:
         """Say that its function runs on."""
         app_log.warning(
-            f"{self._name} is cancelled, but its function runs on: {messages.on_one_line(error)}"
+            f"{self._name} is cancelled, but its function runs on: {wire.on_one_line(error)}"
         )
         self._say(f"Cancelled, but the function runs on: {error}\n")
 

@@ -468,7 +468,7 @@ class Attempt:
         return messages.UNKNOWN(call=self._noun, function=function, said=said)
 
     def _say(self, text: str) -> None:
-        said = messages.on_one_line(text)
+        said = wire.on_one_line(text)
         self._session.process.log.warning(f"{self._noun} {self.task_id}: {said}")
 
 

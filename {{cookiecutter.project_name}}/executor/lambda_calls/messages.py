@@ -611,11 +611,6 @@ def defect(error: Exception, *, call: str, sent: bool) -> LambdaCallError:
     )
 
 
-def on_one_line(said: object) -> str:
-    """What somebody else said, for a log: nobody can forge another line, or colour a terminal."""
-    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in str(said))
-
-
 # -- hints ---------------------------------------------------------------------------------------
 
 _LACKS = "The function's image lacks the module {name!r}. "

@@ -600,6 +600,11 @@ def is_envelope(event: Any) -> bool:
     return isinstance(event, dict) and MARK in event
 
 
+def on_one_line(said: object) -> str:
+    """What somebody else said, for a log: nobody can forge another line, or colour a terminal."""
+    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in str(said))
+
+
 def loads(text: Union[str, bytes]) -> Any:
     """Parse JSON that somebody else wrote.
 
