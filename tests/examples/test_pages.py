@@ -33,7 +33,11 @@ def value(dispatched):
 
 # What a page takes for granted, before each of its blocks; in the end, what shows that it worked.
 PAGES = {
-    "README.md": ("import helpers", "assert callable(score) and callable(workflow)"),
+    "README.md": (
+        "import helpers\nestimate, seeds = abs, range(-3, 0)\n",
+        "assert callable(score) and callable(simulate) and callable(workflow)\n"
+        "assert results == [3, 2, 1]",
+    ),
     "docs/executor.md": (
         "",
         "@ct.lattice(executor=AWSLambdaExecutor())\n"
