@@ -14,8 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from lambda_calls import errors
 from template_paths import EXECUTOR
 
+ERRORS = {
+    name
+    for name, value in vars(errors).items()
+    if inspect.isclass(value) and issubclass(value, errors.LambdaCallError)
+}
 PACKAGES = ("lambda_calls", "covalent_awslambda_plugin")
 FILES = [path for package in PACKAGES for path in sorted((EXECUTOR / package).rglob("*.py"))]
 
@@ -43,6 +50,18 @@ BORROWED = {
 }
 
 
+OWN_NAMES = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Lambda,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
+
+
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(EXECUTOR).with_suffix("").parts).removesuffix(".__init__")
 
@@ -50,14 +69,24 @@ def name_of(path: Path) -> str:
 def assigned(body: list[ast.stmt]) -> Iterator[str]:
     """The names that statements give a value, or to functions with decorators."""
     for statement in body:
-        if isinstance(statement, ast.Assign):
-            yield from (x.id for x in statement.targets if isinstance(x, ast.Name))
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            yield from [statement.target.id] if isinstance(statement.target, ast.Name) else []
-        elif isinstance(statement, ast.FunctionDef) and statement.decorator_list:
-            yield statement.name
-        elif isinstance(statement, (ast.If, ast.Try, ast.With, ast.For)):
-            yield from assigned(statement.body)
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from [statement.name] if statement.decorator_list else []
+        elif isinstance(statement, ast.AnnAssign) and statement.value is None:
+            pass
+        elif not isinstance(statement, ast.ClassDef):
+            for node in walked(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.id  # of tuples, loops, `with` and `:=`, too, in each branch
+
+
+def walked(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, but for what has names of its own."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) and child.decorator_list:
+            yield ast.Name(id=child.name, ctx=ast.Store())
+        elif not isinstance(child, OWN_NAMES):
+            yield from walked(child)
 
 
 def is_constant(value: Any) -> bool:
@@ -102,6 +131,28 @@ def test_no_module_holds_what_changes() -> None:
         assert not [x for x in ast.walk(ast.parse(path.read_text())) if isinstance(x, ast.Global)]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = []",
+        "x: list = []",
+        "a, (b, *x) = 1, (2, 3)",
+        "if a:\n    pass\nelif b:\n    pass\nelse:\n    x = []",
+        "try:\n    pass\nexcept OSError:\n    x = []",
+        "try:\n    pass\nfinally:\n    x = []",
+        "for x in []:\n    pass",
+        "with a as x:\n    pass",
+        "a = (x := [])",
+        "try:\n    pass\nexcept OSError:\n    @cached\n    def x(): pass",
+    ],
+)
+def test_what_a_module_holds_is_seen(source: str) -> None:
+    """However a module gives a name to what may change, it is looked at."""
+    assert "x" in list(assigned(ast.parse(source).body))
+    hidden = "def f():\n    x = []\ny = [x for x in ()]\nx: list"
+    assert list(assigned(ast.parse(hidden).body)) == ["y"]
+
+
 def borrowed_by(path: Path) -> Iterator[str]:
     """The private names in a file that are not the own ones of whoever uses them."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -116,6 +167,31 @@ def borrowed_by(path: Path) -> Iterator[str]:
 def test_private_names_are_used_by_their_owners() -> None:
     """A name that begins with _ is asked of `self` alone, and never imported."""
     assert {name for path in FILES for name in borrowed_by(path)} == BORROWED
+
+
+# What is wrong with a setting, or with the reader's own program, is not about a call.
+NO_CALL = {
+    ("lambda_calls.pool", "_target"),  # says what the settings' own error says
+    ("lambda_calls.progress", "__init__"),
+    ("lambda_calls.stats", "plot"),
+    ("lambda_calls.timeline", "figure"),
+}
+
+
+def written_in_place(path: Path) -> Iterator[tuple[str, str]]:
+    """The functions of the core that make an error of a sentence of their own."""
+    for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS:
+                    yield name_of(path), function.name
+
+
+def test_sentences_about_a_call_are_in_the_catalogue() -> None:
+    """No module but messages.py words an error of a call's."""
+    core = [x for x in FILES if x.is_relative_to(EXECUTOR / "lambda_calls")]
+    found = {x for path in core if path.name != "messages.py" for x in written_in_place(path)}
+    assert found == NO_CALL
 
 
 def is_private(name: str) -> bool:

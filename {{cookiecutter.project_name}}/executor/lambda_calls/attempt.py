@@ -94,7 +94,7 @@ class Attempt:
         self.task_id, self._noun = task_id, noun
         self._born = time.monotonic()
         self._deadline = self._turn_until = self._born + limits.timeout
-        self._key = ""  # seals what the function leaves in S3; another one for each sending
+        self._secret = ""  # seals what the function leaves in S3; another one for each sending
         self.sent = False  # if True, the call may be running
         self.waited = 0.0  # seconds before it was sent
         self.sent_at = 0.0  # seconds since 1970; 0: not yet
@@ -188,6 +188,10 @@ class Attempt:
             # With `waits_apart` its time began when it was sent.
             waited=0.0 if self._limits.waits_apart else self.waited,
         )
+
+    def not_understood(self, said: object, payload: bytes = b"") -> LambdaCallError:
+        """The error for an answer that is none; see `Session.not_understood`."""
+        return self._session.not_understood(said, call=self._noun, payload=payload)
 
     def _unread(self, blob: wire.Blob, error: Exception) -> LambdaCallError:
         if isinstance(error, wire.DigestMismatch):
@@ -305,10 +309,10 @@ class Attempt:
         return min(left, self._limits.time_limit or left)
 
     def _payload(self, blobs: Mapping[int, wire.Blob], limit: float) -> bytes:
-        self._key = secrets.token_hex(32)
+        self._secret = secrets.token_hex(32)
         request = self._call.request(
             task_id=self.task_id,
-            key=self._key,
+            key=self._secret,
             bucket=self._session.target.bucket or "",
             limit=limit,
             blobs=blobs,
@@ -377,22 +381,15 @@ class Attempt:
         )
 
     def _read(self, payload: bytes) -> wire.Response:
-        function = self._session.target.function
         try:
             response = wire.Response.from_json(wire.loads(payload))
         except wire.EnvelopeError as error:
-            raise messages.NOT_UNDERSTOOD(
-                call=self._noun,
-                function=function,
-                said=error,
-                payload=payload[:200],
-                option=self._session.target.advice.option,
-            ) from error
+            raise self.not_understood(error, payload) from error
         refused_unread = response.failure and response.failure.kind == wire.PROTOCOL_DIFFERS
         if response.task_id != self.task_id and not refused_unread:
             raise messages.NOT_OURS(
                 call=self._noun,
-                function=function,
+                function=self._session.target.function,
                 wanted=self.task_id,
                 got=response.task_id,
                 option=self._session.target.advice.option,
@@ -448,12 +445,12 @@ class Attempt:
             asking.asked()
         response = await self._outcome()
         if response is None and not asking.acknowledged:
-            asking.acknowledged = await self._mailbox.acknowledged(asking.order, self._key)
+            asking.acknowledged = await self._mailbox.acknowledged(asking.order, self._secret)
         return response
 
     async def _outcome(self) -> wire.Response | None:
         """What the function left in S3 as its answer, if anything."""
-        left = await self._mailbox.outcome(self._key)
+        left = await self._mailbox.outcome(self._secret)
         return None if left is None else self._read(left.encode())
 
     async def _give_up(self) -> None:

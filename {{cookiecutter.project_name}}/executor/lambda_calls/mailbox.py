@@ -44,28 +44,28 @@ class Mailbox:
         self._held.add(wire.ORDER)
         if order != wire.CANCEL:  # it may answer in the moment in which its answer comes
             self._held.update((wire.RUNNING, wire.OUTCOME))
-        await self._threads.run(self._objects.put, self._key(wire.ORDER), order.encode())
+        await self._threads.run(self._objects.put, self._named(wire.ORDER), order.encode())
 
     def order_to_stop(self) -> None:
         """Store the order to stop; it blocks, for the end of the process."""
         if self.exists:
-            self._objects.put(self._key(wire.ORDER), wire.CANCEL.encode())
+            self._objects.put(self._named(wire.ORDER), wire.CANCEL.encode())
 
-    async def outcome(self, key: str) -> str | None:
-        """What the function left as its answer, if it is sealed with `key`.
-
-        Raises:
-            LambdaCallError: if S3 does not say.
-        """
-        return await self._sealed(wire.OUTCOME, key, _LARGEST_OUTCOME)
-
-    async def acknowledged(self, order: str, key: str) -> bool:
-        """Whether the function has said, sealed with `key`, that it knows `order`.
+    async def outcome(self, secret: str) -> str | None:
+        """What the function left as its answer, if it is sealed with `secret`.
 
         Raises:
             LambdaCallError: if S3 does not say.
         """
-        return await self._sealed(wire.RUNNING, key, _LARGEST_RUNNING) == order
+        return await self._sealed(wire.OUTCOME, secret, _LARGEST_OUTCOME)
+
+    async def acknowledged(self, order: str, secret: str) -> bool:
+        """Whether the function has said, sealed with `secret`, that it knows `order`.
+
+        Raises:
+            LambdaCallError: if S3 does not say.
+        """
+        return await self._sealed(wire.RUNNING, secret, _LARGEST_RUNNING) == order
 
     def note(self, name: str) -> None:
         """Remember that the function has left `name`."""
@@ -79,22 +79,22 @@ class Mailbox:
     async def clear(self) -> None:
         """Delete what the bucket may hold; its lifecycle removes what this cannot."""
         if self._held:
-            keys = [self._key(name) for name in sorted(self._held)]
+            keys = [self._named(name) for name in sorted(self._held)]
             with contextlib.suppress(LambdaCallError):
                 await self._threads.run(self._objects.delete, *keys)
 
-    async def _sealed(self, name: str, key: str, limit: int) -> str | None:
+    async def _sealed(self, name: str, secret: str, limit: int) -> str | None:
         try:
-            stored = await self._threads.run(self._objects.get, self._key(name), limit)
+            stored = await self._threads.run(self._objects.get, self._named(name), limit)
         except ValueError:  # larger than anything that the function leaves
             return None
         if stored is None:
             return None
         self._held.add(name)
         try:
-            return wire.unseal(stored, key)
+            return wire.unseal(stored, secret)
         except wire.DigestMismatch:
             return None  # of an earlier sending, or a forgery: the true one may still come
 
-    def _key(self, name: str) -> str:
+    def _named(self, name: str) -> str:
         return wire.task_key(self._task_id, name)

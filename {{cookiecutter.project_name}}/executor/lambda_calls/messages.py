@@ -613,6 +613,8 @@ def defect(error: Exception, *, call: str, sent: bool) -> LambdaCallError:
 
 # -- hints ---------------------------------------------------------------------------------------
 
+# Beside EXCEPTION, where a pool's call is to raise what it raised in the function.
+STANDS_FOR = "(This stands for the exception itself, which could not be had: {reason}.)"
 _LACKS = "The function's image lacks the module {name!r}. "
 _ADD_PACKAGE = (
     "add the package that provides it to function/requirements.txt and run `sam build && sam "

@@ -29,13 +29,12 @@ from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
-from . import html, wire
+from . import html, messages, wire
 from .attempt import Limits
 from .aws.clients import Account
 from .call import Shared
 from .carrying import Carrier
-from .errors import CallCancelled, CallFailedError, ConfigurationError, LambdaCallError
-from .messages import Advice
+from .errors import CallCancelled, ConfigurationError, LambdaCallError
 from .progress import Bar
 from .scatter import PARALLEL, Ending, Policy, Scatter, Task
 from .session import ADD_PACKAGE, Process, Target
@@ -518,7 +517,8 @@ class _Engine:
             self._scatter = Scatter(
                 session,
                 self._policy,
-                name=f"pool-{os.getpid()}-{secrets.token_hex(4)}",
+                # Not to be taken for an electron's, of a dispatch and a node's number.
+                name=f"pool-{os.getpid()}-{secrets.token_hex(4)}-calls",
                 noun="call",
                 answered=self._stats.add,
             )
@@ -743,7 +743,8 @@ def exception_of(ending: Ending) -> BaseException:
     if ending.raised is None:
         if isinstance(ending.error, CallCancelled):
             return CancelledError(str(ending.error))
-        return ending.error or CallFailedError("The call has no ending.")
+        assert ending.error is not None  # as there is no value
+        return ending.error
     raised = ending.raised
     error: BaseException
     try:
@@ -753,9 +754,9 @@ def exception_of(ending: Ending) -> BaseException:
         if not isinstance(error, BaseException):
             raise TypeError(f"it is a {type(error).__name__}")
     except Exception as reason:
-        error = CallFailedError(
-            f"{raised.type}: {raised.message}",
-            hint=f"(This stands for the exception itself, which could not be had: {reason}.)",
+        error = messages.EXCEPTION(
+            said=f"{raised.type}: {raised.message}",
+            hint=messages.STANDS_FOR.format(reason=reason),
             type=raised.type,
             traceback=raised.traceback,
         )
@@ -808,7 +809,7 @@ def _target(
         function=settings.function_name.value,
         bucket=settings.bucket,
         origins={name: str(setting.origin) for name, setting in found.items()},
-        advice=Advice(
+        advice=messages.Advice(
             option=deploy_option(settings.function_name.origin.environment),
             add_package=os.environ.get(ADD_PACKAGE, ""),
         ),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from . import messages, usage, wire
+from . import usage, wire
 from .attempt import Attempt, Limits
 from .call import Call
 from .cancellation import Cancellation
@@ -187,8 +187,6 @@ class Run:
         return True
 
     async def _opened(self, attempt: Attempt, response: wire.Response) -> Result | Spread:
-        target = self._session.target
-        function, option = target.function, target.advice.option
         failure = response.failure
         if failure and failure.kind == wire.CANCELLED:
             raise CallCancelled(f"{attempt.task_id} was cancelled")
@@ -197,10 +195,7 @@ class Run:
         if response.spread is not None:
             return await self._spread(attempt, response, response.spread)
         if response.result is None or response.text is None:
-            said = "it holds neither a result nor a failure"
-            raise messages.NOT_UNDERSTOOD(
-                call=self._noun, function=function, said=said, payload=b"", option=option
-            )
+            raise attempt.not_understood("it holds neither a result nor a failure")
         pickled, text = response.result, response.text
         if not isinstance(pickled, str):
             pickled = await attempt.fetch(pickled)
@@ -213,11 +208,4 @@ class Run:
         try:
             return Spread.of(frames, response)
         except wire.EnvelopeError as error:
-            target = self._session.target
-            raise messages.NOT_UNDERSTOOD(
-                call=self._noun,
-                function=target.function,
-                said=error,
-                payload=b"",
-                option=target.advice.option,
-            ) from error
+            raise attempt.not_understood(error) from error

@@ -473,13 +473,7 @@ class Scatter:
         return Ending(error=self._not_understood("a call of the batch has no ending"))
 
     def _not_understood(self, said: object) -> LambdaCallError:
-        return messages.NOT_UNDERSTOOD(
-            call=self._noun,
-            function=self._function,
-            said=said,
-            payload=b"",
-            option=self._option,
-        )
+        return self._session.not_understood(said, call=self._noun)
 
     @property
     def _function(self) -> str:

@@ -23,7 +23,7 @@ from .aws.invoke import InvokeApi, NotMade
 from .aws.objects import Objects
 from .aws.refusals import Unreachable
 from .blobs import Blobs
-from .errors import ResourceLimitError
+from .errors import LambdaCallError, ResourceLimitError
 from .limiter import ConcurrencyLimiter
 from .shutdown import AtExit
 from .threads import Threads
@@ -183,6 +183,22 @@ class Session:
     def is_loopback(self) -> bool:
         """Whether the endpoint is on this machine."""
         return self._signing is not None and self._signing.is_loopback
+
+    def not_understood(self, said: object, *, call: str, payload: bytes = b"") -> LambdaCallError:
+        """The error for an answer of the function's that is none.
+
+        Args:
+            said: what is wrong with it.
+            call: what a call is for its caller.
+            payload: the answer, of which the beginning is shown.
+        """
+        return messages.NOT_UNDERSTOOD(
+            call=call,
+            function=self.target.function,
+            said=said,
+            payload=payload[:200],
+            option=self.target.advice.option,
+        )
 
     def is_away(self, refusal: Unreachable, seconds: float, *, late: bool) -> bool:
         """Whether there was no connection for as long as a call waits for one; then calls that

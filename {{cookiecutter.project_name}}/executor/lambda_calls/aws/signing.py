@@ -34,7 +34,7 @@ class Signer:
         _, self._path, _, host, *_ = bare.split("\n")
         self._host = host.partition(":")[2]
         # Replaced as a whole, as large requests are signed in threads.
-        self._key: tuple[tuple[str, str], bytes] = (("", ""), b"")
+        self._signing_key: tuple[tuple[str, str], bytes] = (("", ""), b"")
 
     def signed(
         self, payload: bytes, headers: Mapping[str, str], keys: Any, now: datetime
@@ -60,20 +60,20 @@ class Signer:
         scope = f"{moment[:8]}/{self._region}/{_SERVICE}/aws4_request"
         hashed = hashlib.sha256(request.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashed}"
-        signature = _mac(self._key_of(moment[:8], keys.secret_key), text).hex()
+        signature = _mac(self._signing_key_for(moment[:8], keys.secret_key), text).hex()
         sent["Authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
             f"SignedHeaders={';'.join(names)}, Signature={signature}"
         )
         return sent
 
-    def _key_of(self, day: str, secret: str) -> bytes:
-        made_for, key = self._key
+    def _signing_key_for(self, day: str, secret: str) -> bytes:
+        made_for, key = self._signing_key
         if made_for != (day, secret):
             key = f"AWS4{secret}".encode()
             for part in (day, self._region, _SERVICE, "aws4_request"):
                 key = _mac(key, part)
-            self._key = ((day, secret), key)
+            self._signing_key = ((day, secret), key)
         return key
 
 
