@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import resource
 import signal
 import sys
 import time
@@ -13,13 +12,10 @@ from . import names, report
 from .lab import BenchmarkError
 from .results import Benchmark
 
-OPEN_FILES = 4096  # a thousand connections on either side, and what stands behind them
-
 
 def main() -> int:
     chosen = names.chosen(_options().only)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended then
-    _allow_open_files()
     failed = []
     for name in chosen:
         started = time.monotonic()
@@ -34,16 +30,6 @@ def main() -> int:
         report.show(found, seconds=time.monotonic() - started)
         report.write()  # each: what was measured is not lost with the next one
     return 1 if failed else 0
-
-
-def _allow_open_files() -> None:
-    """Have as many open files as the system lets this user have: children inherit that."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < OPEN_FILES:
-        print(f"only {wanted} open files are allowed (ulimit -Hn): fanout may fail")
 
 
 def _options() -> argparse.Namespace:

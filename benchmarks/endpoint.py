@@ -37,6 +37,7 @@ from xml.sax.saxutils import escape
 
 import uvicorn
 
+from . import open_files
 from .environment import EVENT, HEADER, PEAK, RESET
 
 INVOCATIONS = "/2015-03-31/functions/"
@@ -473,4 +474,5 @@ async def serve(port: int, latency: float, folder: Path) -> None:
 if __name__ == "__main__":
     import uvloop
 
+    open_files.allow()
     uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]) / 1000, Path(sys.argv[3])))

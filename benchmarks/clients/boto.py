@@ -22,7 +22,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from .. import memory, tasks
+from .. import memory, open_files, tasks
 from ..paths import BUCKET
 
 WARM_UPS = 20
@@ -124,6 +124,7 @@ def payload(size: str, repeats: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    open_files.allow()
     commands: dict[str, Callable[..., dict[str, Any]]]
     commands = {"latency": latency, "fanout": fanout, "shared": shared, "payload": payload}
     print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

@@ -33,7 +33,7 @@ import numpy
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
 
-from .. import memory, tasks
+from .. import memory, open_files, tasks
 from ..paths import BUCKET
 
 cloudpickle.register_pickle_by_value(tasks)
@@ -244,6 +244,7 @@ def _said() -> argparse.Namespace:
 
 
 def main() -> None:
+    open_files.allow()
     said = _said()
     arguments = {name: getattr(said, name) for name in said.names}
     client = Lithops(said.function)

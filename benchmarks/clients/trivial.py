@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import cloudpickle
+from covalent import DepsCall
 from covalent._workflow.transport import TransportableObject
 from covalent.executor.utils.wrappers import wrapper_fn
 from covalent_awslambda_plugin.electron import taken_apart
@@ -29,6 +30,8 @@ def main() -> None:
         name: partial(wrapper_fn, make(task), [], [])
         for name, task in (("crash", tasks.crash), ("packages", tasks.use_packages))
     }
+    installing = DepsCall(tasks.apply_pip_deps, args=[tasks.MODULES]).apply()
+    others["pip"] = partial(wrapper_fn, make(tasks.use_installed), [installing], [])
     pickled = cloudpickle.dumps((function, args, {}))  # as the public plugin uploads it
     found = {
         "envelope": json.loads(_envelope(function, args)),
