@@ -26,6 +26,7 @@ from secret_keys import SECRET_KEY, SESSION_TOKEN
 from template_paths import FUNCTION, LAMBDA_CALLS
 from tmpfs import mounted
 
+import task_context
 import task_guard
 import task_storage
 import wire
@@ -1025,18 +1026,63 @@ def test_process_left_behind_does_not_delay_the_answer(function: Function) -> No
     assert response.failure is None and took < 1 + BUSY
 
 
+def context_of_covalent(*_: Any) -> tuple[str, int]:
+    """What `get_context` says. Covalent is not named whole: it is not imported beforehand."""
+    import importlib
+
+    found = importlib.import_module("".join(["cova", "lent"])).get_context()
+    return found.dispatch_id, found.task_id
+
+
 def test_context_of_covalent(fresh: Function) -> None:
-    """An electron that imports Covalent can ask it for its dispatch and node."""
+    """Whatever imports Covalent first (the function that is forked from, a hook, the electron's
+    own code), dispatch and node are known: in hooks, in the function, and in a batch's calls."""
     pytest.importorskip("covalent")
 
-    def context() -> tuple[str, int]:
+    def named() -> tuple[str, int]:
         import covalent
 
         found = covalent.get_context()
         return found.dispatch_id, found.task_id
 
-    task_id = "1f0c-6f-47-12-0a1b2c3d"
-    assert returned(fresh.call(context, task_id=task_id)) == ("1f0c-6f-47", 12)
+    def electron(before: tuple[str, int]) -> Any:
+        import sys
+
+        return [before, *sys.modules["".join(["cova", "lent"])].get_context().__dict__.values()]
+
+    here = of_a_script(context_of_covalent)
+    for node, function in enumerate([here, here, named, named]):
+        task_id = f"1f0c-6f-47-{node}-0a1b2c3d"
+        assert returned(fresh.call(function, task_id=task_id)) == ("1f0c-6f-47", node)
+    hook = (part(here), part(()), part({}), "before")
+    found = returned(fresh.call(of_a_script(electron), before=[hook], task_id="dispatch-7-a"))
+    assert found == [("dispatch", 7), "dispatch", 7]
+    assert batch(fresh, context_of_covalent, [(1,), (2,)]) == [("dispatch", 0)] * 2
+
+
+def test_context_of_covalent_in_an_electron_that_installs(fresh: Function) -> None:
+    """It runs in a process of the root's, which nobody has imported anything into."""
+    pytest.importorskip("covalent")
+    hook = (part(apply_pip_deps), part(("1",)), part({}), "")
+    for node in range(2):  # the second one finds it installed
+        response = fresh.call(
+            of_a_script(context_of_covalent), before=[hook], task_id=f"dispatch-{node}-a"
+        )
+        assert returned(response) == ("dispatch", node)
+        assert response.stdout == ("" if node else "installing 1\n")
+
+
+@pytest.mark.parametrize("task_id", ["", "pool-77-01234567-calls-00", "one-two", "dispatch-x-a"])
+def test_calls_that_are_no_electrons_have_no_context(
+    task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool's call, among others, has neither dispatch nor node."""
+    context = pytest.importorskip("covalent.executor.utils.context")
+    monkeypatch.setattr(context, "current_context", context.unset_context)
+    task_context.Context().tell(task_id)
+    assert context.get_context() is context.unset_context
+    task_context.Context().tell("dispatch-3-a")
+    assert context.get_context().task_id == 3
 
 
 def test_module_that_starts_threads_is_left_to_the_electron(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ import cloudpickle
 
 import task_calls
 import task_channel as channels
+import task_context
 import task_modules
 import task_traceback
 import wire
@@ -149,12 +150,14 @@ def serve(
     _draw_new_random_numbers()
     os.environ["HOME"] = os.environ["TMPDIR"] = folder
     gc.enable()
+    context = task_context.Context()
+    sys.meta_path.insert(0, context)
 
     def modules() -> List[str]:
         return task_modules.new(known, path)
 
     if not select.select([channel], [], [], 0)[0]:  # a task that is there need not wait for it
-        _rehearse(modules, libc)
+        _rehearse(modules, libc, context)
     try:
         body = _Body.received(channel)
     except channels.Closed:
@@ -162,7 +165,7 @@ def serve(
     # Not before: the electron that still runs could change the one that comes after it.
     set_readable(libc, True)
     _let_the_kernel_choose_this_one()
-    _Task(body, folder, channel).run(answer, modules, libc)
+    _Task(body, folder, channel, context).run(answer, modules, libc)
 
 
 def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
@@ -172,7 +175,8 @@ def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
         Why it failed, as `failure`; else nothing.
     """
     try:
-        _Task(_Body.received(channel), folder, channel).set_up()
+        body = _Body.received(channel)
+        _Task(body, folder, channel, task_context.Context()).set_up()  # no electron has one
     except _Failed as failed:
         return {"failure": vars(failed.failure)}
     return {}
@@ -199,7 +203,7 @@ def _draw_new_random_numbers() -> None:
             sys.modules["numpy.random"].seed()
 
 
-def _rehearse(modules: Callable[[], List[str]], libc: Any) -> None:
+def _rehearse(modules: Callable[[], List[str]], libc: Any, context: task_context.Context) -> None:
     """Do what a task does, so that the pages it writes to are this process's own by then.
 
     After a fork they are the server's: the first write to each costs a copy, and a trivial task
@@ -221,7 +225,7 @@ def _rehearse(modules: Callable[[], List[str]], libc: Any) -> None:
     here, there = channels.pair()
     with here, there, _open(os.devnull, "wb") as file:
         body = _Body(part, memoryview(packet), memoryview(b""))
-        said = _Rehearsal(body, "", here).ran(file)
+        said = _Rehearsal(body, "", here, context).ran(file)
         said["modules"] = modules()
         file.write(_dumps(said).encode())
         channels.send(here, {"report": [file.tell(), 0]})
@@ -246,8 +250,11 @@ class _Output(NamedTuple):
 class _Task:
     """One task on its way from order to answer."""
 
-    def __init__(self, body: "_Body", folder: str, channel: socket.socket) -> None:
+    def __init__(
+        self, body: "_Body", folder: str, channel: socket.socket, context: task_context.Context
+    ) -> None:
         self._body, self._folder, self._channel = body, folder, channel
+        self._context = context
         self._order: Dict[str, Any] = json.loads(body.order)
         self._process = _getpid()
         self._armed = True
@@ -334,6 +341,7 @@ class _Task:
 
     def _run_calls(self, file: BinaryIO) -> None:
         """Run the calls of a batch."""
+        self._context.tell(str(self._order["task_id"]))
         self._run_hooks()
         function = self._load(self._order["function"], "the function")
         shared: Dict[str, Any] = {}
@@ -368,6 +376,7 @@ class _Task:
 
     def called(self) -> Any:
         """Run hooks, function and hooks; the return value is the function's."""
+        self._context.tell(str(self._order["task_id"]))
         values = self._run_hooks()
         function = self._load(self._order["function"], "the electron's function")
         args = [self._load(x, f"argument {i}") for i, x in enumerate(self._order["args"])]
@@ -376,7 +385,6 @@ class _Task:
         kwargs.update({k: v if _len(v) > 1 or k == _FILES else v[0] for k, v in values.items()})
         if not self._order["after"]:
             self._body.close()  # the task may need the memory
-        self._tell_covalent()
         mark = task_calls.mark_of(function)
         if mark is not None:
             with _failing_as(wire.EXCEPTION):
@@ -465,15 +473,6 @@ class _Task:
         except BaseException as error:
             message = f"The function cannot unpickle {what}: {_exception_text(error)}"
             raise _Failed(_failure(wire.CANNOT_LOAD, error, message)) from error
-
-    def _tell_covalent(self) -> None:
-        """Have `covalent.get_context()` know dispatch and node, where Covalent is imported."""
-        context = sys.modules.get("covalent.executor.utils.context")
-        dispatch, _, rest = str(self._order["task_id"]).rpartition("-")[0].rpartition("-")
-        if context is not None and dispatch and rest.isdigit():
-            with contextlib.suppress(Exception):  # another version of it
-                known = context.Context(dispatch_id=dispatch, task_id=int(rest))
-                vars(context)["current_context"] = known
 
 
 class _Rehearsal(_Task):

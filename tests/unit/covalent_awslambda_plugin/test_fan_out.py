@@ -55,6 +55,22 @@ def test_a_list_in_a_list_out(fleet: Fleet) -> None:
     assert "[lambda] fan-out of 60; dispatch so far:" in stderr
 
 
+def test_items_know_dispatch_and_node(fleet: Fleet) -> None:
+    """`ct.get_context()` says the same in each item as in any electron."""
+
+    @fan_out
+    def context(_: int) -> tuple[str, int]:
+        import covalent
+
+        found = covalent.get_context()
+        return found.dispatch_id, found.task_id
+
+    result, _, stderr, status = execute(made(), context, [1, 2, 3])
+    assert status == "COMPLETED", stderr
+    known = METADATA["dispatch_id"], METADATA["node_id"]
+    assert result.get_deserialized() == [known] * 3
+
+
 def test_its_output_has_no_room_while_it_runs(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
