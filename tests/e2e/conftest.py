@@ -21,8 +21,9 @@ from pathlib import Path
 import harness
 import iam
 import pytest
-from harness import PROJECT, PYTHON, Deployed, Outcome, Project, Workbench, lacking
+from harness import PROJECT, PYTHON, Deployed, Outcome, Project, Workbench
 from iam import User
+from lacking import lacking
 
 from sandbox import engine as docker_engine
 from sandbox import journey

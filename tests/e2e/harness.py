@@ -26,7 +26,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
 from iam import User
 from patience import wait_until
 
@@ -43,21 +42,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PROJECT = "covalent-lambda-e2e"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-REQUIRED = "COVALENT_LAMBDA_REQUIRE_E2E"
-
 BUILD_SECONDS = 900.0
 DEPLOY_SECONDS = 300.0
 WORKFLOW_SECONDS = 300.0
 
 # CloudFormation's answers come at once here; SAM CLI would ask every 5 s.
 _POLL_SECONDS = "0.5"
-
-
-def lacking(reason: str) -> None:
-    """Skip for want of something on this machine, or fail where all must be there."""
-    if os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"{reason} ({REQUIRED}=1)", pytrace=False)
-    pytest.skip(reason)
 
 
 @dataclass(frozen=True)

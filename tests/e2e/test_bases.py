@@ -19,8 +19,9 @@ from typing import Any
 
 import harness
 import pytest
-from harness import PYTHON, Outcome, Project, lacking
+from harness import PYTHON, Outcome, Project
 from iam import User
+from lacking import lacking
 
 from sandbox.aws import Aws
 from sandbox.deploying import Deployment, base_images, deploy, sam_command, scaffold

@@ -10,6 +10,12 @@ def hoards() -> None:
         hoard.append(b"x" * 10_000_000)
 
 
+def fork_server() -> int:
+    import os
+
+    return os.getppid()
+
+
 def kills_itself() -> None:
     import os
     import signal

@@ -214,7 +214,7 @@ def test_end(
     how: str,
 ) -> None:
     """It is gone within 3 s of its deadline, or of the look that finds the order to cancel it, and
-    so are its processes; the next electron is warm, and comes from the same fork server."""
+    so are its processes; the next electron comes from the same fork server."""
     server = returned(function.call(fork_server))
     if how == "deadline":
         took = stopped_at_its_deadline(function, electron)
@@ -224,7 +224,6 @@ def test_end(
     assert took < DEATH + BUSY
     after = function.call(world.seen, ways.WORD)
     assert returned(after)["processes"] == []
-    assert not after.usage.cold
     assert returned(function.call(fork_server)) == server  # else it was killed with its server
 
 

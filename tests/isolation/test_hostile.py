@@ -22,6 +22,7 @@ import pytest
 import ways
 import world
 from function_box import WORKER, Function, part, request, returned, timed
+from lacking import lacking
 from lying import answer_file, own_channel
 
 import wire
@@ -33,7 +34,7 @@ for module in (lying, ways, world, sys.modules[__name__]):
 def bare(tmp: Path, **environment: str) -> Function:
     """An environment without capabilities."""
     if os.geteuid() == 0 and not shutil.which("setpriv"):
-        pytest.skip("setpriv, of util-linux, is missing: the environment would have root's rights")
+        lacking("setpriv, of util-linux, is missing: the environment would have root's rights")
     drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     return Function(tmp, [*drop, sys.executable, "-c", WORKER], **environment)
 

@@ -32,7 +32,7 @@ def new(function: Function) -> Any:
 @pytest.mark.parametrize("name", ways.WAYS)
 def test_next_electron_finds_the_world_new(function: Function, new: Any, name: str) -> None:
     """After each way to leave something behind, all that an electron can see is as before, its
-    output is its own, and the environment is the same, and warm."""
+    output is its own, and the environment goes on."""
     way, ends = ways.WAYS[name]
     response = function.call(way)
     if ends:
@@ -45,4 +45,3 @@ def test_next_electron_finds_the_world_new(function: Function, new: Any, name: s
     found = returned(after)
     assert {k: v for k, v in found.items() if v != new[k]} == {}
     assert {k: v for k, v in new.items() if found[k] != v} == {}
-    assert not after.usage.cold

@@ -203,13 +203,10 @@ def modules_patched() -> None:
 
 
 @way()
-def random_numbers() -> float:
+def random_numbers() -> None:
     import random
 
-    random.seed(1)
-    random.left_by_an_electron = random.random()  # type: ignore[attr-defined]
-    random.seed(1)
-    return random.random()
+    random.seed(1)  # the first number after that is one that `world` knows
 
 
 @way()
@@ -575,30 +572,44 @@ def siblings() -> list[int]:
         return [x for x in map(int, file.read().split()) if x != os.getpid()]
 
 
+def sent_to_siblings(number: int) -> None:
+    """Send a signal to the process that is forked for the next electron, while this one runs."""
+    import os
+    import time
+
+    while not siblings():
+        time.sleep(0.01)
+    for sibling in siblings():
+        os.kill(sibling, number)
+
+
 @way()
 def stop_its_siblings() -> None:
-    import os
     import signal
 
-    for sibling in siblings():
-        os.kill(sibling, signal.SIGSTOP)
+    sent_to_siblings(signal.SIGSTOP)
 
 
 @way()
 def kill_its_siblings() -> None:
-    import os
     import signal
 
-    for sibling in siblings():
-        os.kill(sibling, signal.SIGKILL)
+    sent_to_siblings(signal.SIGKILL)
 
 
 @way()
-def trace_its_parent() -> int:
+def trace_its_parent() -> None:
     import ctypes
     import os
+    import re
 
-    return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)  # attach
+    with open("/proc/self/status") as file:
+        rights = re.findall(r"CapEff:\s+(\w+)", file.read())
+    is_root = bool(int(rights[0], 16) & 1 << 19)  # CAP_SYS_PTRACE, which Lambda gives nobody
+    attached = ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0
+    assert attached == is_root, (attached, is_root)
+    if attached:
+        os.waitpid(os.getppid(), 0)  # it is stopped by now, until this process ends
 
 
 # -- files ---------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def seen(word: str) -> dict[str, Any]:
     # Not named whole, else the function would import it beforehand.
     boto = sys.modules.get("".join(["bo", "to3"]))
     found["session"] = getattr(boto, "DEFAULT_SESSION", None)
-    found["same numbers"] = random.random() == getattr(random, word, None)
+    found["seeded"] = random.random() == random.Random(1).random()
     found["children"] = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     processes = []
     for name in os.listdir("/proc"):

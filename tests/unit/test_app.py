@@ -20,7 +20,8 @@ from typing import Any
 import aws_server
 import cloudpickle
 import pytest
-from function_box import PATHS, SERVING, Function, part, request, returned, timed
+from function_box import PATHS, SERVING, WORKER, Function, part, request, returned, timed
+from lacking import lacking
 from patience import BUSY, wait_until
 from secret_keys import SECRET_KEY, SESSION_TOKEN
 from template_paths import FUNCTION, LAMBDA_CALLS
@@ -521,7 +522,7 @@ def test_malformed_envelope_is_answered(function: Function, field: dict[str, Any
 @pytest.mark.parametrize("kind", ["swallows", "holds the lock"])
 def test_task_that_resists_is_killed(function: Function, kind: str) -> None:
     """Code that catches everything, or sits in C with the interpreter's lock, is killed in time;
-    what it printed and where it stood are told, and the next electron is warm."""
+    what it printed and where it stood are told; the next electron comes from the same server."""
 
     def swallow() -> None:
         print("begun", end="")
@@ -536,14 +537,14 @@ def test_task_that_resists_is_killed(function: Function, kind: str) -> None:
         sum(range(10**13))
 
     electron = swallow if kind == "swallows" else hold
+    server = returned(function.call(lambda: os.getppid()))
     took, response = timed(lambda: function.call(electron, limit=1))
     assert took < 1 + 2 + BUSY  # the limit, and what an electron has to end by itself
     assert response.failure is not None and response.failure.kind == wire.DEADLINE
     assert f"in {electron.__name__}" in response.failure.traceback
     assert "task_" not in response.failure.traceback
     assert response.stdout == "begun"
-    after = function.call(lambda: 1)
-    assert after.text == "1" and not after.usage.cold
+    assert returned(function.call(lambda: os.getppid())) == server
 
 
 def test_crash_is_told_with_signal_stack_and_output(function: Function) -> None:
@@ -562,6 +563,31 @@ def test_crash_is_told_with_signal_stack_and_output(function: Function) -> None:
     assert failure.traceback.startswith("Fatal Python error: Segmentation fault\n")
     assert "in string_at\n" in failure.traceback and "in crashes\n" in failure.traceback
     assert response.stdout == "begun"
+
+
+def test_out_of_memory_where_the_system_counts_nothing(tmp_path: Path) -> None:
+    """Without a count of the kernel's, a killed process that had taken nearly all of the
+    function's memory ran out of it; one that had not was killed by somebody."""
+    script = f"""
+import sys
+sys.path[:0] = {PATHS[:1]!r}
+sys.path += {PATHS[1:]!r}
+import app
+app._oom_kills = lambda: None
+app.handler = app.Environment().handle
+"""
+
+    def is_killed(megabytes: int) -> None:
+        hoard = b"x" * megabytes * 1024 * 1024
+        os.kill(os.getpid(), signal.SIGKILL)
+        print(len(hoard))
+
+    with Function(tmp_path / "tmp", [sys.executable, "-c", script + SERVING]) as running:
+        small, large = (running.call(is_killed, size).failure for size in (1, 500))
+    assert small is not None and small.kind == wire.CRASHED
+    assert "signal 9 (SIGKILL): somebody sent it" in small.message
+    assert large is not None and large.kind == wire.OUT_OF_MEMORY
+    assert "It had taken 5" in large.message and "the function has 512 MB" in large.message
 
 
 def test_all_threads_of_a_killed_electron_are_shown(function: Function) -> None:
@@ -920,15 +946,18 @@ def test_answer_names_its_request(function: Function) -> None:
 def test_several_requests_at_a_time_are_refused(tmp_path: Path) -> None:
     """Where environments serve several requests at once, nothing runs, and the answer says why."""
     with Function(tmp_path / "tmp", AWS_LAMBDA_MAX_CONCURRENCY="2") as several:
-        failure = several.call(lambda: 1).failure
+        failure = [several.call(lambda: 1).failure for _ in range(2)][
+            1
+        ]  # it stays, for all are so
     assert failure is not None and failure.kind == wire.ENVIRONMENT
     assert "AWS_LAMBDA_MAX_CONCURRENCY" in failure.message
 
 
 def test_unwritable_tmp_is_told(tmp_path: Path) -> None:
-    """An environment that can write nothing says so, and that nothing ran."""
+    """An environment that can write nothing says so, and that nothing ran, and ends."""
     with Function(tmp_path / "tmp", TMPDIR="/proc/none") as unfit:
         failure = unfit.call(lambda: 1).failure
+        assert unfit.process.wait(20) == 1
     assert failure is not None and failure.kind == wire.ENVIRONMENT
     assert "/proc/none" in failure.message and "Nothing of the electron ran" in failure.message
 
@@ -1210,7 +1239,7 @@ def in_a_container(shared: Path) -> list[str]:
     environment's own; the test is skipped where it cannot have such lists."""
     own = ["unshare", "--ipc"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--ipc"]
     if shutil.which("unshare") is None or subprocess.run([*own, "true"]).returncode:
-        pytest.skip("no process can be given lists of System V of its own here")
+        lacking("no process can be given lists of System V of its own here")
     program = f"""
 import os, sys
 sys.path[:0] = {PATHS[:1]!r}
@@ -1645,9 +1674,20 @@ def test_processes_of_a_batch_teach_one_lesson(tmp_path: Path) -> None:
         assert returned(running.call(of_a_script(both))) == [True, True]
 
 
+# Python 3.12 and later warn of this; `alone` forks only to find it out.
+LOOKING_AT_FORKS = """
+import os, sys
+def look():
+    if len(os.listdir("/proc/self/task")) > 1 and sys._getframe(1).f_code.co_name != "alone":
+        os.write(2, b"a multi-threaded process has forked\\n")
+os.register_at_fork(after_in_parent=look)
+"""
+
+
 def test_no_fork_is_warned_of(tmp_path: Path) -> None:
     """No server ever forks with threads, of which Python 3.12 and later warn: with numpy, which
-    starts threads when it is imported, and with a module that leaves one."""
+    starts threads when it is imported, and with a module that leaves one. Of an electron that does
+    so, it would be told."""
     (tmp_path / "threads_at_import.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
@@ -1662,19 +1702,36 @@ def test_no_fork_is_warned_of(tmp_path: Path) -> None:
 
         return str((np.ones((300, 300)) @ np.ones((300, 300)))[0, 0])
 
-    with Function(tmp_path / "tmp", PYTHONPATH=str(tmp_path)) as running:
+    def forks_with_a_thread() -> None:
+        import threading
+
+        thread = threading.Thread(target=time.sleep, args=(1,))
+        thread.start()
+        if os.fork() == 0:
+            os._exit(0)
+        thread.join()
+
+    command = [sys.executable, "-c", LOOKING_AT_FORKS + WORKER]
+    with Function(tmp_path / "tmp", command, PYTHONPATH=str(tmp_path)) as running:
         assert [returned(running.call(use)) for _ in range(4)] == ["300.0"] * 4
         assert "multi-threaded" not in running.log
+        assert "multi-threaded" in running.call(forks_with_a_thread).stderr
 
 
-def test_no_room_in_tmp_is_told(fresh: Function) -> None:
-    """Where the task's folder cannot be made, the answer says so, and that nothing ran."""
+@pytest.mark.parametrize("noun", ["electron", "call"])
+def test_no_room_in_tmp_is_told_and_ends_the_environment(fresh: Function, noun: str) -> None:
+    """Where the task's folder cannot be made, the answer says so, and that nothing ran; what tasks
+    had left was removed before, so Lambda is to make a new environment."""
     fresh.call(lambda: 1)
     with mounted(fresh.tasks, "nr_inodes=1,mode=0700"):
-        failure = fresh.call(lambda: 1).failure
+        calls = batch_response(fresh, lambda x: x, [(1,)]) if noun == "call" else None
+        response = calls or fresh.call(abs, -1)
+        assert fresh.process.wait(20) == 1
+    failure = response.failure
     assert failure is not None and failure.kind == wire.ENVIRONMENT
     assert "cannot write to /tmp" in failure.message
-    assert returned(fresh.call(lambda: 1)) == 1
+    assert f"Nothing of the {noun} ran" in failure.message
+    assert "This environment cannot run electrons: it cannot write to /tmp" in fresh.log
 
 
 def test_servers_killed_between_tasks(fresh: Function) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import types
+import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aws_server
@@ -84,6 +87,45 @@ def test_packages_are_evicted_before_blobs(aws: aws_server.AWS, small: Path) -> 
         (left,) = held("packages")
         assert (left / "data").stat().st_size == 10 * MB
         assert {path.name for path in held("blobs")} == {blob.sha256 for blob in blobs}
+
+
+def fills_up() -> None:
+    """Leave so many files that no other can be made."""
+    folder = Path(os.environ["PIP_TARGET"])
+    with contextlib.suppress(OSError):
+        for number in range(1000):
+            (folder / f"file{number}").touch()
+
+
+def test_room_is_made_where_there_is_none(aws: aws_server.AWS, tmp_path: Path) -> None:
+    """Where a task's folder cannot be made for what is kept (as many packages as the file system
+    takes files), that goes, and the environment stays."""
+    blob = stored(aws, 1)
+
+    def apply_pip_deps() -> None:
+        fills_up()
+
+    small = tmp_path / "small"
+    with mounted(small, "size=40m,nr_inodes=40"), Function(small, **aws.env) as function:
+        hook = (part(apply_pip_deps), part(()), part({}), "")
+        assert returned(function.call(abs, -1, before=[hook])) == 1
+        kinds = []
+        for _ in range(2):
+            got = function.call(length, bucket="bucket", kwargs={"x": blob})
+            kinds.append(got.failure and got.failure.kind)
+        assert kinds == [wire.ENVIRONMENT, None]
+        assert "cannot run" not in function.log
+
+
+def test_blobs_where_nothing_can_be_written(aws: aws_server.AWS, tmp_path: Path) -> None:
+    """A cache that can take no file is not told as S3's fault."""
+    blob = stored(aws, 1)
+    with Function(tmp_path / "tmp", **aws.env) as function:
+        function.call(abs, -1)
+        with mounted(function.tasks.parent / "blobs", "nr_inodes=1,mode=0700,size=40m"):
+            failure = function.call(length, bucket="bucket", kwargs={"x": blob}).failure
+        assert failure is not None and failure.kind == wire.ENVIRONMENT
+        assert "cannot write to /tmp: [Errno 28]" in failure.message
 
 
 def test_nearly_full_disk_of_a_laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +242,48 @@ def test_environments_share_no_folder(tmp_path: Path) -> None:
         assert len(list(folder.glob("covalent-*"))) == 2
     wait_until(lambda: not list(folder.glob("covalent-*")), "their folders are removed", 20)
     assert [path.name for path in folder.iterdir()] == ["somebody's"]
+
+
+def wheel(folder: Path, version: str, modules: int = 100) -> None:
+    """A package of many modules, as pip installs it."""
+    about = f"several-{version}.dist-info"
+    files = {f"several/m{number}.py": "" for number in range(modules)}
+    files["several/__init__.py"] = f"version = {version!r}"
+    files[f"{about}/METADATA"] = f"Metadata-Version: 2.1\nName: several\nVersion: {version}\n"
+    files[f"{about}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in files)
+    with zipfile.ZipFile(folder / f"several-{version}-py3-none-any.whl", "w") as made:
+        for name, text in files.items():
+            made.writestr(name, text)
+
+
+def test_eight_environments_install_at_once(tmp_path: Path) -> None:
+    """Workers of a sandbox, with one /tmp, run an electron with DepsPip each: Covalent's own
+    function and pip, from a folder of wheels. Each gets its version, and installs it once."""
+    pip = pytest.importorskip("covalent._workflow.depspip").apply_pip_deps
+    folder, wheels = tmp_path / "tmp", tmp_path / "wheels"
+    wheels.mkdir()
+    for version in ("1.0", "2.0"):
+        wheel(wheels, version)
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+
+    def several() -> tuple[str, float]:
+        import os
+
+        import several  # type: ignore[import-not-found]
+
+        return str(several.version), os.stat(several.__file__).st_ctime
+
+    def ask(function: Function, version: str) -> list[tuple[str, float]]:
+        hook = (part(pip), part(([f"several=={version}"], "")), part({}), "")
+        return [returned(function.call(several, before=[hook])) for _ in range(2)]
+
+    versions = ["1.0", "2.0"] * 4
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(versions)) as threads:
+        workers = [stack.enter_context(Function(folder, **offline)) for _ in versions]
+        found = list(threads.map(ask, workers, versions))
+    assert [[version for version, _ in each] for each in found] == [[x, x] for x in versions]
+    assert all(first == second for (_, first), (_, second) in found)  # the same file
 
 
 def test_print_to_the_original_stdout(tmp_path: Path) -> None:

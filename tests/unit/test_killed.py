@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,68 @@ def test_task_and_fork_server_killed_during_the_code(fresh: Function, whom: str)
     assert response.failure is not None and response.failure.kind == wire.CRASHED
     assert response.task_id == "one"
     assert returned(fresh.call(_own_pid)) > 0
+
+
+def runs_on(started: str, leaves: bool) -> None:
+    """Run on, if wanted with a process that is no longer this one's."""
+    import os as system
+    import subprocess as programs
+    import time as clock
+
+    if leaves:
+        programs.run(["setsid", "--fork", "sleep", "600"], check=True)
+    with open(f"{started}.part", "w") as file:
+        file.write(str(system.getpid()))
+    system.rename(f"{started}.part", started)
+    clock.sleep(60)
+
+
+@contextlib.contextmanager
+def running_on(
+    environment: Function, started: Path, leaves: bool = False
+) -> Iterator[psutil.Process]:
+    """The process of an electron that runs on, while the body runs."""
+
+    def call() -> None:
+        with contextlib.suppress(AssertionError, BrokenPipeError):  # without an answer
+            environment.call(runs_on, str(started), leaves)
+
+    calling = threading.Thread(target=call)
+    calling.start()
+    wait_until(started.exists, "the electron", 20)
+    try:
+        yield psutil.Process(int(started.read_text()))
+    finally:
+        calling.join()
+
+
+@pytest.mark.parametrize("whom", ["its server", "the root"])
+def test_a_task_ends_with_its_server(fresh: Function, tmp_path: Path, whom: str) -> None:
+    """The kernel ends a task's process when its fork server has ended, and that with the root:
+    nobody else may be left who could."""
+    from sandbox.processes import running_after
+
+    with running_on(fresh, tmp_path / "started") as task:
+        server = task.parent()
+        root = psutil.Process(fresh.process.pid).children()[0]
+        assert server is not None and server.parent() == root
+        gone = [task, server] if whom == "its server" else [task, server, root]
+        gone[-1].kill()
+        assert not running_after(10, gone)
+
+
+def test_nothing_outlives_its_handler(fresh: Function, tmp_path: Path) -> None:
+    """Where the handler's process is killed, its servers end by themselves, with the electron that
+    runs, all that this has started, and the environment's folder."""
+    from sandbox.processes import running_after
+
+    with running_on(fresh, tmp_path / "started", leaves=True) as task:
+        family = psutil.Process(fresh.process.pid).children(recursive=True)
+        assert task in family and any("sleep" in x.name() for x in family)
+        assert list(fresh.folder.iterdir())
+        fresh.process.kill()
+        assert not running_after(20, family)
+    wait_until(lambda: not list(fresh.folder.iterdir()), "its folder is removed", 20)
 
 
 def test_stopped_fork_server_ends_the_call_at_its_deadline(fresh: Function) -> None:

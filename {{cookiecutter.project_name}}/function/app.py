@@ -12,6 +12,7 @@ as new as the first one did. docs/architecture.md says why.
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import platform
@@ -63,6 +64,8 @@ _KINDS_OF_TASKS = (
     wire.DEADLINE,
     wire.CANCELLED,
 )
+# What the system says where nothing can be written.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _NO_FAILED_ELECTRON = (wire.CANCELLED, wire.STORAGE_BUSY, wire.ENVIRONMENT)
 
 
@@ -140,17 +143,17 @@ class Environment:
             raise EnvironmentFailed(self._broken)
         return self.processes
 
-    def finish(self, key: str) -> None:
+    def finish(self, initializer: str) -> None:
         """Wait until nothing is left of the tasks before.
 
         Args:
-            key: names the initializer that the next one needs; empty: none.
+            initializer: the digest of the one that the next task needs; empty: none.
 
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
         if self.prepared is not None:
-            self.prepared.keep_for(key)
+            self.prepared.keep_for(initializer)
             self.prepared.finish()
         self.running().finish()
 
@@ -159,6 +162,14 @@ class Environment:
         for maker in (self.processes, self.prepared):
             if maker is not None:
                 maker.fork_ahead()
+
+    def make_room_or_end(self) -> None:
+        """Evict all that is kept in /tmp; where nothing can be written there all the same, have
+        this environment end. What tasks had left is gone by then, so it would not get better."""
+        try:
+            self.storage.evict_all()
+        except OSError as error:
+            self.fail(f"it cannot write to /tmp: {error}")
 
     def fail(self, reason: str) -> None:
         """Have this environment end after the answer, so that Lambda makes a new one.
@@ -188,10 +199,12 @@ class _Invocation:
         cold: bool,
     ) -> None:
         self.environment, self.request, self.context = environment, request, context
+        self.noun = _noun(request)
         self.started, self.cold = started, cold
         self.storage = environment.storage
         self.children: List[Child] = []
         self.peak = 0
+        self.lacks_room = False  # whether it could not write to /tmp
         self._is_clear = False  # whether nothing is left of the task before
         self.oom_kills = environment.oom_kills  # before it
         left = context.get_remaining_time_in_millis() / 1000
@@ -211,7 +224,7 @@ class _Invocation:
             except _Failed as failed:
                 fields = {"failure": failed.failure}
             except guard.Stopped as stop:
-                fields = {"failure": wire.Failure(kind=stop.kind, message=_STOPPED[stop.kind])}
+                fields = {"failure": self._stopped(stop.kind)}
             except EnvironmentFailed as failed:
                 fields = {"failure": self._unfit(str(failed))}
             return self._answered(fields)
@@ -229,6 +242,8 @@ class _Invocation:
         failure = fields.get("failure")
         if failure is not None and failure.kind not in _NO_FAILED_ELECTRON:
             guard.log(f"{_FAILED_ELECTRON}: {failure.kind}")
+        if self.lacks_room:
+            self.environment.make_room_or_end()
         if self.child is not None and not self.task.splits:
             fields.update(stdout=self.child.stdout.text, stderr=self.child.stderr.text)
         response = _response(
@@ -262,7 +277,10 @@ class _Invocation:
         self.environment.fork_ahead()
         self.peak = sum(x.peak for x in ended)
         fields = self._told(ended)
-        if self.task.installs and "failure" not in fields:
+        failure = fields.get("failure")
+        # A task's process says so of nothing else.
+        self.lacks_room = failure is not None and failure.kind == wire.ENVIRONMENT
+        if self.task.installs and failure is None:
             self.storage.installed(self.task.packages)
         self.storage.make_room(self.task.packages)
         return fields
@@ -276,12 +294,12 @@ class _Invocation:
             return
         self._is_clear = True
         began = time.monotonic()
-        self.environment.finish(_key_of_setup(self.request))
+        self.environment.finish(_initializer_of(self.request))
         took = time.monotonic() - began
         if took > _SOON and self.guard.left() <= 0:
             message = (
-                f"An electron before this one left so much that its removal took {took:.0f} s, "
-                "longer than this one may run. Nothing of this one ran."
+                f"What ran before this {self.noun} left so much that its removal took "
+                f"{took:.0f} s, longer than this one may run. Nothing of this one ran."
             )
             raise _Failed(wire.ENVIRONMENT, message)
 
@@ -368,7 +386,7 @@ class _Invocation:
             if failure is not None and failure["kind"] == task_child.STOPPED:
                 if not ended.reason:
                     return None
-                failure.update(kind=ended.reason, message=_STOPPED[ended.reason])
+                failure.update(vars(self._stopped(ended.reason, failure["traceback"])))
             return _checked(said, offset)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
             return None
@@ -380,26 +398,31 @@ class _Invocation:
         stacks = child.stacks_text()
         if ended.reason:
             stood = task_child.clipped(f"Stopped in:\n{stacks}") if stacks else ""
-            return wire.Failure(kind=ended.reason, message=_STOPPED[ended.reason], traceback=stood)
+            return self._stopped(ended.reason, stood)
         kind, message = self._death(ended)
         return wire.Failure(kind=kind, message=message, traceback=task_child.clipped(stacks))
 
+    def _stopped(self, kind: str, traceback: str = "") -> wire.Failure:
+        message = f"The {self.noun} was {_STOPPED[kind]}."
+        return wire.Failure(kind=kind, message=message, traceback=traceback)
+
     def _death(self, ended: guard.Ended) -> Tuple[str, str]:
+        process = f"The {self.noun}'s process"
         if ended.status is None:
             return wire.CRASHED, (
-                "The electron's process was lost together with the process that had forked it: "
-                "the electron ended or stopped its parent process."
+                f"{process} was lost together with the process that had forked it: the "
+                f"{self.noun} ended or stopped its parent process."
             )
         if os.WIFSIGNALED(ended.status):
             number = os.WTERMSIG(ended.status)
             if number == signal.SIGKILL and self._out_of_memory(ended):
                 return wire.OUT_OF_MEMORY, (
-                    f"The electron's process ran out of memory and was killed. It had taken "
+                    f"{process} ran out of memory and was killed. It had taken "
                     f"{ended.peak} MB; the function has {self.context.memory_limit_in_mb} MB."
                 )
             name = signal.Signals(number).name if number in list(signal.Signals) else "?"
             return wire.CRASHED, (
-                f"The electron's process was ended by signal {number} ({name}): "
+                f"{process} was ended by signal {number} ({name}): "
                 f"{_SIGNALS.get(number, 'somebody sent it')}."
             )
         code = os.WEXITSTATUS(ended.status)
@@ -409,7 +432,7 @@ class _Invocation:
             else "something called os._exit, or C's exit"
         )
         return wire.CRASHED, (
-            f"The electron's process ended with exit code {code} before it gave an answer: {why}."
+            f"{process} ended with exit code {code} before it gave an answer: {why}."
         )
 
     def _out_of_memory(self, ended: guard.Ended) -> bool:
@@ -421,8 +444,8 @@ class _Invocation:
     def _unfit(self, reason: str) -> wire.Failure:
         self.environment.fail(reason)
         message = (
-            f"The function's environment cannot run electrons: {reason}. Nothing of the electron "
-            "ran."
+            f"The function's environment cannot run {self.noun}s: {reason}. Nothing of the "
+            f"{self.noun} ran."
         )
         return wire.Failure(kind=wire.ENVIRONMENT, message=message)
 
@@ -471,7 +494,7 @@ class _Invocation:
             why = "there was no time left" if isinstance(error, guard.Stopped) else error
             raise _Failed(
                 wire.RESULT_LOST,
-                f"The electron ran, but its result of {size} bytes is larger than a Lambda "
+                f"The {self.noun} ran, but its result of {size} bytes is larger than a Lambda "
                 f"response may be, and could not be stored in bucket {bucket!r}: {why}",
             ) from error
 
@@ -567,7 +590,7 @@ class _Task:
         prepared = self._invocation.environment.prepared
         if prepared is None:
             return None
-        key = _key_of_setup(self._request)
+        initializer = _initializer_of(self._request)
 
         def body() -> Body:
             made = Body(self._invocation.environment.folder)
@@ -577,7 +600,7 @@ class _Task:
 
         names, hidden = task_modules.named(self._pickles), self._hidden()
         try:
-            return prepared.child(key, body, names, hidden, self._invocation.guard.check)
+            return prepared.child(initializer, body, names, hidden, self._invocation.guard.check)
         except SetupFailed as failed:
             raise _Failed(**failed.failure) from failed
 
@@ -618,6 +641,11 @@ class _Task:
             )
         return dict(order, packages=self.packages, installed=self.installed)
 
+    def _without_room(self, error: OSError) -> _Failed:
+        self._invocation.lacks_room = True
+        message = task_child.without_room(error, self._invocation.noun)
+        return _Failed(wire.ENVIRONMENT, message)
+
     def _before(self) -> List[Any]:
         """The hooks that are to run, and whether each installs packages: those of DepsPip only
         where nothing is installed yet."""
@@ -628,9 +656,7 @@ class _Task:
             try:
                 self.packages, self.installed = self._storage.packages(digest[:32])
             except OSError as error:
-                raise _Failed(
-                    wire.ENVIRONMENT, f"No room for packages in /tmp: {error}"
-                ) from error
+                raise self._without_room(error) from error
         skipped = pip if self.installed else []
         hooks = [hook for hook in self._request.before if hook not in skipped]
         return [[*self._hook(hook), hook in pip] for hook in hooks]
@@ -685,6 +711,8 @@ class _Task:
         except guard.Stopped:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise self._without_room(error) from error
             message = f"The function cannot read {blob.key} of bucket {bucket}: {error}"
             raise _Failed(_kind_of(error), message) from error
 
@@ -745,8 +773,8 @@ def _packages() -> Dict[str, str]:
     return found
 
 
-def _key_of_setup(request: "_Request") -> str:
-    """Names the initializer that a request's calls find done; empty if there is none."""
+def _initializer_of(request: "_Request") -> str:
+    """The digest of the initializer that a request's calls find done; empty if there is none."""
     setup = request.setup if isinstance(request, wire.Batch) and not request.before else None
     if setup is None:
         return ""
@@ -855,22 +883,29 @@ def _request_of(event: Any) -> "_Request":
     return request
 
 
+def _noun(request: "_Request") -> str:
+    """What the request's work is for its caller: a batch is a pool's, or of a fan-out's items."""
+    return "call" if isinstance(request, wire.Batch) else "electron"
+
+
 def _check_python(request: "_Request") -> None:
     here = platform.python_version()
     if wire.minor(request.python) == wire.minor(here):
         return
+    program = "program" if isinstance(request, wire.Batch) else "workflow"
+    wanted = wire.minor(request.python)
     raise _Failed(
         wire.PYTHON_DIFFERS,
-        f"The electron was pickled by Python {request.python}, the function runs Python {here}: "
-        "pickled code does not carry over between them, and nothing of it was unpickled. Either "
-        f"run the workflow with Python {wire.minor(here)}, or generate the project again with "
-        f"python_version {wire.minor(request.python)} and deploy it.",
+        f"The {_noun(request)} was pickled by Python {request.python}, the function runs Python "
+        f"{here}: pickled code does not carry over between them, and nothing of it was unpickled. "
+        f"Either run the {program} with Python {wire.minor(here)}, or generate the project again "
+        f"with python_version {wanted} and deploy it.",
     )
 
 
 _STOPPED = {
-    wire.DEADLINE: "The electron was stopped at its deadline.",
-    wire.CANCELLED: "The electron was cancelled while it ran.",
+    wire.DEADLINE: "stopped at its deadline",
+    wire.CANCELLED: "cancelled while it ran",
 }
 _SIGNALS: Mapping[int, str] = {
     signal.SIGSEGV: "code in C, of a package or of its own, used memory that is not its own",

@@ -295,7 +295,7 @@ class _Task:
         """Run the task and write its result; what is told of it."""
         try:
             try:
-                with _failing_for_want_of_room():
+                with _failing_for_want_of_room("call" if "calls" in self._order else "electron"):
                     self._settle()
                 if "calls" in self._order:
                     self._run_calls(file)
@@ -364,7 +364,7 @@ class _Task:
         """Call the initializer."""
         try:
             initializer, given = self._load(self._order["setup"], "the initializer")
-            with _failing_as(wire.EXCEPTION):
+            with _failing_as(wire.EXCEPTION, "initializer"):
                 initializer(*given)
         except _Failed as failed:
             said = failed.failure
@@ -588,23 +588,33 @@ def _text(output: Any) -> str:
 
 
 @contextlib.contextmanager
-def _failing_for_want_of_room() -> Iterator[None]:
+def _failing_for_want_of_room(noun: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"The function cannot write to /tmp: {error}. Nothing of the electron ran."
-        raise _Failed(wire.Failure(kind=wire.ENVIRONMENT, message=message)) from error
+        failure = wire.Failure(kind=wire.ENVIRONMENT, message=without_room(error, noun))
+        raise _Failed(failure) from error
+
+
+def without_room(error: OSError, noun: str) -> str:
+    """Why nothing ran where nothing can be written.
+
+    Args:
+        error: the system's.
+        noun: what did not run.
+    """
+    return f"The function cannot write to /tmp: {error}. Nothing of the {noun} ran."
 
 
 @contextlib.contextmanager
-def _failing_as(kind: str) -> Iterator[None]:
-    """Turn what the body raises into a failure of `kind`."""
+def _failing_as(kind: str, who: str = "electron") -> Iterator[None]:
+    """Turn what the body, the code of `who`, raises into a failure of `kind`."""
     try:
         yield
     except (_Failed, Stopped):
         raise
     except SystemExit as error:
-        message = f"The electron called sys.exit({_exit_code(error)})."
+        message = f"The {who} called sys.exit({_exit_code(error)})."
         raise _Failed(_failure(wire.EXIT, error, message)) from error
     except BaseException as error:
         _show_output_of_command(error)

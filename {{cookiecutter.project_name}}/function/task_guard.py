@@ -65,15 +65,15 @@ class Orders:
     Args:
         client: makes an S3 client that gives up soon.
         bucket: where orders may appear; empty: none can.
-        task_id, key: the request's.
+        task_id, secret: the request's; what is left in S3 is sealed with its `key`.
         began: the time of the task's beginning, as `time.monotonic` has it.
     """
 
     def __init__(
-        self, client: Callable[[], Any], bucket: str, task_id: str, key: str, began: float
+        self, client: Callable[[], Any], bucket: str, task_id: str, secret: str, began: float
     ) -> None:
         self._make_client, self._bucket = client, bucket
-        self._task_id, self._key = task_id, key
+        self._task_id, self._secret = task_id, secret
         self._first = began + FIRST_LOOK
         self._thread: Optional[threading.Thread] = None
         self._ended = threading.Event()
@@ -148,7 +148,7 @@ class Orders:
             self.cancelled = True
         elif order.partition(" ")[0] == wire.REPORT and order != self._acknowledged:
             key = wire.task_key(self._task_id, wire.RUNNING)
-            client.put_object(Bucket=self._bucket, Key=key, Body=wire.seal(order, self._key))
+            client.put_object(Bucket=self._bucket, Key=key, Body=wire.seal(order, self._secret))
             self._acknowledged = order
 
 

@@ -44,16 +44,16 @@ class Prepared:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
-        self._key = ""  # of the initializer that has run
+        self._initializer = ""  # the digest of the one that has run
         self._server: Optional[Server] = None
         self._spare: Optional[Child] = None
         self._unfit: List[str] = []
         self._number = 0  # of its folder
 
-    def keep_for(self, key: str) -> None:
-        """End the server if its initializer is not the one that `key` names: code of its own may
-        run in it, by a timer, while another electron does."""
-        if self._server is not None and key != self._key:
+    def keep_for(self, initializer: str) -> None:
+        """End the server if its initializer has another digest: code of its own may run in it, by
+        a timer, while another electron does."""
+        if self._server is not None and initializer != self._initializer:
             self.drop()
 
     def finish(self) -> None:
@@ -66,7 +66,7 @@ class Prepared:
 
     def child(
         self,
-        key: str,
+        initializer: str,
         setup: Callable[[], Body],
         names: Set[str],
         hidden: FrozenSet[str],
@@ -75,7 +75,7 @@ class Prepared:
         """A process in which an initializer has run; None if it must run in each.
 
         Args:
-            key: names the initializer with its arguments.
+            initializer: the digest of it and its arguments.
             setup: its parts, on the way to a server.
             names, hidden: see `Processes.take`.
             check: called while the initializer runs, or imports do that a task before was the
@@ -85,17 +85,17 @@ class Prepared:
             SetupFailed: if the initializer failed.
             EnvironmentFailed: if there can be no process any more.
         """
-        if key in self._unfit:
+        if initializer in self._unfit:
             return None
         fresh = self._processes.bring(names, hidden, _IMPORTED_WITHIN, check)
-        if key == self._key:
+        if initializer == self._initializer:
             try:
                 if self._has_imported(fresh):
                     return self._forked()
             except ServerLost:
                 pass  # it ended, or the warm server did: once more
         self.drop()
-        return self._forked() if self._run(key, setup(), check) else None
+        return self._forked() if self._run(initializer, setup(), check) else None
 
     def fork_ahead(self) -> None:
         """Have a spare made, without waiting for it."""
@@ -110,7 +110,7 @@ class Prepared:
             self._processes.keep(None)
             self._processes.end_branch(self._server)
         self._server = None
-        self._key = ""
+        self._initializer = ""
 
     def _has_imported(self, names: List[str]) -> bool:
         """Whether the server holds the modules `names` now."""
@@ -120,7 +120,7 @@ class Prepared:
         order = {"do": "import", "names": names}
         return not self._server.answer(self._server.order(order), _IMPORTED_WITHIN)["threads"]
 
-    def _run(self, key: str, setup: Body, check: Callable[[], object]) -> bool:
+    def _run(self, initializer: str, setup: Body, check: Callable[[], object]) -> bool:
         """Run an initializer in a new server; whether that can fork afterwards."""
         self._server = self._processes.branch()
         try:
@@ -136,10 +136,10 @@ class Prepared:
             raise SetupFailed(answer["failure"])
         if not answer["alone"]:
             self.drop()
-            self._unfit = [*self._unfit, key][-_REMEMBERED:]
+            self._unfit = [*self._unfit, initializer][-_REMEMBERED:]
             return False
         self._processes.keep(self._number)
-        self._key = key
+        self._initializer = initializer
         return True
 
     def _answer(self, server: Server, setup: Body, check: Callable[[], object]) -> Any:

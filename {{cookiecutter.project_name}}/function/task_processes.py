@@ -567,7 +567,7 @@ class Processes:
             EnvironmentFailed: if it is the root, which nothing can replace.
         """
         if server is self._root:
-            raise EnvironmentFailed("an electron, or the system, has ended its fork server")
+            raise EnvironmentFailed("what it ran, or the system, has ended its fork server")
         for kind, known in list(self._servers.items()):
             if known is server:
                 self._replace(kind)

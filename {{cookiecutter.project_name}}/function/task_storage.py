@@ -30,6 +30,7 @@ class Storage:
     def __init__(self, folder: str) -> None:
         self._blobs = os.path.join(folder, "blobs")
         self._packages = os.path.join(folder, "packages")
+        self._tasks = os.path.join(folder, "tasks")
         self._session: Any = None
         self._client: Any = None
         self._making = threading.Lock()
@@ -144,6 +145,20 @@ class Storage:
             self._seen[folder] = _held(folder)
 
     # -- room ---------------------------------------------------------------------------------
+
+    def evict_all(self) -> None:
+        """Evict all that is kept, and look whether there is room for a task's folder then.
+
+        Raises:
+            OSError: if there is none.
+        """
+        for entries in (self._packages, self._blobs):
+            for path in _oldest_first(entries):
+                task_server.remove(path)
+        self._seen.clear()
+        tried = os.path.join(self._tasks, f"tried-{os.urandom(4).hex()}")
+        os.makedirs(tried, mode=0o700)
+        os.rmdir(tried)
 
     def make_room(self, kept: str = "") -> None:
         """Evict packages, then blobs, until a quarter of /tmp is free; `kept` stays."""
