@@ -4,7 +4,7 @@
 PYTHON ?= $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,python3)
 # auto, image (needs Docker) or worker (does not).
 MODE ?= auto
-# One benchmark of `make bench`; all when empty.
+# One benchmark of `make bench`, or one part of `make faults` (table, programs, storm); all when empty.
 ONLY ?=
 # Ports for `make up`; free ones are taken when empty.
 PORT ?=
@@ -93,8 +93,10 @@ e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2
 # Which requests are broken; anew each time when empty.
 SEED ?=
 FAULTS := $(VENV)/bin/python -m faults $(if $(SEED),--seed='$(SEED)')
+# Calls among random faults, and as many again with retries.
+STORM ?= 2000
 faults: test-venvs ## Break everything around the executor for minutes; SEED=… repeats a run; renews docs/reliability.md
-	@$(IN_VENV) $(FAULTS) --calls 2000 --keep
+	@$(IN_VENV) $(FAULTS) --calls $(STORM) $(if $(ONLY),--only='$(ONLY)') --keep
 	@$(VENV)/bin/python docs/generate.py
 
 # Python's own allocator gives hardly any page back, so what it holds would tell of the busiest moment.
@@ -108,12 +110,14 @@ faults-seed: test-venvs ## A minute of it
 # Seconds for each of the six kinds of input.
 SECONDS ?= 60
 FUZZED := wire settings executor ping answers output
-fuzz: fuzz-venv ## Feed envelopes, files, answers with inputs that coverage has found; SECONDS=… for each kind
+fuzz: fuzz-venv test-venvs ## Feed envelopes, files, answers with inputs that coverage has found; SECONDS=… for each kind
 	@for name in $(FUZZED); do \
 		$(FUZZ_VENV)/bin/python -m faults.fuzzing $$name -max_total_time=$(SECONDS) -max_len=4000 -print_final_stats=1 \
 			>build/logs/fuzz-$$name.log 2>&1 || { tail -n 40 build/logs/fuzz-$$name.log; exit 1; }; \
 		echo "$$name: $$(grep -h '^Done' build/logs/fuzz-$$name.log)"; \
 	done
+	@$(VENV)/bin/python -m faults.report $(FUZZED:%=build/logs/fuzz-%.log)
+	@$(VENV)/bin/python docs/generate.py
 
 bench: bench-venv ## Benchmarks beside the public plugin, bare boto3 and Lithops; renews docs/performance.md
 	@exec $(BENCH_VENV)/bin/python -m benchmarks $(if $(ONLY),--only='$(ONLY)')

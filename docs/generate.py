@@ -51,6 +51,13 @@ def figures() -> str:
     return report.figures()
 
 
+def fuzzed() -> str:
+    """How many inputs the latest `make fuzz` has tried."""
+    from faults import report
+
+    return report.fuzzed()
+
+
 def error_classes() -> str:
     """The exceptions' names and what each says can be done."""
     import covalent_awslambda_plugin
@@ -235,7 +242,7 @@ PARTS: dict[str, Page] = {
         "pool": pool_arguments,
         "errors": error_classes,
     },
-    "reliability.md": {"faults": faults, "figures": figures},
+    "reliability.md": {"faults": faults, "figures": figures, "fuzzed": fuzzed},
 }
 
 

@@ -26,6 +26,8 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -41,7 +43,7 @@ from benchmarks.environment import EVENT
 from benchmarks.paths import ROOT
 
 from . import toxics
-from .toxics import Poison, Toxic
+from .toxics import Poison, Strike, Toxic
 
 CONTROL = "/_faults/"
 PAYLOAD_LIMIT = 6 * 1024 * 1024
@@ -50,6 +52,10 @@ _STARTS_WITHIN = 60.0  # seconds, of the first environment
 _MEMORY, _TMP = "256m", "32m"  # of a container
 _PIECE = 64 * 1024  # bytes of a body that are read at a time
 _PROCESSES = 16  # behind environments that are only counted
+# Seconds by which a request's time may be off:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+_LAMBDAS_SKEW, _S3S_SKEW = 300.0, 900.0
+_AMZ_DATE = "%Y%m%dT%H%M%SZ"
 
 Reply = tuple[int, dict[str, str], bytes]
 
@@ -65,6 +71,8 @@ class Limits:
         asleep: seconds from the first request for which the function wakes up.
         holds: seconds that an invocation takes in an environment which is only counted, before its
             event goes to one of `_PROCESSES` that there are: for more than a machine can hold.
+        clock: seconds that the services' clock is ahead of this machine's, by which they judge
+            each request's time; None: they do not.
     """
 
     concurrency: int | None = None
@@ -72,6 +80,7 @@ class Limits:
     ramp: tuple[int, float] | None = None
     asleep: float = 0.0
     holds: float = 0.0
+    clock: float | None = None
 
 
 @dataclass
@@ -101,6 +110,11 @@ class Request:
         found = TASK_ID.search(self.body) if self.service == "lambda" else None
         return found[2].decode() if found else ""
 
+    @property
+    def signed_by(self) -> str:
+        """The header with its signature."""
+        return self.headers.get("authorization", "")
+
 
 class EnvironmentEnded(Exception):
     """It was killed, or ended by itself, before it answered."""
@@ -116,8 +130,7 @@ class Environments:
         self._idle: deque[Connection] = deque()
         self._busy: dict[int, tuple[Connection, bytes]] = {}  # and with which event
         self._wanted: deque[asyncio.Future[Connection]] = deque()
-        self._starting = self.killed = self.started = 0
-        self.invocations = 0
+        self._starting = self.started = 0
         self.address = str(folder / "socket")
         self._folder, self._image = folder, image
         self._variables = {"AWS_ENDPOINT_URL": url}
@@ -165,30 +178,12 @@ class Environments:
         self._zygote.wait(10)
         os.unlink(self.address)
 
-    async def ask(self, body: bytes, toxic: Toxic | None) -> tuple[bytes, bytes]:
+    async def ask(self, body: bytes, strike: Strike | None) -> tuple[bytes, bytes]:
         """One environment's answer to an event."""
         connection = await self._taken()
-        self.invocations += 1
-        kind = toxic.kind if toxic else ""
         self._busy[id(connection)] = connection, body
         try:
-            if kind == toxics.KILLED_BEFORE:
-                self._kill(connection)
-                raise EnvironmentEnded
-            asking = asyncio.ensure_future(connection.ask(EVENT, body))
-            if toxic and kind == toxics.KILLED_DURING:
-                await asyncio.wait({asking}, timeout=toxic.amount)
-                self._kill(connection)
-            if toxic and kind == toxics.FROZEN:
-                await asyncio.wait({asking}, timeout=toxic.after)
-                await self._freeze(connection, toxic.amount)
-            try:
-                answer = await asking
-            except (EOFError, ConnectionError) as error:
-                raise EnvironmentEnded from error
-            if kind == toxics.KILLED_AFTER:
-                self._kill(connection)
-                raise EnvironmentEnded
+            answer = await self._asked(connection, body, strike)
         except EnvironmentEnded:
             connection.writer.close()
             raise
@@ -197,11 +192,42 @@ class Environments:
         self._rest(connection)
         return answer
 
-    def kill_those_with(self, bucket: str) -> None:
-        """End the environments that run events which name a bucket."""
-        for connection, body in list(self._busy.values()):
-            if f'"{bucket}"'.encode() in body:
-                self._kill(connection)
+    async def _asked(
+        self, connection: Connection, body: bytes, strike: Strike | None
+    ) -> tuple[bytes, bytes]:
+        kind, killed = strike.toxic.kind if strike else "", False
+        if strike and kind == toxics.KILLED_BEFORE:
+            killed = self._struck(connection, strike)
+        asking = asyncio.ensure_future(connection.ask(EVENT, body))
+        if strike and kind == toxics.KILLED_DURING:
+            await asyncio.wait({asking}, timeout=strike.toxic.amount)
+            killed = not asking.done() and self._struck(connection, strike)
+        if strike and kind == toxics.FROZEN:
+            await asyncio.wait({asking}, timeout=strike.toxic.after)
+            if not asking.done():
+                strike.lands()
+                await self._freeze(connection, strike.toxic.amount)
+        try:
+            answer = await asking
+        except (EOFError, ConnectionError) as error:
+            raise EnvironmentEnded from error
+        if strike and kind == toxics.KILLED_AFTER:
+            killed = self._struck(connection, strike)
+        if killed:  # its answer may have been on its way
+            raise EnvironmentEnded
+        return answer
+
+    def _struck(self, connection: Connection, strike: Strike) -> bool:
+        strike.lands()
+        self._kill(connection)
+        return True
+
+    def kill_those_with(self, bucket: str) -> int:
+        """End the environments that run events which name a bucket; how many there were."""
+        busy = [x for x, body in self._busy.values() if f'"{bucket}"'.encode() in body]
+        for connection in busy:
+            self._kill(connection)
+        return len(busy)
 
     async def _taken(self) -> Connection:
         if self._idle:
@@ -230,7 +256,6 @@ class Environments:
 
     def _kill(self, connection: Connection) -> None:
         """End all of an environment, as Lambda does."""
-        self.killed += 1
         for process in _family(_process(connection)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -266,10 +291,12 @@ def _family(pid: int) -> list[psutil.Process]:
 class Lambda:
     """One door's view of the service: its limits.
 
-    The mutable state is how many invocations are under way, and the times of the latest.
+    The mutable state is how many invocations there were and are under way, how many requests were
+    refused for its limits, and the times of the latest.
     """
 
     limits: Limits
+    invocations: int = 0
     under_way: int = 0
     most_under_way: int = 0
     refused: int = 0
@@ -283,6 +310,7 @@ class Lambda:
         if size > PAYLOAD_LIMIT:
             return of_lambda(413, "RequestTooLargeException", {"message": "6291456 bytes"})
         if now < self.began + limits.asleep:
+            self.refused += 1
             return of_lambda(409, "CodeArtifactUserPendingException", {"message": "it wakes up"})
         while self.latest and self.latest[0] < now - 1:
             self.latest.popleft()
@@ -362,37 +390,45 @@ class Door:
     async def _answered(
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        signed_by = request.headers.get("authorization", "")
         poison = self.site.poison_of(self, request)
-        toxic = poison.of(request.service, request.verb, request.path, signed_by)
-        request.body = await _body(request, reader, writer, Pace(toxic, request))
-        if toxic and toxic.direction == toxics.UP:
-            toxic = None  # it came, late
-        attempt, is_whole = request.attempt, toxic is None or toxic.kind in toxics.HARMLESS
+        strike = poison.of(request.service, request.verb, request.path, request.signed_by)
+        try:
+            request.body = await _body(request, reader, writer, Pace(strike, request))
+        except ConnectionError:
+            if request.attempt:
+                self.site.whole[request.attempt] = False
+            raise
+        if strike and strike.toxic.direction == toxics.UP:
+            strike = None  # it came, late
+        attempt, is_whole = request.attempt, not strike or strike.toxic.kind in toxics.HARMLESS
         if attempt:
             self.site.whole[attempt] = False
-        if toxic is None:
-            writer.write(_bytes(request.verb, await self._handled(request, None)))
+        if strike is None:
+            writer.write(_bytes(request.verb, await self._handled(request)))
             await writer.drain()
             goes_on = True
         else:
-            goes_on = await self._poisoned(toxic, request, reader, writer)
+            goes_on = await self._poisoned(strike, request, reader, writer)
         if attempt:
             self.site.whole[attempt] = is_whole and not writer.is_closing()
         return goes_on
 
-    async def _handled(self, request: Request, toxic: Toxic | None) -> Reply:
-        if request.service == "s3":
+    async def _handled(self, request: Request) -> Reply:
+        refusal = self._skewed(request)
+        if refusal is None and request.service == "s3":
             query = parse_qs(urlsplit(request.target).query, keep_blank_values=True)
             path, objects = request.path, self.site.objects
             return S3[request.verb](objects, path, query, request.headers, request.body)
-        refusal = self.service.refusal(len(request.body))
+        refusal = refusal or self.service.refusal(len(request.body))
         if refusal is not None:
             return refusal
-        self.service.under_way += 1
-        self.service.most_under_way = max(self.service.most_under_way, self.service.under_way)
+        service, poison = self.service, self.site.poison_of(self, request)
+        strike = poison.of_environment(request.verb, request.path, request.signed_by)
+        service.invocations += 1
+        service.under_way += 1
+        service.most_under_way = max(service.most_under_way, service.under_way)
         # What has begun goes on, whatever becomes of the connection.
-        running = asyncio.ensure_future(self._asked(request.body, toxic))
+        running = asyncio.ensure_future(self._asked(request.body, strike))
         running.add_done_callback(self._ended)
         try:
             kind, answer = await asyncio.shield(running)
@@ -405,13 +441,20 @@ class Door:
             return _unhandled("Function.ResponseSizeTooLarge", too_large)
         return 200, {"Content-Type": "application/json"}, answer
 
-    async def _asked(self, body: bytes, toxic: Toxic | None) -> tuple[bytes, bytes]:
+    def _skewed(self, request: Request) -> Reply | None:
+        """Why a request is refused for its time; None if it is not."""
+        clock = self.service.limits.clock
+        refusal = None if clock is None else skewed(request, clock)
+        self.service.refused += refusal is not None
+        return refusal
+
+    async def _asked(self, body: bytes, strike: Strike | None) -> tuple[bytes, bytes]:
         holds = self.service.limits.holds
         if not holds:
-            return await self.site.environments.ask(body, toxic)
+            return await self.site.environments.ask(body, strike)
         await asyncio.sleep(holds)
         async with self._processes:
-            return await self.site.environments.ask(body, toxic)
+            return await self.site.environments.ask(body, strike)
 
     def _ended(self, running: asyncio.Future[Any]) -> None:
         self.service.under_way -= 1
@@ -420,45 +463,50 @@ class Door:
 
     async def _poisoned(
         self,
-        toxic: Toxic,
+        strike: Strike,
         request: Request,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        toxic = strike.toxic
         kind = toxic.kind
-        if kind == toxics.RESET_BEFORE:
-            return _reset(writer)
         if kind == toxics.KILLED_HERE:
-            self.site.environments.kill_those_with(request.bucket)
+            if self.site.environments.kill_those_with(request.bucket):
+                strike.lands()
+            return _reset(writer)
+        if kind == toxics.VANISHED:
+            if self.site.objects.objects.pop(request.path, None) is not None:
+                strike.lands()
+        elif kind not in (toxics.CORRUPTED, toxics.TRUNCATED, toxics.RESET_IN_RESPONSE):
+            strike.lands()  # those can only hit what has a body
+        if kind == toxics.RESET_BEFORE:
             return _reset(writer)
         if kind == toxics.BLACK_HOLE:
             return await _swallow(reader)
         if kind == toxics.LATENCY:
             await asyncio.sleep(toxic.amount)
         if kind == toxics.RESET_DURING:
-            handling = asyncio.ensure_future(self._handled(request, toxic))
+            handling = asyncio.ensure_future(self._handled(request))
             await asyncio.wait({handling}, timeout=toxic.amount)
             return _reset(writer)
-        if kind == toxics.VANISHED:
-            self.site.objects.objects.pop(request.path, None)
         reply = (
-            _of(request.service, toxic)
-            if kind == toxics.ANSWER
-            else await self._handled(request, toxic)
+            _of(request.service, toxic) if kind == toxics.ANSWER else await self._handled(request)
         )
         if kind == toxics.ANSWER_AFTER:
             reply = _of(request.service, toxic)
-        if kind == toxics.CORRUPTED:
+        if kind == toxics.CORRUPTED and reply[2] and request.verb != "HEAD":
+            strike.lands()
             reply = reply[0], reply[1], _changed(reply[2])
-        return await self._delivered(toxic, _bytes(request.verb, reply), reader, writer)
+        return await self._delivered(strike, _bytes(request.verb, reply), reader, writer)
 
     async def _delivered(
         self,
-        toxic: Toxic,
+        strike: Strike,
         data: bytes,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        toxic = strike.toxic
         kind = toxic.kind
         if kind == toxics.RESET_AFTER:
             return _reset(writer)
@@ -466,7 +514,10 @@ class Door:
             return await _swallow(reader)
         if kind in (toxics.TRUNCATED, toxics.RESET_IN_RESPONSE):
             # At least the head goes out: a client must see an answer that breaks off.
-            writer.write(data[: max(len(data) // 2, data.index(b"\r\n\r\n") + 4)])
+            cut = max(len(data) // 2, data.index(b"\r\n\r\n") + 4)
+            if cut < len(data):
+                strike.lands()
+            writer.write(data[:cut])
             await writer.drain()
             await asyncio.sleep(0.05)
             return False if kind == toxics.TRUNCATED else _reset(writer)
@@ -560,9 +611,6 @@ class Site:
         if what == "close":
             self.doors.pop(said["port"]).close()
             return {}
-        if what == "end":
-            self.ended.set()
-            return {}
         if what == "empty":
             self.objects.objects.clear()
             return {}
@@ -572,21 +620,21 @@ class Site:
         function = self._poisons.get(bucket, self.function.poison)
         start = f"/{bucket}/"
         keys = sorted(x[len(start) :] for x in self.objects.objects if x.startswith(start))
+        poison, service = door.poison, door.service
         return {
-            "fired": door.poison.fired,
-            "seen": door.poison.seen,
-            "function_fired": function.fired,
+            "hits": poison.hits,
+            "seen": poison.seen,
+            "function_hits": function.hits,
             "function_seen": function.seen,
-            "refused": door.service.refused,
-            "most_under_way": door.service.most_under_way,
-            "under_way": door.service.under_way,
-            "killed": self.environments.killed,
+            "environments_hit": poison.environments_hit,
+            "invocations": service.invocations,
+            "refused": service.refused,
+            "most_under_way": service.most_under_way,
+            "under_way": service.under_way,
             "environments": self.environments.started,
-            "invocations": self.environments.invocations,
             "objects": keys,
             # Those of attempts that had their answer: nobody reads or writes them any more.
             "leaked": [x for x in keys if self.whole.get(_owner(x), True)],
-            "connections": len(door._held),
         }
 
 
@@ -609,32 +657,38 @@ class Pace:
     The mutable state is how much of it has come.
 
     Args:
-        toxic: what hits the request.
-        request: without its body.
+        strike: what hits the request.
+        request: without its body; gets what has come of one that is cut off.
     """
 
-    def __init__(self, toxic: Toxic | None, request: Request) -> None:
-        self._toxic = toxic if toxic and toxic.direction == toxics.UP else None
+    def __init__(self, strike: Strike | None, request: Request) -> None:
+        self._strike = strike if strike and strike.toxic.direction == toxics.UP else None
         headers = request.headers
         length = headers.get("x-amz-decoded-content-length") or headers.get("content-length")
-        self._size = int(length or 0)
+        self._request, self._size = request, int(length or 0)
         self._come = 0
 
-    async def came(self, count: int) -> None:
-        """So many bytes more have come.
+    async def came(self, piece: bytes) -> None:
+        """More has come.
 
         Raises:
             ConnectionError: if no more will.
         """
-        if self._toxic is None:
+        if self._strike is None:
             return
-        self._come += count
-        if self._toxic.kind == toxics.DRIP:
-            await asyncio.sleep(self._toxic.amount * count / max(1, self._size))
-        elif self._toxic.kind == toxics.LIMITED:
-            await asyncio.sleep(count / self._toxic.amount)
-        elif 2 * self._come >= self._size:
-            raise ConnectionAbortedError(self._toxic.kind)
+        if not self._come:
+            self._strike.lands()
+        self._come += len(piece)
+        toxic = self._strike.toxic
+        if toxic.kind == toxics.DRIP:
+            await asyncio.sleep(toxic.amount * len(piece) / max(1, self._size))
+        elif toxic.kind == toxics.LIMITED:
+            await asyncio.sleep(len(piece) / toxic.amount)
+        else:
+            self._request.body += piece
+            if 2 * self._come >= self._size:
+                self._request.body = self._request.body[: self._size // 2]
+                raise ConnectionAbortedError(toxic.kind)
 
 
 async def _head(reader: asyncio.StreamReader) -> Request:
@@ -681,7 +735,7 @@ async def _exactly(size: int, reader: asyncio.StreamReader, pace: Pace) -> bytes
     while size:
         parts.append(await reader.readexactly(min(size, _PIECE)))
         size -= len(parts[-1])
-        await pace.came(len(parts[-1]))
+        await pace.came(parts[-1])
     return b"".join(parts)
 
 
@@ -736,6 +790,38 @@ def _of(service: str, toxic: Toxic) -> Reply:
         return of_lambda(toxic.status, toxic.code, said, toxic.headers)
     message = str(toxic.said.get("message", f"because of {toxic.code}"))
     return of_s3(toxic.status, toxic.code, message, toxic.headers)
+
+
+def skewed(request: Request, clock: float) -> Reply | None:
+    """How AWS refuses a request whose time is off, in the services' own words; None if it is not.
+
+    Args:
+        request: signed, or not: then it says no time.
+        clock: seconds that the services' clock is ahead of this machine's.
+    """
+    said = request.headers.get("x-amz-date")
+    if said is None:
+        return None
+    now = datetime.now(timezone.utc) + timedelta(seconds=clock)
+    off = (datetime.strptime(said, _AMZ_DATE).replace(tzinfo=timezone.utc) - now).total_seconds()
+    date = {"Date": format_datetime(now, usegmt=True)}
+    if abs(off) <= (_S3S_SKEW if request.service == "s3" else _LAMBDAS_SKEW):
+        return None
+    if request.service == "s3":
+        too_large = "The difference between the request time and the current time is too large."
+        return of_s3(403, "RequestTimeTooSkewed", too_large, date)
+    return of_lambda(403, "InvalidSignatureException", {"message": _off(said, now, off)}, date)
+
+
+def _off(said: str, now: datetime, off: float) -> str:
+    """Lambda's words about a request whose time is `off` seconds from `now`."""
+    if off < 0:
+        bound = now - timedelta(seconds=_LAMBDAS_SKEW)
+        words, way = f"expired: {said} is now earlier than", "-"
+    else:
+        bound = now + timedelta(seconds=_LAMBDAS_SKEW)
+        words, way = f"not yet current: {said} is still later than", "+"
+    return f"Signature {words} {bound:{_AMZ_DATE}} ({now:{_AMZ_DATE}} {way} 5 min.)"
 
 
 def _unhandled(kind: str, message: str) -> Reply:

@@ -62,13 +62,11 @@ class Lab:
     Args:
         port: for control; the function's door too.
         folder: for the ledger and other files of the run.
-        process: its id.
         image: in whose container the only environment runs; empty: as many as needed, in none.
     """
 
     port: int
     folder: Path
-    process: int
     image: str = ""
 
     @property
@@ -135,7 +133,7 @@ def running(image: str = "") -> Iterator[Lab]:
         line = server.stdout.readline()
         if not line:
             raise RuntimeError(f"the endpoint did not start:\n{log.read_text('utf-8')[-3000:]}")
-        yield Lab(int(line), folder, server.pid, image)
+        yield Lab(int(line), folder, image)
     finally:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -76,6 +77,11 @@ class Stage:
         """The environment of its programs."""
         return {**environment(self.lab.folder), "AWS_ENDPOINT_URL": self.door.url}
 
+    @property
+    def errors(self) -> Path:
+        """What its programs write to their standard error."""
+        return self.lab.folder / f"{self.bucket}.errors"
+
     @contextmanager
     def client(
         self,
@@ -88,14 +94,17 @@ class Stage:
         names = {"function_name": FUNCTION, "s3_bucket_name": self.bucket, "region": "us-east-1"}
         told["ledger"] = self.ledger.path
         said = {"names": names, "numbers": list(numbers), "told": told}
-        with subprocess.Popen(
-            [sys.executable, "-m", "faults.client", how, json.dumps(said)],
-            cwd=ROOT,
-            env={**self.variables, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as program:
+        with (
+            self.errors.open("ab") as errors,
+            subprocess.Popen(
+                [sys.executable, "-m", "faults.client", how, json.dumps(said)],
+                cwd=ROOT,
+                env={**self.variables, **(env or {})},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            ) as program,
+        ):
             try:
                 yield program
             finally:
@@ -132,8 +141,15 @@ class Stage:
 
     def left(self) -> list[str]:
         """What the bucket holds that nobody needs."""
-        leaked = self.door.state(self.bucket)["leaked"]
-        return [f"left in the bucket: {x}" for x in leaked]
+        return _left(self.door.state(self.bucket)["leaked"])
+
+    def anything_left(self) -> list[str]:
+        """What the bucket holds at all: after a client that is gone, nobody knows who needs it."""
+        return _left(self.door.state(self.bucket)["objects"])
+
+
+def _left(keys: Sequence[str]) -> list[str]:
+    return [f"left in the bucket: {x}" for x in keys]
 
 
 def play(lab: Lab, scenes: Sequence[Scene], progress: Progress) -> dict[str, list[str]]:
@@ -158,7 +174,7 @@ def _killed_client(stage: Stage) -> list[str]:
         client.kill()
     if not stage.over():
         return ["a call goes on"]
-    return stage.wrong(ended=_CALLS) + stage.left()
+    return stage.wrong(ended=_CALLS) + stage.anything_left()
 
 
 def _interrupted_client(stage: Stage) -> list[str]:
@@ -170,7 +186,11 @@ def _interrupted_client(stage: Stage) -> list[str]:
         client.wait(_WITHIN)
         if not stage.over() or time.monotonic() - began > 30:
             return ["the calls were not stopped"]
-    return stage.wrong(ended=0) + stage.left()
+    found = stage.wrong(ended=0) + stage.left()
+    said = stage.errors.read_text("utf-8", "replace").rstrip().rpartition("\n")[2]
+    if client.returncode != -signal.SIGINT or said != "KeyboardInterrupt":
+        found.append(f"the program ended with {client.returncode} and {said!r}")
+    return found
 
 
 def _suspended_client(stage: Stage, seconds: float) -> list[str]:
@@ -209,6 +229,10 @@ def _killed_server(stage: Stage) -> list[str]:
         status = server.dispatch(dispatch_id).status
         if status != "RUNNING":
             found.append(f"Covalent's status of the earlier dispatch is {status}")
+    with stage.server("only") as server:
+        status = server.dispatch(dispatch_id).status
+    if status != "CANCELLED":
+        found.append(f"once the new process was stopped, its status is {status}")
     # The orders to stop that it gives as it ends are for calls that may still run.
     orders = f"tasks/{dispatch_id}-"
     return found + stage.wrong() + [x for x in stage.left() if orders not in x]
@@ -236,7 +260,8 @@ SCENES: Sequence[Scene] = (
         "the user's program is killed while its calls run",
         "nobody receives them",
         "once",
-        "What runs in Lambda comes to its end. Nothing is sent again, and nothing is left.",
+        "What runs in Lambda comes to its end, and nothing is sent again. Calls of a few seconds "
+        "leave nothing in the bucket. (Those of 20 s or more leave their answers there.)",
         _killed_client,
     ),
     Scene(

@@ -1,11 +1,16 @@
-"""Keeps what a run has shown, and makes the generated parts of docs/reliability.md from it."""
+"""Keeps what a run has shown, and makes the generated parts of docs/reliability.md from it.
+
+Usage: python -m faults.report LOG..., to keep what `make fuzz` logged of each kind of input
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import re
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,11 +19,21 @@ from typing import Any
 from .checking import Checked
 from .programs import LONG_SCENES, SCENES, Scene
 from .soak import Soak
-from .storm import Storm
-from .table import PARTS, RESULT, Fault
+from .storm import CALLS, Storm, requests, requests_broken
+from .table import NEVER, ONCE, PARTS, RESULT, TWICE, Fault
 from .ways import WAYS
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
+_RAN = {NEVER: "never", ONCE: "once", TWICE: "twice"}
+# The targets of `fuzzing`, as the page names them.
+_FUZZED = {
+    "wire": "envelopes, batches, answers, frames",
+    "settings": "samconfig.toml, files of parameters, AWS's files",
+    "executor": "covalent.conf",
+    "ping": "answers to a ping",
+    "answers": "answers to the template's questions",
+    "output": "output of calls that share a process",
+}
 
 
 @dataclass
@@ -31,6 +46,7 @@ class Shown:
         storms: among random faults.
         soak: the long run; None: there was none.
         aside: what went wrong beside the calls' own ends.
+        not_run: what was left out although it was asked for, and why.
     """
 
     checked: list[Checked] = field(default_factory=list)
@@ -38,6 +54,7 @@ class Shown:
     storms: list[Storm] = field(default_factory=list)
     soak: Soak | None = None
     aside: list[str] = field(default_factory=list)
+    not_run: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -55,10 +72,10 @@ class Shown:
 
 
 def keep(shown: Shown) -> None:
-    """Write what was shown to results.json; what this run left out stays."""
+    """Write what was shown to results.json; what this run left out stays, and so do the figures of
+    a longer one."""
     kept = kept_results()
-    when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    run = {"when": when, "python": platform.python_version(), "seconds": round(shown.seconds)}
+    run = {**_now(), "seconds": round(shown.seconds)}
     if shown.checked:
         kept.setdefault("rows", {})
         for x in shown.checked:
@@ -71,7 +88,7 @@ def keep(shown: Shown) -> None:
         seen = {x.fault.name for x in shown.checked}
         if seen == set(known):
             kept["table"] = run
-            if shown.scenes and shown.storms:
+            if shown.scenes and shown.storms and all(x.calls <= CALLS for x in shown.storms):
                 kept["whole"] = {**run, "calls": sum(x.calls for x in shown.storms)}
             kept.pop("again", None)
         else:  # `--row`
@@ -82,10 +99,45 @@ def keep(shown: Shown) -> None:
     scenes = {x.name for x in (*SCENES, *LONG_SCENES)}
     played = kept.get("scenes", {}) | shown.scenes
     kept["scenes"] = {name: wrong for name, wrong in played.items() if name in scenes}
-    if shown.storms:
-        kept["storms"], kept["storm"] = [_storm(x) for x in shown.storms], run
-    if shown.soak is not None:
+    kept["storms"] = _longest(kept.get("storms", []), [_storm(x, run) for x in shown.storms])
+    if shown.soak is not None and shown.soak.minutes >= kept.get("soak", {}).get("minutes", 0):
         kept["soak"] = {**shown.soak.as_dict(), **run}
+    _write(kept)
+
+
+def keep_fuzzed(logs: Sequence[Path]) -> None:
+    """Write to results.json how many inputs libFuzzer says that it tried, by the names of logs."""
+    kept = kept_results()
+    for log in logs:
+        done = re.search(r"^Done (\d+) runs in (\d+) second", log.read_text("utf-8"), re.MULTILINE)
+        if done is None:
+            raise SystemExit(f"{log} does not say how many inputs were tried")
+        said = {**_now(), "inputs": int(done[1]), "seconds": int(done[2])}
+        kept.setdefault("fuzzed", {})[log.stem.removeprefix("fuzz-")] = said
+    _write(kept)
+
+
+def _now() -> dict[str, str]:
+    when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return {"when": when, "python": platform.python_version()}
+
+
+def _longest(
+    kept: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """One storm for each number of retries: the new one, if it has not fewer calls."""
+    found = {x["retries"]: x for x in kept}
+    for x in new:
+        if x["retries"] not in found or _calls(x) >= _calls(found[x["retries"]]):
+            found[x["retries"]] = x
+    return [found[retries] for retries in sorted(found)]
+
+
+def _calls(storm: Mapping[str, Any]) -> int:
+    return sum(way["calls"] for way in storm["ways"].values())
+
+
+def _write(kept: Mapping[str, Any]) -> None:
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
@@ -132,24 +184,34 @@ def faults() -> str:
 
 
 def figures() -> str:
-    """What the latest run with random faults has shown."""
+    """What the latest runs with random faults have shown."""
     kept = kept_results()
     lines = [
-        "| | calls | requests | broken | environments killed or frozen | lost, hung, run twice, "
-        "wrong, untyped | with a result | failed, typed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| | calls | requests | of them broken | the function's to S3 | of them broken | "
+        "invocations | environment killed or frozen | lost, hung, run twice, wrong, untyped | "
+        "with a result | failed, explained |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [_figures(x) for x in kept.get("storms", [])]
     if "soak" in kept:
         lines += ["", _soaked(kept["soak"])]
-    run = kept.get("storm", {})
-    lines += ["", f"Run on {run.get('when')}, Python {run.get('python')}, on 2 shared cores."]
+    return "\n".join(lines)
+
+
+def fuzzed() -> str:
+    """How many inputs the latest `make fuzz` has tried."""
+    found = kept_results().get("fuzzed", {})
+    lines = ["| what is read | inputs | seconds | run on |", "| --- | --- | --- | --- |"]
+    for name, what in _FUZZED.items():
+        if name in found:
+            run = found[name]
+            lines.append(f"| {what} | {run['inputs']:,} | {run['seconds']} | {run['when']} |")
     return "\n".join(lines)
 
 
 def _row(fault: Fault, seen: Mapping[str, Any]) -> str:
     ends = " or ".join("its result" if x == RESULT else f"`{x}`" for x in fault.classes)
-    ran = {frozenset([0]): "never", frozenset([1]): "once"}.get(fault.ran, "at most once")
+    ran = _RAN[fault.ran]
     missing = [way for way in fault.ways or WAYS if way not in seen]
     note = f" (not shown: {', '.join(missing)})" if missing else ""
     return f"| {fault.name} | {ends} | {ran} | {fault.does}{note} |"
@@ -160,8 +222,9 @@ def _scene(scene: Scene, played: Mapping[str, Any]) -> str:
     return f"| {scene.name} | {scene.ends} | {scene.ran} | {scene.does}{note} |"
 
 
-def _storm(storm: Storm) -> dict[str, Any]:
+def _storm(storm: Storm, run: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        **run,
         "seed": storm.seed,
         "retries": storm.retries,
         "broken": storm.broken,
@@ -180,19 +243,28 @@ def _storm(storm: Storm) -> dict[str, Any]:
 
 
 def _figures(storm: Mapping[str, Any]) -> str:
-    ways, state = storm["ways"].values(), storm["state"]
-    calls = sum(x["calls"] for x in ways)
+    ways, state, calls = storm["ways"].values(), storm["state"], _calls(storm)
     good = sum(x["ends"].get(RESULT, 0) for x in ways)
-    hit = sum(state["fired"]) + sum(state["function_fired"])
-    requests = state["seen"] + state["function_seen"]
     twice = sum(x["ran_twice"] for x in ways)
-    broken = "0" if not storm["broken"] else "; ".join(storm["broken"])
     again = f", retries={storm['retries']} (ran again: {twice})" if storm["retries"] else ""
-    return (
-        f"| seed {storm['seed']}{again} | {calls:,} | {requests:,} | {hit:,} | "
-        f"{sum(state['fired'][:4]):,} | {broken} | {good:,} ({100 * good / calls:.2f} %) | "
-        f"{calls - good:,} |"
+    cells = (
+        f"seed {storm['seed']}{again}, {storm['when']}, Python {storm['python']}",
+        f"{calls:,}",
+        f"{requests(state):,}",
+        _share(requests_broken(state), requests(state)),
+        f"{state['function_seen']:,}",
+        _share(sum(state["function_hits"]), state["function_seen"]),
+        f"{state['invocations']:,}",
+        _share(state["environments_hit"], state["invocations"]),
+        "; ".join(storm["broken"]) or "0",
+        _share(good, calls),
+        f"{calls - good:,}",
     )
+    return f"| {' | '.join(cells)} |"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} ({100 * part / max(1, whole):.2f} %)"
 
 
 def _soaked(soak: Mapping[str, Any]) -> str:
@@ -201,5 +273,10 @@ def _soaked(soak: Mapping[str, Any]) -> str:
     ]
     return (
         f"Soak: {soak['calls']:,} calls in {soak['minutes']:g} minutes, the same faults, one "
-        f"process. Means of the first and the last quarter: {', '.join(parts)}."
+        f"process. Means of the first and the last quarter: {', '.join(parts)}. Run on "
+        f"{soak['when']}, Python {soak['python']}."
     )
+
+
+if __name__ == "__main__":
+    keep_fuzzed([Path(x) for x in sys.argv[1:]])

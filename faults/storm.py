@@ -1,10 +1,15 @@
 """Many calls, while requests and environments are broken at random, and what became of each.
 
-The shares are those of requests and of invocations: 5 % and 1 % by default.
+At least 5 % of all requests are broken, those of the function to S3 among them; and of at least
+1 % of the invocations, which are those requests that Lambda lets in, the environment is killed or
+frozen before its answer left. Both are counted where the harm is done. A few more are drawn, since
+some draws hit nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import gc
 import os
 import re
@@ -17,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import toxics, work
-from .checking import class_of
+from .checking import class_of, is_explained
 from .lab import ROOT, Door, Lab
 from .table import RESULT
 from .toxics import Toxic
@@ -26,13 +31,24 @@ from .ways import SLACK, WAYS, Settled, Terms
 # What part of the calls each way gets, and how many of them share an electron or a pool.
 _SHARES: Mapping[str, float] = {"executor": 0.3, "fan-out": 0.2, "pool": 0.3, "pool.map": 0.2}
 _TOGETHER: Mapping[str, int] = {"executor": 150, "fan-out": 200, "pool": 150, "pool.map": 500}
-_LARGE_EACH = 200  # one call of so many has an argument that travels through S3
-_LARGE_RESULT_EACH = 401  # and one of so many a result that does
+# One call of so many has an argument that travels through S3, a result that does, or takes so long
+# that its function looks for orders there.
+_LARGE_EACH, _LARGE_RESULT_EACH, _LONG_EACH = 200, 101, 40
 _LARGE = 5_000_000  # bytes, characters
+_LONG = 3.2  # seconds: two looks for orders
+_FEW_TOGETHER = 5  # of those that are large, each with another argument
+_LONG_TOGETHER = 10  # of those that are long: they may come in one request, one after the other
+CALLS = 2000  # of a run, by default
+SHARE, KILLS = 0.05, 0.01  # of requests and of invocations, at least
+_DRAWN, _KILLS_DRAWN = 1.1 * SHARE, 2 * KILLS
+_COUNTED_FROM = 5000  # calls: among fewer, chance may leave less than the shares
+PROMISED = 0.999  # of the calls succeed with `retries`
 ENVIRONMENTS = 24  # at a time
 _AT_A_TIME = 6  # electrons and pools
 _judging = threading.Lock()
 
+# Before 3.11 these are three classes.
+_HUNG = (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)
 _HTML = {"raw": "<html>Bad Gateway</html>"}
 # Faults of the way to Lambda and of Lambda itself; each is as likely as the others.
 _REQUESTS: Sequence[Mapping[str, Any]] = (
@@ -41,6 +57,9 @@ _REQUESTS: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.RESET_AFTER},
     {"kind": toxics.RESET_IN_RESPONSE},
     {"kind": toxics.TRUNCATED},
+    {"kind": toxics.TRUNCATED, "direction": toxics.UP},
+    {"kind": toxics.DRIP, "direction": toxics.UP, "amount": 0.5},
+    {"kind": toxics.LIMITED, "direction": toxics.UP, "amount": 50_000.0},
     {"kind": toxics.BLACK_HOLE},
     {"kind": toxics.SILENT},
     {"kind": toxics.LATENCY, "amount": 0.5},
@@ -67,31 +86,59 @@ _REQUESTS: Sequence[Mapping[str, Any]] = (
 )
 _KILLS: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.KILLED_BEFORE},
-    {"kind": toxics.KILLED_DURING, "amount": 0.01},
+    {"kind": toxics.KILLED_DURING, "amount": 0.005},
     {"kind": toxics.KILLED_AFTER},
-    {"kind": toxics.FROZEN, "amount": 1.0, "after": 0.01},
+    {"kind": toxics.FROZEN, "amount": 1.0, "after": 0.005},
 )
 _STORAGE: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.ANSWER, "status": 503, "code": "SlowDown"},
     {"kind": toxics.ANSWER, "status": 500, "code": "InternalError"},
     {"kind": toxics.ANSWER, "status": 404, "code": "NoSuchKey", "verb": "GET"},
     {"kind": toxics.RESET_BEFORE},
-    {"kind": toxics.RESET_IN_RESPONSE},
-    {"kind": toxics.TRUNCATED},
+    {"kind": toxics.RESET_IN_RESPONSE, "verb": "GET"},
+    {"kind": toxics.TRUNCATED, "verb": "GET"},
     {"kind": toxics.TRUNCATED, "direction": toxics.UP, "verb": "PUT"},
     {"kind": toxics.LIMITED, "direction": toxics.UP, "verb": "PUT", "amount": 2_000_000.0},
     {"kind": toxics.CORRUPTED, "verb": "GET"},
     {"kind": toxics.LATENCY, "amount": 0.5},
     {"kind": toxics.DUPLICATED},
 )
+_VERBS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
 
 def broken(share: float, kills: float) -> list[Toxic]:
-    """Toxics that together hit `share` of all requests, and `kills` of the environments."""
+    """Toxics that together choose `share` of all requests, and `kills` of the invocations."""
     found = [Toxic(service="lambda", probability=kills / len(_KILLS), **x) for x in _KILLS]
-    for service, kinds in (("lambda", _REQUESTS), ("s3", _STORAGE)):
-        found += [Toxic(service=service, probability=share / len(kinds), **x) for x in kinds]
+    found += _each_as_likely(share, "lambda", "POST", _REQUESTS)
+    for verb in _VERBS:
+        apt = [x for x in _STORAGE if x.get("verb", verb) == verb]
+        found += _each_as_likely(share, "s3", verb, apt)
     return found
+
+
+def _each_as_likely(
+    share: float, service: str, verb: str, kinds: Sequence[Mapping[str, Any]]
+) -> Iterator[Toxic]:
+    probability = share / len(kinds)
+    for kind in kinds:
+        yield Toxic(**{**kind, "service": service, "verb": verb, "probability": probability})
+
+
+@dataclass(frozen=True)
+class Part:
+    """Calls that share an electron or a pool.
+
+    Args:
+        numbers: theirs.
+        data: an argument of all of them.
+        size: characters that each returns beside.
+        seconds: that each takes.
+    """
+
+    numbers: Sequence[int]
+    data: bytes = b""
+    size: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -124,11 +171,6 @@ class Way:
         names = ("lost", "hung", "twice", "wrong", "untyped")
         return [f"{name}: {getattr(self, name)[:5]}" for name in names if getattr(self, name)]
 
-    @property
-    def succeeded(self) -> float:
-        """The share of the calls that have a result."""
-        return self.ends[RESULT] / max(1, self.calls)
-
 
 @dataclass
 class Storm:
@@ -155,13 +197,61 @@ class Storm:
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were broken, of all ways."""
+        """The promises that were broken, of all ways; and what it has not shown."""
         found = [f"{name}: {x}" for name, way in self.ways.items() for x in way.broken]
-        return found + [f"left in the bucket: {x}" for x in self.leaked] + self.leaks
+        found += [f"left in the bucket: {x}" for x in self.leaked] + self.leaks
+        return found + self._failed + self._weak
 
     @property
     def calls(self) -> int:
         return sum(way.calls for way in self.ways.values())
+
+    @property
+    def succeeded(self) -> int:
+        """How many calls have a result."""
+        return sum(way.ends[RESULT] for way in self.ways.values())
+
+    @property
+    def _failed(self) -> list[str]:
+        """With `retries`: that too many calls have no result. Of fewer than a thousand none may
+        fail: with retries=3, four attempts in a row do so for one call of some ten thousand."""
+        if not self.retries or self.succeeded >= PROMISED * self.calls:
+            return []
+        return [
+            f"with retries={self.retries} only {self.succeeded:,} of {self.calls:,} calls "
+            f"({100 * self.succeeded / self.calls:.2f} %) have a result; {100 * PROMISED} % are "
+            "promised"
+        ]
+
+    @property
+    def _weak(self) -> list[str]:
+        """That too little was broken to show anything."""
+        state = self.state
+        shares = (
+            ("requests were broken", requests_broken(state), requests(state), SHARE),
+            (
+                "environments were killed or frozen, by invocations,",
+                state["environments_hit"],
+                state["invocations"],
+                KILLS,
+            ),
+        )
+        return [
+            f"{hit:,} of {count:,} {what} which is less than {100 * share:g} %"
+            for what, hit, count, share in shares
+            if self.calls >= _COUNTED_FROM and hit < share * count
+        ]
+
+
+def requests(state: Mapping[str, Any]) -> int:
+    """How many requests there were, the function's own to S3 among them."""
+    return int(state["seen"] + state["function_seen"])
+
+
+def requests_broken(state: Mapping[str, Any]) -> int:
+    """How many of them were really broken."""
+    hits = sum(state["hits"]) + sum(state["function_hits"])
+    return int(hits - state["environments_hit"])
 
 
 def run(
@@ -170,42 +260,25 @@ def run(
     *,
     seed: str,
     retries: int = 0,
-    share: float = 0.05,
-    kills: float = 0.01,
-    way: str = "",
     timeout: float = 60.0,
     door: Door | None = None,
 ) -> Storm:
-    """Run `calls` calls through all ways, or through one.
+    """Run `calls` calls through all ways.
 
     Args:
         seed: decides which requests are hit.
         retries: how often a failed call may be run again.
-        share: of the requests that are broken.
-        kills: share of the invocations whose environment is killed or frozen.
-        way: one of `WAYS`; empty: all.
         timeout: seconds for each call.
         door: through which they go, as those before them; None: a new one.
     """
     if door is None:
         with lab.door(concurrency=ENVIRONMENTS) as door:
-            return run(
-                lab,
-                calls,
-                seed=seed,
-                retries=retries,
-                share=share,
-                kills=kills,
-                way=way,
-                timeout=timeout,
-                door=door,
-            )
+            return run(lab, calls, seed=seed, retries=retries, timeout=timeout, door=door)
     storm = Storm(seed, retries, timeout)
     lab.empty()
-    made = broken(share, kills)
+    made = broken(_DRAWN, _KILLS_DRAWN)
     function = [x for x in made if x.service == "s3"]
-    names = [way] if way else list(_SHARES)
-    storm.ways = {name: Way() for name in names}
+    storm.ways = {name: Way() for name in _SHARES}
     before = {x.ident for x in threading.enumerate()}
     door.poison(made, seed)
     with (
@@ -213,11 +286,9 @@ def run(
         ThreadPoolExecutor(_AT_A_TIME) as threads,
     ):
         jobs = [
-            threads.submit(_some, lab, name, door, numbers, data, size, storm)
-            for name in names
-            for numbers, data, size in _parted(
-                name, calls if way else round(calls * _SHARES[name])
-            )
+            threads.submit(_some, lab, name, door, part, storm)
+            for name, share in _SHARES.items()
+            for part in parted(name, round(calls * share))
         ]
         for job in jobs:
             job.result()
@@ -238,49 +309,65 @@ def expiring() -> tuple[str, ...]:
     return tuple(re.findall(r"Prefix: (\S+)\n\s+ExpirationInDays: \d+\n", text))
 
 
-def _parted(name: str, count: int) -> Iterator[tuple[list[int], bytes, int]]:
-    """The calls of one way, in parts that share an electron or a pool; some with a large
-    argument, some with a large result."""
+def parted(name: str, count: int) -> Iterator[Part]:
+    """The calls of one way: most are small and short, some have a large argument, some a large
+    result, and some take long."""
     argument = set(range(0, count, _LARGE_EACH))
     result = set(range(1, count, _LARGE_RESULT_EACH)) - argument
-    small = [n for n in range(count) if n not in argument | result]
-    for start in range(0, len(small), _TOGETHER[name]):
-        yield small[start : start + _TOGETHER[name]], b"", 0
-    if argument:
-        yield sorted(argument), os.urandom(_LARGE), 0
-    if result:
-        yield sorted(result), b"", _LARGE
+    long = set(range(2, count, _LONG_EACH)) - argument - result
+    rest = set(range(count)) - argument - result - long
+    yield from map(Part, _cut(rest, _TOGETHER[name]))
+    for numbers in _cut(argument, _FEW_TOGETHER):
+        yield Part(numbers, data=os.urandom(_LARGE))
+    for numbers in _cut(result, _FEW_TOGETHER):
+        yield Part(numbers, size=_LARGE)
+    for numbers in _cut(long, _LONG_TOGETHER):
+        yield Part(numbers, seconds=_LONG)
 
 
-def _some(
-    lab: Lab, name: str, door: Door, numbers: list[int], data: bytes, size: int, storm: Storm
-) -> None:
-    made = f"storm-{time.monotonic_ns()}-{numbers[0]}-{len(data)}-{size}"
+def _cut(numbers: set[int], together: int) -> Iterator[list[int]]:
+    ordered = sorted(numbers)
+    for start in range(0, len(ordered), together):
+        yield ordered[start : start + together]
+
+
+def _some(lab: Lab, name: str, door: Door, part: Part, storm: Storm) -> None:
+    made = f"storm-{time.monotonic_ns()}-{name}-{part.numbers[0]}"
     ledger = work.Ledger(lab.shared / made)
     terms = Terms(
         door.url,
         ledger.path,
         timeout=storm.timeout,
         retries=storm.retries,
-        data=data,
-        size=size,
-        name=f"storm-{name}-{numbers[0]}",
+        seconds=part.seconds,
+        data=part.data,
+        size=part.size,
+        name=f"storm-{name}-{part.numbers[0]}",
     )
     began = time.monotonic()
-    settled = WAYS[name](terms, numbers)
+    settled = WAYS[name](terms, part.numbers)
     way = storm.ways[name]
     with _judging:
         way.seconds = max(way.seconds, time.monotonic() - began)
-        _judge(way, numbers, settled, ledger.begun(), terms)
+        judge(way, part.numbers, settled, ledger.begun(), terms)
 
 
-def _judge(
+def judge(
     way: Way,
     numbers: Sequence[int],
     settled: Sequence[Settled],
     begun: Counter[int],
     terms: Terms,
 ) -> None:
+    """Note what became of some calls.
+
+    Args:
+        way: gets it.
+        numbers: of the calls.
+        settled: how they ended.
+        begun: how often the code of each has begun.
+        terms: how they were run.
+    """
     way.calls += len(numbers)
     way.lost += sorted(set(numbers) - {x.number for x in settled if x.times == 1})
     limit = (terms.retries + 1) * (terms.timeout + SLACK)
@@ -289,11 +376,11 @@ def _judge(
         way.ends[kind] += 1
         if one.error is not None:
             way.said.setdefault(kind, Counter())[_gist(one.error)] += 1
-        if one.seconds > limit or isinstance(one.error, TimeoutError):
+        if one.seconds > limit or isinstance(one.error, _HUNG):
             way.hung.append(one.number)
         if one.error is None and one.value != work.expected(one.number, terms.data, terms.size):
             way.wrong.append(one.number)
-        if one.error is not None and not _is_typed(one):
+        if one.error is not None and not is_explained(one.error):
             way.untyped.append(repr(one.error)[:300])
     again = [n for n in numbers if begun[n] > 1]
     way.ran_twice += len(again)
@@ -305,15 +392,6 @@ def _gist(error: BaseException) -> str:
     """The beginning of what an error says, without its names and numbers."""
     words = re.sub(r"\d+", "n", str(error).partition("\n")[0])
     return re.sub(r"(s3://|call |electron )\S+", r"\1…", words)[:160]
-
-
-def _is_typed(one: Settled) -> bool:
-    """Whether a failure is explained; a fan-out's member is a RuntimeError that begins with the
-    name of the class, since whoever opens it may lack the project's classes."""
-    named = class_of(one.error) if one.error is not None else ""
-    return one.is_typed or (
-        type(one.error) is RuntimeError and named != "RuntimeError" and len(str(one.error)) > 20
-    )
 
 
 def left_since(before: set[int | None]) -> list[str]:

@@ -1,7 +1,8 @@
 """The faults, what each must lead to, and why: the table of docs/reliability.md, as code.
 
 A fault hits one call. `RESULT` means that the call has its right result all the same, and that its
-code ran once; any other end is an error class, with how often the code may have run by then.
+code ran once, if the row does not say otherwise. Any other end is an error class, with how often
+the code has run by then, and with the sentence that explains it.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambda_calls import messages
 from lambda_calls.aws import refusals
 from lambda_calls.aws.refusals import Meaning
+from lambda_calls.messages import Message
 
 from . import toxics
 from .toxics import Toxic
 
 RESULT = "result"
 MB = 1_000_000
-ONCE, NEVER, MAYBE = frozenset([1]), frozenset([0]), frozenset([0, 1])
+NEVER, ONCE, TWICE = frozenset([0]), frozenset([1]), frozenset([2])
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Fault:
         contained: whether the environment runs in a container with little memory and a small /tmp.
         takes: seconds for which it takes longer than others.
         calls: how many calls are made.
-        by: what the error says must be among these words; empty: anything.
+        by: messages of the catalogue, or words, one of which the error must say.
         ways: on which it is run; empty: on all.
         at_once: how many calls must have been under way at a time.
     """
@@ -59,7 +62,7 @@ class Fault:
     contained: bool = False
     takes: float = 0.0
     calls: int = 1
-    by: str = ""
+    by: Sequence[Message | str] = ()
     ways: Sequence[str] = ()
     at_once: int = 0
 
@@ -78,6 +81,7 @@ def _s3(kind: str, verb: str, key: str, **more: Any) -> list[Toxic]:
 
 _LARGE = {"data": bytes(5 * MB)}  # an argument that travels through S3
 _LARGE_RESULT = {"size": 7 * MB}
+_INLINE = {"data": bytes(3 * MB // 2)}  # an argument that travels in the request
 _UNKNOWN = "OutcomeUnknownError"
 
 _ASKED = (
@@ -99,6 +103,7 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         NEVER,
         _ASKED,
         _invoke(toxics.RESET_BEFORE),
+        by=[messages.NOT_RUNNING],
     ),
     Fault(
         "connection reset while the call runs",
@@ -115,6 +120,7 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         ONCE,
         _ASKED,
         _invoke(toxics.RESET_AFTER),
+        by=[messages.NOT_RUNNING],
     ),
     Fault(
         "connection reset in the answer",
@@ -122,15 +128,24 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         ONCE,
         _ASKED,
         _invoke(toxics.RESET_IN_RESPONSE),
+        by=[messages.NOT_RUNNING],
     ),
-    Fault("answer cut off", _UNKNOWN, ONCE, _ASKED, _invoke(toxics.TRUNCATED)),
+    Fault(
+        "answer cut off",
+        _UNKNOWN,
+        ONCE,
+        _ASKED,
+        _invoke(toxics.TRUNCATED),
+        by=[messages.NOT_RUNNING],
+    ),
     Fault(
         "request swallowed, no answer ever",
         _UNKNOWN,
         NEVER,
         "It looks like a call that takes long, until `timeout` and a minute have passed.",
         _invoke(toxics.BLACK_HOLE),
-        terms={"timeout": 3.0},
+        terms={"timeout": 6.0},
+        by=[messages.UNKNOWN],
     ),
     Fault(
         "answer swallowed",
@@ -138,7 +153,8 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         ONCE,
         "As above. The call ran, but its answer did not come.",
         _invoke(toxics.SILENT),
-        terms={"timeout": 3.0},
+        terms={"timeout": 6.0},
+        by=[messages.UNKNOWN],
     ),
     Fault(
         "answer swallowed, of a call of 20 s or more",
@@ -166,6 +182,46 @@ _ON_THE_WAY: tuple[Fault, ...] = (
         "The second one is ignored, because an answer names its request.",
         _invoke(toxics.DUPLICATED),
     ),
+    Fault(
+        "a request is cut off in the middle",
+        _UNKNOWN,
+        NEVER,
+        _ASKED,
+        _invoke(toxics.TRUNCATED, direction=toxics.UP),
+        by=[messages.NOT_RUNNING],
+    ),
+    Fault(
+        "a request drips in",
+        RESULT,
+        ONCE,
+        _WAITED,
+        _invoke(toxics.DRIP, direction=toxics.UP, amount=2.0),
+        terms=_INLINE,
+    ),
+    Fault(
+        "1 MB a second for a request of 2 MB",
+        RESULT,
+        ONCE,
+        _WAITED,
+        _invoke(toxics.LIMITED, direction=toxics.UP, amount=1.0 * MB),
+        terms=_INLINE,
+    ),
+    Fault(
+        "connection reset before the request is handled, with `retries=1`",
+        RESULT,
+        ONCE,
+        "The call is sent again.",
+        _invoke(toxics.RESET_BEFORE),
+        terms={"retries": 1},
+    ),
+    Fault(
+        "connection reset after a short call ran, with `retries=1`",
+        RESULT,
+        TWICE,
+        "The call is sent again, and runs again. Only `retries` allows that.",
+        _invoke(toxics.RESET_AFTER),
+        terms={"retries": 1},
+    ),
 )
 
 _ENVIRONMENT_KILLED = "Lambda says that the environment was killed, so the call may have run."
@@ -176,6 +232,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         NEVER,
         _ENVIRONMENT_KILLED,
         _invoke(toxics.KILLED_BEFORE),
+        by=[messages.ENVIRONMENT_KILLED],
     ),
     Fault(
         "environment killed while the call runs",
@@ -184,6 +241,15 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         _ENVIRONMENT_KILLED,
         _invoke(toxics.KILLED_DURING, amount=2.0),
         terms={"seconds": 10.0},
+        by=[messages.ENVIRONMENT_KILLED],
+    ),
+    Fault(
+        "environment killed while the call runs, with `retries=1`",
+        RESULT,
+        TWICE,
+        "The call is sent again, and runs again in another environment.",
+        _invoke(toxics.KILLED_DURING, amount=2.0),
+        terms={"seconds": 4.0, "retries": 1},
     ),
     Fault(
         "environment killed before its answer leaves",
@@ -191,6 +257,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         ONCE,
         _ENVIRONMENT_KILLED,
         _invoke(toxics.KILLED_AFTER),
+        by=[messages.ENVIRONMENT_KILLED],
     ),
     Fault(
         "environment frozen for two minutes and thawed",
@@ -208,6 +275,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         _ENVIRONMENT_KILLED,
         function=_s3(toxics.KILLED_HERE, "GET", "/blobs/"),
         terms=_LARGE,
+        by=[messages.ENVIRONMENT_KILLED],
     ),
     Fault(
         "environment killed as it stores a result",
@@ -216,6 +284,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         _ENVIRONMENT_KILLED,
         function=_s3(toxics.KILLED_HERE, "PUT", "/result"),
         terms=_LARGE_RESULT,
+        by=[messages.ENVIRONMENT_KILLED],
     ),
     Fault(
         "environment killed with its result in the bucket, before its answer leaves",
@@ -224,6 +293,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         "As above; what it left in the bucket is deleted.",
         _invoke(toxics.KILLED_AFTER),
         terms=_LARGE_RESULT,
+        by=[messages.ENVIRONMENT_KILLED],
     ),
     Fault(
         "the code is still running at its `time_limit`",
@@ -231,7 +301,7 @@ _ENVIRONMENTS: tuple[Fault, ...] = (
         ONCE,
         "It is stopped, and the error says which limit it was.",
         terms={"seconds": 20.0, "arguments": {"time_limit": 2.0}},
-        by="time_limit",
+        by=["time_limit"],
     ),
 )
 
@@ -243,10 +313,10 @@ _PROCESSES: tuple[Fault, ...] = (
         ONCE,
         _DIED,
         terms={"harm": "kills its process"},
-        by="signal 9",
+        by=["signal 9"],
     ),
     Fault(
-        "the code's process is killed after the code, as Python ends in it",
+        "the code's process is killed after the code, as its output is flushed",
         RESULT,
         ONCE,
         "The answer was there already.",
@@ -258,7 +328,7 @@ _PROCESSES: tuple[Fault, ...] = (
         ONCE,
         _DIED,
         terms={"harm": "ends its process"},
-        by="os._exit",
+        by=["os._exit"],
     ),
     Fault(
         "the code kills its fork server",
@@ -266,6 +336,7 @@ _PROCESSES: tuple[Fault, ...] = (
         ONCE,
         "The error says so; a new fork server is made.",
         terms={"harm": "kills its fork server"},
+        by=["the process that had forked it"],
     ),
     Fault(
         "the code kills the handler",
@@ -273,6 +344,7 @@ _PROCESSES: tuple[Fault, ...] = (
         ONCE,
         _ENVIRONMENT_KILLED,
         terms={"harm": "kills the handler"},
+        by=[messages.ENVIRONMENT_KILLED],
     ),
     Fault(
         "the code takes more memory than its container has",
@@ -281,7 +353,7 @@ _PROCESSES: tuple[Fault, ...] = (
         "The kernel kills the code's process alone; the error says so, and the environment lives.",
         terms={"harm": "fills the memory"},
         contained=True,
-        by="ran out of memory",
+        by=["ran out of memory"],
     ),
     Fault(
         "the code fills /tmp",
@@ -290,7 +362,7 @@ _PROCESSES: tuple[Fault, ...] = (
         "The code meets the system's own error; what it left is removed.",
         terms={"harm": "fills /tmp"},
         contained=True,
-        by="No space left on device",
+        by=["No space left on device"],
     ),
 )
 
@@ -349,6 +421,7 @@ _LIMITS: tuple[Fault, ...] = (
         "After `timeout` the error says what Lambda said, and that the call did not run.",
         limits={"concurrency": 0},
         terms={"timeout": 2.0},
+        by=[messages.THROTTLED],
     ),
     Fault(
         "arguments of more than 6 MB",
@@ -367,6 +440,7 @@ _LIMITS: tuple[Fault, ...] = (
 )
 
 _S3_FAILS: Mapping[str, Any] = {"status": 503, "code": "SlowDown"}
+_NO_BUCKET: Mapping[str, Any] = {"status": 404, "code": "NoSuchBucket"}
 _S3_BREAKS: Mapping[str, Any] = {"status": 500, "code": "InternalError"}
 _AGAIN = "The executor tries again."
 _STORED: tuple[Fault, ...] = (
@@ -417,7 +491,7 @@ _STORED: tuple[Fault, ...] = (
         "The error says that the upload took all the time. Nothing is sent.",
         _s3(toxics.DRIP, "PUT", "/blobs/", direction=toxics.UP, amount=9.0),
         terms={**_LARGE, "timeout": 6.0},
-        by="were not stored",
+        by=[messages.UPLOAD_TOO_SLOW],
     ),
     Fault(
         "the bucket may not be written",
@@ -426,16 +500,51 @@ _STORED: tuple[Fault, ...] = (
         "The error names the action and the policy that allows it.",
         _s3(toxics.ANSWER, "PUT", "/blobs/", times=None, status=403, code="AccessDenied"),
         terms=_LARGE,
-        by="ExecutorPolicyArn",
+        by=["ExecutorPolicyArn"],
     ),
     Fault(
-        "the bucket is deleted",
+        "the bucket is deleted before an argument is stored",
         "ConfigurationError",
         NEVER,
         "The error names the bucket and says how to make it.",
-        _s3(toxics.ANSWER, "PUT", "/blobs/", times=None, status=404, code="NoSuchBucket"),
+        _s3(toxics.ANSWER, "", "", times=None, **_NO_BUCKET),
         terms=_LARGE,
-        by="no S3 bucket",
+        by=[messages.NO_BUCKET],
+    ),
+    Fault(
+        "the bucket is deleted before a result is fetched",
+        "ResultUnreadError",
+        ONCE,
+        "The error says where the result was, and that there is no such bucket.",
+        _s3(toxics.ANSWER, "", "", times=None, **_NO_BUCKET),
+        terms=_LARGE_RESULT,
+        keeps=True,
+        by=["no S3 bucket"],
+    ),
+    Fault(
+        "S3 takes an argument and does not answer, once",
+        RESULT,
+        ONCE,
+        "The executor tries again after half a minute.",
+        _s3(toxics.BLACK_HOLE, "PUT", "/blobs/"),
+        terms=_LARGE,
+    ),
+    Fault(
+        "S3 takes an argument and never answers",
+        "ResourceLimitError",
+        NEVER,
+        "The error says that the upload took all the time. Nothing is sent.",
+        _s3(toxics.BLACK_HOLE, "PUT", "/blobs/", times=None),
+        terms={**_LARGE, "timeout": 4.0},
+        by=[messages.UPLOAD_TOO_SLOW],
+    ),
+    Fault(
+        "S3 is asked for a result and does not answer, once",
+        RESULT,
+        ONCE,
+        "The executor tries again after half a minute.",
+        _s3(toxics.BLACK_HOLE, "GET", "/result"),
+        terms=_LARGE_RESULT,
     ),
     Fault(
         "connection reset as a result is fetched",
@@ -476,7 +585,7 @@ _STORED: tuple[Fault, ...] = (
         "Its digest shows this each time; nothing of it is unpickled.",
         _s3(toxics.CORRUPTED, "GET", "/result", times=None),
         terms=_LARGE_RESULT,
-        by="expected",
+        by=[messages.RESULT_TAMPERED],
     ),
     Fault(
         "a result was deleted",
@@ -486,6 +595,7 @@ _STORED: tuple[Fault, ...] = (
         _s3(toxics.VANISHED, "GET", "/result"),
         terms=_LARGE_RESULT,
         keeps=True,
+        by=[messages.RESULT_UNREAD],
     ),
 )
 
@@ -523,6 +633,7 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "Its digest shows this; nothing of it is unpickled.",
         function=_s3(toxics.CORRUPTED, "GET", "/blobs/", times=None),
         terms=_LARGE,
+        by=["has the sha256"],
     ),
     Fault(
         "S3 slows the function's reads down",
@@ -539,6 +650,7 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "The error says what S3 said, and that the call did not run.",
         function=_s3(toxics.ANSWER, "GET", "/blobs/", times=None, **_S3_FAILS),
         terms={**_LARGE, "timeout": 8.0},
+        by=[messages.STORAGE_BUSY, messages.THROTTLED],
     ),
     Fault(
         "S3 slows the upload of a result down",
@@ -553,12 +665,18 @@ _FUNCTIONS: tuple[Fault, ...] = (
         "CallFailedError",
         ONCE,
         "The error says that the code ran, and what S3 said.",
-        function=[
-            Toxic(toxics.ANSWER, service="s3", verb=verb, key="/result", **_S3_BREAKS)
-            for verb in ("PUT", "POST")
-        ],
+        function=_s3(toxics.ANSWER, "", "/result", times=None, **_S3_BREAKS),
         terms=_LARGE_RESULT,
-        by="could not be stored",
+        by=["could not be stored"],
+    ),
+    Fault(
+        "the bucket is deleted before a result is stored",
+        "CallFailedError",
+        ONCE,
+        "The error says that the code ran, and names the bucket.",
+        function=_s3(toxics.ANSWER, "", "/result", times=None, **_NO_BUCKET),
+        terms=_LARGE_RESULT,
+        by=["could not be stored"],
     ),
     Fault(
         "S3 fails as the function looks for orders",
@@ -570,7 +688,9 @@ _FUNCTIONS: tuple[Fault, ...] = (
     ),
 )
 
-_SKEWED = "Signature expired: 20261126T120000Z is now earlier than 20261126T130000Z"
+_HOUR = 3600.0
+# The date of AWS's answer has whole seconds, and the answer takes some to be read.
+_BY_AN_HOUR = [f" by {seconds} s, {{way}} of AWS's" for seconds in range(3595, 3606)]
 _WHO: tuple[Fault, ...] = (
     Fault(
         "credentials have expired",
@@ -578,7 +698,7 @@ _WHO: tuple[Fault, ...] = (
         NEVER,
         "They are read again once. Then the error says which they are, and how to renew them.",
         _invoke(toxics.ANSWER, times=None, status=403, code="ExpiredTokenException"),
-        by="Renew them",
+        by=["Renew them"],
     ),
     Fault(
         "credentials are renewed, and the old ones expire, while calls run",
@@ -590,28 +710,19 @@ _WHO: tuple[Fault, ...] = (
         renews=True,
         calls=12,
     ),
-    Fault(
-        "this machine's clock is an hour wrong",
-        "ConfigurationError",
-        NEVER,
-        "The error says by how much, computed from the date of AWS's answer.",
-        _invoke(
-            toxics.ANSWER,
-            times=None,
-            status=403,
-            code="InvalidSignatureException",
-            said={"message": _SKEWED},
-        ),
-        by="clock is off",
-    ),
-    Fault(
-        "this machine's clock is an hour wrong, as S3 sees it",
-        "ConfigurationError",
-        NEVER,
-        "The error says by how much.",
-        _s3(toxics.ANSWER, "PUT", "/blobs/", times=None, status=403, code="RequestTimeTooSkewed"),
-        terms=_LARGE,
-        by="clock is off",
+    *(
+        Fault(
+            f"this machine's clock is an hour {way}{where}",
+            "ConfigurationError",
+            NEVER,
+            f"{what} refuses the request for the time in its signature, as AWS does. The error "
+            "says by how much the clock is off, computed from the date of the answer.",
+            limits={"clock": ahead},
+            terms=terms,
+            by=[x.format(way=way) for x in _BY_AN_HOUR],
+        )
+        for way, ahead in (("behind", _HOUR), ("ahead", -_HOUR))
+        for what, where, terms in (("Lambda", "", {}), ("S3", ", as S3 sees it", _LARGE))
     ),
 )
 
@@ -624,15 +735,24 @@ _ODD: tuple[Fault, ...] = tuple(
         _invoke(
             toxics.ANSWER, status=status, said={"raw": raw}, headers={"Content-Type": "text/html"}
         ),
+        by=[by],
     )
-    for name, status, raw, ends, does in (
-        ("502, with a page", 502, "<html>Bad Gateway</html>", _UNKNOWN, _ASKED),
-        ("500, with a list", 500, "[1, 2]", _UNKNOWN, _ASKED),
+    for name, status, raw, ends, by, does in (
+        (
+            "502, with a page",
+            502,
+            "<html>Bad Gateway</html>",
+            _UNKNOWN,
+            messages.NOT_RUNNING,
+            _ASKED,
+        ),
+        ("500, with a list", 500, "[1, 2]", _UNKNOWN, messages.NOT_RUNNING, _ASKED),
         (
             "200, with a page",
             200,
             "<html>Welcome to the hotel</html>",
             "CannotAnswerError",
+            messages.NOT_UNDERSTOOD,
             "The answer is not an envelope. The error shows it; it is not used.",
         ),
         (
@@ -640,6 +760,7 @@ _ODD: tuple[Fault, ...] = tuple(
             200,
             "[" * 200_000,
             "CannotAnswerError",
+            messages.NOT_UNDERSTOOD,
             "As above.",
         ),
         (
@@ -648,6 +769,7 @@ _ODD: tuple[Fault, ...] = tuple(
             '{"covalent_lambda": 2, "python": "3.11.7", "cloudpickle": "3", "result": "Tg==", '
             '"text": "None", "task_id": "another"}',
             "CannotAnswerError",
+            messages.NOT_OURS,
             "The answer is refused, because an answer names its request.",
         ),
         (
@@ -655,25 +777,42 @@ _ODD: tuple[Fault, ...] = tuple(
             302,
             "",
             "LambdaCallError",
+            messages.REFUSED,
             "A redirection is not followed, because the signature is only for Lambda.",
         ),
     )
 )
 
-_MEANS: Mapping[Meaning, tuple[str | tuple[str, ...], frozenset[int], str]] = {
-    Meaning.TOO_MANY: (RESULT, ONCE, "The call waits for its turn."),
-    Meaning.TOO_FAST: (RESULT, ONCE, "The call waits for its turn; requests are spaced."),
-    Meaning.NOT_READY: (RESULT, ONCE, "The call waits for its turn."),
-    Meaning.MAY_HAVE_RUN: (_UNKNOWN, NEVER, _ASKED),
+_MEANS: Mapping[Meaning, tuple[str, frozenset[int], Message | None, str]] = {
+    Meaning.TOO_MANY: (RESULT, ONCE, None, "The call waits for its turn."),
+    Meaning.TOO_FAST: (RESULT, ONCE, None, "The call waits for its turn; requests are spaced."),
+    Meaning.NOT_READY: (RESULT, ONCE, None, "The call waits for its turn."),
+    Meaning.MAY_HAVE_RUN: (_UNKNOWN, NEVER, messages.NOT_RUNNING, _ASKED),
     Meaning.NO_FUNCTION: (
         "ConfigurationError",
         NEVER,
+        messages.NO_FUNCTION,
         "The error names the function and the region.",
     ),
-    Meaning.TOO_LARGE: ("ResourceLimitError", NEVER, "The error says that it is too large."),
-    Meaning.FINAL: ("LambdaCallError", NEVER, "The error repeats what Lambda said."),
+    Meaning.TOO_LARGE: (
+        "ResourceLimitError",
+        NEVER,
+        messages.REQUEST_TOO_LARGE,
+        "The error says that it is too large.",
+    ),
+    Meaning.FINAL: (
+        "LambdaCallError",
+        NEVER,
+        messages.REFUSED,
+        "The error repeats what Lambda said.",
+    ),
     **{
-        x: ("ConfigurationError", NEVER, "The error says what to correct in the stack.")
+        x: (
+            "ConfigurationError",
+            NEVER,
+            messages.FUNCTION_UNUSABLE,
+            "The error says what to correct in the stack.",
+        )
         for x in (Meaning.KEY, Meaning.NETWORK, Meaning.FILES, Meaning.CODE)
     },
 }
@@ -686,9 +825,10 @@ def _of_the_model() -> Iterator[Fault]:
     model = botocore.session.get_session().get_service_model("lambda").operation_model("Invoke")
     for shape in model.error_shapes:
         status = shape.metadata.get("error", {}).get("httpStatusCode", 500)
-        ends, ran, does = _MEANS[refusals.INVOKE[shape.name]]
-        means = _invoke(toxics.ANSWER, status=status, code=shape.name)
-        yield Fault(f"Invoke answers {shape.name}", ends, ran, does, means)
+        ends, ran, message, does = _MEANS[refusals.INVOKE[shape.name]]
+        answers = _invoke(toxics.ANSWER, status=status, code=shape.name)
+        name = f"Invoke answers {shape.name}"
+        yield Fault(name, ends, ran, does, answers, by=[message] if message else ())
 
 
 PARTS: Mapping[str, Sequence[Fault]] = {

@@ -26,7 +26,7 @@ from covalent_awslambda_plugin.awslambda import AWSLambdaExecutor
 from covalent_awslambda_plugin.server import server
 from lambda_calls import LambdaPoolExecutor, asking, blobs, fan_out
 from lambda_calls import attempt as attempts
-from lambda_calls.errors import LambdaCallError
+from lambda_calls.aws import clients
 from lambda_calls.scatter import Ending, Task
 
 from . import work
@@ -46,6 +46,7 @@ _SHORTER = {
     "_FETCHES_FOR": 8.0,
     "_GIVING_UP": 3.0,
 }
+_SHORTER_S3 = {"_S3_READ_TIMEOUT": 5.0}
 _LINGER = 0.5  # seconds that a shared argument outlives its last call
 # Seconds that a call may take beyond its `timeout` until it is settled: the grace, one request
 # that is being made, and a busy machine.
@@ -69,12 +70,6 @@ class Settled:
     error: BaseException | None = None
     seconds: float = 0.0
     times: int = 1
-
-    @property
-    def is_typed(self) -> bool:
-        """Whether its error is one of the project's classes, with an explanation."""
-        known = isinstance(self.error, (LambdaCallError, TaskCancelledError))
-        return known and len(str(self.error)) > 20
 
 
 @dataclass(frozen=True)
@@ -189,6 +184,8 @@ def surroundings(home: str) -> Iterator[list[str]]:
             stack.enter_context(patch.object(attempts, name, seconds))
         for name, seconds in _SHORTER_ASKING.items():
             stack.enter_context(patch.object(asking, name, seconds))
+        for name, seconds in _SHORTER_S3.items():
+            stack.enter_context(patch.object(clients, name, seconds))
         stack.enter_context(patch.object(blobs, "_LINGER", _LINGER))
         stack.enter_context(patch.object(Task, "end", _once(Task.end, aside)))
         noting = partialmethod(_loop_met, aside)

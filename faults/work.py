@@ -46,9 +46,9 @@ def worked(
         size: characters that it returns beside.
         harm: what it does to its process or to its environment, one of `HARMS`.
     """
-    import atexit
     import os
     import signal
+    import sys
     import tempfile
     import time
 
@@ -63,8 +63,13 @@ def worked(
             return int(file.read().rpartition(")")[2].split()[1])
 
     def kill(pid: int) -> None:
+        note("harmed")
         os.kill(pid, signal.SIGKILL)
         time.sleep(20)
+
+    class Deadly:
+        def flush(self) -> None:
+            kill(own)
 
     note("begun")
     if seconds:
@@ -73,7 +78,7 @@ def worked(
     if harm == "kills its process":
         kill(own)
     elif harm == "kills its process in the end":
-        atexit.register(os.kill, own, signal.SIGKILL)
+        sys.stdout = Deadly()  # type: ignore[assignment]  # flushed once there is an answer
     elif harm == "kills its fork server":
         kill(parent(own))
     elif harm == "kills the handler":
@@ -82,12 +87,15 @@ def worked(
             family.append(parent(family[-1]))
         kill(family[-1])
     elif harm == "ends its process":
+        note("harmed")
         os._exit(3)
     elif harm == "fills the memory":
+        note("harmed")
         held = []
         while True:
             held.append(bytearray(os.urandom(1 << 20)))
     elif harm == "fills /tmp":
+        note("harmed")
         with open(tempfile.mkstemp()[1], "wb") as file:
             while True:
                 file.write(bytes(1 << 20))
@@ -118,6 +126,10 @@ class Ledger:
     def ended(self) -> Counter[int]:
         """How often it has come to its end."""
         return self._read("ended")
+
+    def harmed(self) -> Counter[int]:
+        """How often the code of each call has begun to do its harm."""
+        return self._read("harmed")
 
     def _read(self, name: str) -> Counter[int]:
         file = Path(f"{self.path}.{name}")

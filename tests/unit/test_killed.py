@@ -214,18 +214,25 @@ def test_whole_environment_frozen_and_thawed(fresh: Function) -> None:
         thaw.wait()
 
 
-def test_answer_survives_a_kill_after_the_code(fresh: Function) -> None:
-    """A process that dies after the code, as Python ends in it, has given its answer."""
+def test_answer_survives_a_kill_after_the_code(fresh: Function, tmp_path: Path) -> None:
+    """A process that dies after the code, as its output is flushed, has given its answer."""
+    trace = tmp_path / "trace"
 
-    def dies_at_exit() -> int:
-        import atexit
+    def dies_in_the_end(trace: str) -> int:
         import os
         import signal
+        import sys
 
-        atexit.register(lambda: os.kill(os.getpid(), signal.SIGKILL))
+        class Deadly:
+            def flush(self) -> None:
+                open(trace, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.stdout = Deadly()  # type: ignore[assignment]
         return 7
 
-    assert returned(fresh.call(dies_at_exit)) == 7
+    assert returned(fresh.call(dies_in_the_end, str(trace))) == 7
+    assert trace.exists()
 
 
 def test_tmp_full(tmp_path: Path) -> None:

@@ -139,6 +139,25 @@ def test_clock_that_is_off(aws: AWS, process: Process) -> None:
         bucket_of(process).put("key", b"x")
 
 
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        ((403, "RequestTimeTooSkewed"), r"its clock is off by \d+ s"),
+        ((400, "ExpiredToken"), "Renew them"),
+        ((403, "InvalidAccessKeyId"), "Check them"),
+        ((403, "AccessDenied"), "Access denied: s3:GetObject"),
+    ],
+)
+def test_refusal_to_say_whether_an_object_exists(
+    aws: AWS, process: Process, refusal: tuple[int, str], said: str
+) -> None:
+    """The answer to HEAD has no words, so they are asked for: else each refusal would be one of
+    the policy's."""
+    aws.denied, aws.refusal = {"HEAD", "GET"}, refusal
+    with pytest.raises(ConfigurationError, match=said):
+        bucket_of(process).exists("key")
+
+
 def test_renewed_credentials_are_used_at_once(
     aws: AWS, process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
