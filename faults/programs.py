@@ -226,16 +226,17 @@ def _killed_server(stage: Stage) -> list[str]:
     found = stage.wrong(ended=_CALLS)
     with stage.server("only") as server, stage.client("workflow", again, server.env) as client:
         found += _results(client, again)
-        status = server.dispatch(dispatch_id).status
-        if status != "RUNNING":
-            found.append(f"Covalent's status of the earlier dispatch is {status}")
+        statuses = [server.dispatch(dispatch_id).status]
     with stage.server("only") as server:
-        status = server.dispatch(dispatch_id).status
-    if status != "CANCELLED":
-        found.append(f"once the new process was stopped, its status is {status}")
+        statuses.append(server.dispatch(dispatch_id).status)
+    if statuses != ["RUNNING", "RUNNING"]:
+        found.append(f"Covalent's status of the earlier dispatch is {', then '.join(statuses)}")
+    left = stage.left()
     # The orders to stop that it gives as it ends are for calls that may still run.
-    orders = f"tasks/{dispatch_id}-"
-    return found + stage.wrong() + [x for x in stage.left() if orders not in x]
+    orders = [x for x in left if f"tasks/{dispatch_id}-" in x and x.endswith("/order")]
+    if not orders:
+        found.append("no order to stop was given as the new process ended")
+    return found + stage.wrong() + [x for x in left if x not in orders]
 
 
 def _two_servers(stage: Stage) -> list[str]:
@@ -292,8 +293,8 @@ SCENES: Sequence[Scene] = (
         "no result",
         "once",
         "What runs in Lambda comes to its end, and nothing is sent again. Covalent does not go on "
-        "with what its earlier process had dispatched. It says RUNNING until the new process is "
-        "stopped, which cancels the dispatch. Dispatch it again.",
+        "with what its earlier process had dispatched, and says RUNNING for good. When it is "
+        "stopped, it has the function told to stop those electrons. Dispatch it again.",
         _killed_server,
     ),
     Scene(

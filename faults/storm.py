@@ -40,7 +40,7 @@ _FEW_TOGETHER = 5  # of those that are large, each with another argument
 _LONG_TOGETHER = 10  # of those that are long: they may come in one request, one after the other
 CALLS = 2000  # of a run, by default
 SHARE, KILLS = 0.05, 0.01  # of requests and of invocations, at least
-_DRAWN, _KILLS_DRAWN = 1.1 * SHARE, 2 * KILLS
+_DRAWN, _KILLS_DRAWN = 1.15 * SHARE, 2.5 * KILLS
 _COUNTED_FROM = 5000  # calls: among fewer, chance may leave less than the shares
 PROMISED = 0.999  # of the calls succeed with `retries`
 ENVIRONMENTS = 24  # at a time
@@ -86,9 +86,9 @@ _REQUESTS: Sequence[Mapping[str, Any]] = (
 )
 _KILLS: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.KILLED_BEFORE},
-    {"kind": toxics.KILLED_DURING, "amount": 0.005},
+    {"kind": toxics.KILLED_DURING, "amount": 0.002},
     {"kind": toxics.KILLED_AFTER},
-    {"kind": toxics.FROZEN, "amount": 1.0, "after": 0.005},
+    {"kind": toxics.FROZEN, "amount": 1.0, "after": 0.002},
 )
 _STORAGE: Sequence[Mapping[str, Any]] = (
     {"kind": toxics.ANSWER, "status": 503, "code": "SlowDown"},
