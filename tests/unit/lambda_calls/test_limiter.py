@@ -157,20 +157,21 @@ def test_nobody_goes_at_once_after_a_refusal() -> None:
     assert not asyncio.run(scenario())
 
 
-def test_window_grows_to_what_lambda_takes() -> None:
-    """An account with a raised quota gets more than the default thousand, answer by answer."""
+def test_window_grows_again_to_what_lambda_takes() -> None:
+    """Once Lambda has refused some, each answer lets one more in."""
 
     async def scenario() -> int:
         limiter = ConcurrencyLimiter(most=lambda: 1_000_000)
-        turns = [await asyncio.wait_for(inside(limiter), 1) for _ in range(1000)]
+        turns = [await inside(limiter) for _ in range(101)]
+        await turns.pop().end(NotNow("too many"))
         for _ in range(3):
             ended, turns = turns, []
             for turn in ended:
                 await turn.end()
-                turns += [await asyncio.wait_for(inside(limiter), 1) for _ in range(2)]
+                turns += [await asyncio.wait_for(inside(limiter), 5) for _ in range(2)]
         return len(turns)
 
-    assert asyncio.run(scenario()) == 8000
+    assert asyncio.run(scenario()) == 800
 
 
 def test_too_many_requests_a_second_leave_the_window_alone() -> None:
@@ -408,12 +409,14 @@ def test_ramp_is_lambdas(allowed: int | None) -> None:
     assert calls.by(31) == (3000 if allowed else 4000)
 
 
-def test_short_calls_keep_to_the_ramp() -> None:
-    """Where it is known what is allowed, answers do not let in more than Lambda can start."""
+@pytest.mark.parametrize("allowed", [3000, None])
+def test_short_calls_keep_to_the_ramp(allowed: int | None) -> None:
+    """As long as nothing is refused, answers do not let in more than Lambda can start."""
 
     async def scenario() -> int:
         limiter = ConcurrencyLimiter(most=lambda: 1_000_000)
-        limiter.allow(3000)
+        if allowed is not None:
+            limiter.allow(allowed)
         calls = Calls(limiter, 1)
         working = asyncio.ensure_future(calls.run(40_000))
         await asyncio.sleep(5)
@@ -421,7 +424,50 @@ def test_short_calls_keep_to_the_ramp() -> None:
         await working
         return most
 
-    assert clock.run(scenario()) <= 1600
+    assert clock.run(scenario()) == 1400
+
+
+def test_what_is_not_known_ends_at_the_descriptors() -> None:
+    """A window that nobody limits holds no more requests than may be open."""
+
+    async def scenario() -> int:
+        limiter = ConcurrencyLimiter(most=lambda: 1500 - limiter._inside)
+        calls = Calls(limiter, 60)
+        await calls.run(3000)
+        return calls.most
+
+    assert clock.run(scenario()) == 1500
+
+
+def test_one_goes_where_no_descriptor_is_left() -> None:
+    """Whoever has some for a moment needs no more than that."""
+
+    async def scenario() -> int:
+        calls = Calls(ConcurrencyLimiter(most=lambda: 0), 1)
+        await calls.run(5)
+        return calls.most
+
+    assert clock.run(scenario()) == 1
+
+
+def test_a_program_that_is_late_asks_for_no_more() -> None:
+    """Its own answers would only wait the longer; once it is in time again, more are let in."""
+
+    async def scenario() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, clock.JumpingLoop)
+        limiter = ConcurrencyLimiter(most=lambda: 1_000_000)
+        working = asyncio.ensure_future(Calls(limiter, 60).run(4000))
+        await asyncio.sleep(1.9)
+        loop.jump(1)
+        await asyncio.sleep(0.1)
+        late = limiter._window
+        await asyncio.sleep(2.1)
+        then = limiter._window
+        working.cancel()
+        return late, then
+
+    assert clock.run(scenario()) == (1000, 1200)
 
 
 def test_a_turn_that_came_too_late_tells_nothing_of_lambda() -> None:

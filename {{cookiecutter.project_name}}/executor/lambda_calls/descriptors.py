@@ -34,7 +34,7 @@ def raise_limit() -> None:
 
 
 def left_for_connections() -> int:
-    """Descriptors that may still be opened, less a reserve; at least 1."""
+    """Descriptors that may still be opened, less a reserve."""
     if sys.platform == "win32":
         return _PLENTY
     import resource
@@ -46,4 +46,4 @@ def left_for_connections() -> int:
         used = len(os.listdir("/dev/fd"))
     except OSError:
         used = _RESERVED
-    return max(1, soft - used - _RESERVED)
+    return max(0, soft - used - _RESERVED)

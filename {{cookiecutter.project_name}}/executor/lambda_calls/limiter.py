@@ -27,6 +27,8 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LONGEST_ASKED = 30.0  # as Lambda asks for
 _TRIES_EVERY = 2.0  # whether there are more places than the window has
+# Seconds that a timer may come late in a program that has time for more requests.
+_LATE = 0.1
 # What Lambda starts of a function in that time, until it has refused some: 1,000 in 10 s.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html#scaling-rate
 _RAMP = 200
@@ -52,7 +54,7 @@ class ConcurrencyLimiter:
     The mutable state is the window, who is inside, who waits, and until when everybody pauses.
 
     Args:
-        most: how many connections this process may have open.
+        most: how many more connections this process may open.
         ask: called when many want to go; has Lambda asked how many may, for `allow`.
     """
 
@@ -72,6 +74,7 @@ class ConcurrencyLimiter:
         self._pause, self._resume_at, self._timer_at = 0.0, 0.0, 0.0
         self._spacing = 0.0
         self._trying: asyncio.TimerHandle | None = None
+        self._try_at = 0.0
         self._out_since: float | None = None  # since when no connection has come about
         self._told_at = -_TELLS_EVERY
 
@@ -107,6 +110,11 @@ class ConcurrencyLimiter:
         self.allowed = allowed
         self._between = 1 / (_RATE * self.allowed)
         self._admit()
+
+    @property
+    def useful(self) -> int:
+        """How many may be inside or wait, for the window to grow to what Lambda takes."""
+        return self._window + _RAMP
 
     def outage(self) -> float:
         """Seconds for which no connection has come about; 0 if the last try did."""
@@ -194,9 +202,9 @@ class ConcurrencyLimiter:
             self._resume_at = 0.0
 
     def _widen(self) -> None:
-        by_time = self.allowed is not None and not self._was_refused  # see `_try_more`
+        by_time = not self._was_refused and self._window >= FIRST_WINDOW  # see `_try_more`
         # Else nobody has tried how many there may be.
-        if self._inside + 1 >= self._window and not (by_time and self._window >= FIRST_WINDOW):
+        if self._inside + 1 >= self._window and not by_time:
             self._window += 1
         self._pause, self._resume_at = 0.0, 0.0
         self._spacing *= _RECOVERY
@@ -224,7 +232,7 @@ class ConcurrencyLimiter:
         if self._out_since is not None:
             return 1
         if self._inside >= self._ceiling:  # looked at again only when it would matter
-            self._ceiling = self._inside + self._most()
+            self._ceiling = max(1, self._inside + self._most())
         return min(self._window, self._ceiling, self.allowed or self._ceiling)
 
     def _admit(self) -> None:
@@ -238,13 +246,20 @@ class ConcurrencyLimiter:
                 self._let_in(now)
                 future.set_result(None)
         if self._waiting and self._trying is None:
-            self._trying = loop.call_later(_TRIES_EVERY, self._try_more)
+            self._try_at = loop.time() + _TRIES_EVERY
+            self._trying = loop.call_at(self._try_at, self._try_more)
 
     def _try_more(self) -> None:
         """Let more in although none has come out: those inside may take long, or be silent,
-        while Lambda has had places for others for some time."""
+        while Lambda has had places for others for some time. A program that is late already
+        would only wait for its own answers with more of them."""
         self._trying = None
-        if self._waiting and self._inside >= self._window:
+        late = asyncio.get_running_loop().time() - self._try_at > _LATE
+        if (
+            self._waiting
+            and self._inside >= self._window
+            and not (late and self._window >= FIRST_WINDOW)
+        ):
             self._window = self._inside + (1 if self._was_refused else _RAMP)
         self._admit()
 

@@ -292,7 +292,7 @@ class LambdaPoolExecutor(Executor):
 
     @property
     def max_workers(self) -> int:
-        """Requests under way at a time, at the most."""
+        """Requests under way at a time; where none was given, how many there are at first."""
         return self._max_workers
 
     def stats(self) -> Stats:

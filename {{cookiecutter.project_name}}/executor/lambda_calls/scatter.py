@@ -35,8 +35,8 @@ _LONGEST_BACKOFF = 60.0  # seconds
 # as long as three quarters of them did.
 _STRAGGLES, _KNOWN = 3.0, 10
 _LOOKS_EVERY = 0.5  # seconds
-# Seconds between two looks whether Lambda has said how many may be under way, and how many looks.
-_QUOTA_TAKES, _LOOKS = 1.0, 60
+# Seconds between two looks whether more may be under way: Lambda has said so, or refused none.
+_LOOKS_AT_ROOM_EVERY = 1.0
 # Environments that a call may meet which cannot run anything; nothing of it ran there.
 _TRIES_ELSEWHERE = 4
 
@@ -150,7 +150,8 @@ class Policy:
     speculate: bool = False
 
 
-# Requests at a time where nobody says how many: what Lambda starts within ten seconds.
+# Requests at a time to begin with, where nobody says how many: what Lambda starts within ten
+# seconds.
 PARALLEL = 1000
 
 
@@ -186,7 +187,6 @@ class Scatter:
         self._later: dict[Task, asyncio.TimerHandle] = {}  # until they are tried again
         self._durations: list[float] = []
         self._cancelled = self._looks_again = False
-        self._looks = 0  # for the quota
         self.broken: LambdaCallError | None = None  # why no call can run
         self._watching: asyncio.Task[None] | None = None
 
@@ -261,8 +261,10 @@ class Scatter:
 
     @property
     def _parallel(self) -> int:
-        """Requests that may be under way or wait for their turn."""
-        return self._policy.parallel or self._session.limiter.allowed or PARALLEL
+        """Requests that may be under way or wait for their turn. Where nobody knows how many
+        Lambda takes, that grows until it refuses some."""
+        limiter = self._session.limiter
+        return self._policy.parallel or limiter.allowed or max(PARALLEL, limiter.useful)
 
     def _pump(self) -> None:
         """Send what may be sent now."""
@@ -279,20 +281,20 @@ class Scatter:
                 self._begin(queue, tasks)
             if not queue.tasks and not queue.under_way:
                 del self._waiting[key]
-        if len(self._sendings) >= parallel and not self._policy.parallel:
+        if any(queue.tasks for queue in self._waiting.values()):
             self._look_again()
 
     def _look_again(self) -> None:
-        """Have more sent once Lambda has said that more may be under way."""
-        if self._looks_again or self._looks >= _LOOKS or self._session.limiter.allowed:
+        """Have more sent once more may be under way, however long those take that are."""
+        if self._looks_again or self._policy.parallel or self._session.limiter.allowed:
             return
-        self._looks_again, self._looks = True, self._looks + 1
+        self._looks_again = True
 
         def look() -> None:
             self._looks_again = False
             self._pump()
 
-        asyncio.get_running_loop().call_later(_QUOTA_TAKES, look)
+        asyncio.get_running_loop().call_later(_LOOKS_AT_ROOM_EVERY, look)
 
     def _next(self, queue: "_Queue") -> list[Task]:
         """The calls of the next request; none: it is too early, or nobody wants them."""
