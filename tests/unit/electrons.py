@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from covalent.executor.utils.wrappers import wrapper_fn
 
 import wire
 
-METADATA = {"dispatch_id": "dispatch", "node_id": 7}
+METADATA: dict[str, Any] = {"dispatch_id": "dispatch", "node_id": 7}
 
 
 def made(**arguments: Any) -> AWSLambdaExecutor:
@@ -22,18 +22,28 @@ def made(**arguments: Any) -> AWSLambdaExecutor:
     return AWSLambdaExecutor(**{**names, **arguments})
 
 
-def covalents(function: Callable[..., Any]) -> Any:
-    """`function` as Covalent's server passes it to `run`."""
-    return partial(wrapper_fn, TransportableObject(function), [], [])
+def covalents(
+    function: Callable[..., Any], before: Sequence[Any] = (), after: Sequence[Any] = ()
+) -> Any:
+    """`function` as Covalent's server passes it to `run`, with hooks."""
+    return partial(wrapper_fn, TransportableObject(function), list(before), list(after))
 
 
-def execute(executor: AWSLambdaExecutor, function: Callable[..., Any], *args: Any) -> Any:
+def execute(
+    executor: AWSLambdaExecutor, function: Callable[..., Any], *args: Any, **options: Any
+) -> Any:
     """Run an electron as Covalent's runner does: (result, stdout, stderr, status)."""
-    return asyncio.run(under_covalent(executor, function, *args))
+    return asyncio.run(under_covalent(executor, function, *args, **options))
 
 
 async def under_covalent(
-    executor: AWSLambdaExecutor, function: Callable[..., Any], *args: Any, cancelled: bool = False
+    executor: AWSLambdaExecutor,
+    function: Callable[..., Any],
+    *args: Any,
+    cancelled: bool = False,
+    dispatch_id: str = METADATA["dispatch_id"],
+    before: Sequence[Any] = (),
+    after: Sequence[Any] = (),
 ) -> Any:
     executor._init_runtime()
 
@@ -47,7 +57,12 @@ async def under_covalent(
     watching = asyncio.ensure_future(watch())
     try:
         return await executor._execute(
-            covalents(function), [TransportableObject(x) for x in args], {}, "dispatch", "/tmp", 7
+            covalents(function, before, after),
+            [TransportableObject(x) for x in args],
+            {},
+            dispatch_id,
+            "/tmp",
+            7,
         )
     finally:
         watching.cancel()

@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import os
+import pickle
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -12,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import covalent as ct
 import fleet as fleets
 import pytest
 from aws_server import AWS
 from covalent._shared_files.exceptions import TaskCancelledError
 from covalent._workflow.transportable_object import TransportableObject
-from covalent_awslambda_plugin import fanning, running
+from covalent_awslambda_plugin import fanning, record, running
 from electrons import METADATA, covalents, execute, made
 from fleet import Fleet
 from lambda_calls import fan_out
+from patience import wait_until
+from template_paths import EXECUTOR
 from tmpfs import fill, mounted
 
 import wire
@@ -69,6 +74,123 @@ def test_items_know_dispatch_and_node(fleet: Fleet) -> None:
     assert status == "COMPLETED", stderr
     known = METADATA["dispatch_id"], METADATA["node_id"]
     assert result.get_deserialized() == [known] * 3
+
+
+def test_usage_is_the_sum_of_all_items(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every invocation is in it once: the one that took the arguments apart, and the items'."""
+    monkeypatch.setattr(running, "_folder", lambda dispatch_id: tmp_path)
+    executor = made(usage=True, prices={"gb_second_x86_64": 1.0, "gb_second_arm64": 1.0})
+    _, _, stderr, status = execute(executor, shifted, list(range(60)), 1, dispatch_id="summed")
+    assert status == "COMPLETED"
+    entries = list(record.read((tmp_path / record.FILE_NAME).read_text()))
+    assert len(entries) == 1 + len(fleet.sizes)
+    seconds = sum(x.usage.gb_seconds for x in entries)
+    dollars = sum(x.dollars for x in entries)
+    assert 0 < seconds < dollars
+    assert stderr.splitlines()[-1] == (
+        f"[lambda] fan-out of 60; dispatch so far: {len(entries)} invocation(s), "
+        f"{seconds:.3f} GB-s, about ${dollars:.6f}"
+    )
+
+
+def test_its_progress_is_in_the_log(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it runs and in the end, with the electron's name: for a Covalent that shows no
+    output before a node has ended."""
+    monkeypatch.setattr(fanning, "_PROGRESS_EVERY", 0.2)
+
+    @fan_out(batch=1, max_workers=1)
+    def sleeps(x: int) -> None:
+        time.sleep(0.6)
+
+    with caplog.at_level("INFO", logger=running.app_log.name):
+        assert execute(made(), sleeps, [1, 2, 3], dispatch_id="told")[-1] == "COMPLETED"
+    lines = [x.getMessage() for x in caplog.records if "[fan-out]" in x.getMessage()]
+    assert any(re.search(r"told.*: \[fan-out\] [0-2] of 3 done .* 1 running$", x) for x in lines)
+    assert lines[-1].endswith("[fan-out] 3 of 3 done (100 %), 0 failed, 0 running")
+
+
+def greeting(name: str) -> str:
+    return f"hello {name}"
+
+
+def test_what_runs_before_it_fills_an_argument_of_all_items(fleet: Fleet) -> None:
+    """`call_before`, as for any electron."""
+
+    @fan_out(batch=2)
+    def greets(x: int, greeted: str = "") -> str:
+        return f"{greeted} {x}"
+
+    hook = ct.DepsCall(greeting, args=["you"], retval_keyword="greeted").apply()
+    result, _, stderr, status = execute(made(), greets, [1, 2, 3], before=[hook])
+    assert status == "COMPLETED", stderr
+    assert result.get_deserialized() == ["hello you 1", "hello you 2", "hello you 3"]
+
+
+def hooks_after(kind: str, folder: Path) -> list[Any]:
+    if kind == "call_after":
+        return [ct.DepsCall(greeting, args=["you"]).apply()]
+    transfer = ct.fs.FileTransfer(
+        str(folder / "from"), str(folder / "to"), order=ct.fs.Order.AFTER
+    )
+    _, after = transfer.cp()
+    return [ct.DepsCall(after, args=[]).apply()]
+
+
+@pytest.mark.parametrize("kind", ["call_after", "files"])
+def test_what_should_run_after_it_is_refused(fleet: Fleet, tmp_path: Path, kind: str) -> None:
+    """In words, with what helps, and before any item runs."""
+    after = hooks_after(kind, tmp_path)
+    _, _, stderr, status = execute(made(), shifted, [1, 2], 1, after=after)
+    assert status == "FAILED"
+    assert "The electron fans out, and has call_after or files to transfer back" in stderr
+    assert "Put them on an electron that takes its list." in stderr
+    assert not fleet.sizes
+
+
+# Its processes stay until the program's end.
+UNDER_COVALENTS_OWN = """
+import os, sys
+from functools import partial
+from covalent._workflow.transportable_object import TransportableObject
+from covalent.executor import LocalExecutor
+from covalent.executor.utils.wrappers import wrapper_fn
+from covalent_awslambda_plugin import fan_out
+
+class Here(LocalExecutor):  # without a server that wants to know of it
+    def set_job_handle(self, handle): ...
+    def get_cancel_requested(self): return False
+
+ran = []
+
+@fan_out(over="x")
+def ordered(x, by):
+    ran.append(x)
+    return x * by, len(ran), os.getpid()
+
+function = partial(wrapper_fn, TransportableObject(ordered), [], [])
+arguments = [TransportableObject([7, 5, 9]), TransportableObject(2)]
+executor = Here(workdir=sys.argv[1], create_unique_workdir=False)
+metadata = {"dispatch_id": "dispatch", "node_id": 7}
+values = executor.run(function, arguments, {}, metadata).get_deserialized()
+processes = {x[2] for x in values}
+print([x[:2] for x in values], len(processes), os.getpid() in processes)
+"""
+
+
+def test_under_covalents_own_executor_it_is_a_loop(tmp_path: Path) -> None:
+    """One process of Covalent's local executor runs all items, in order."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_COVALENTS_OWN, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(EXECUTOR)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "[(14, 1), (10, 2), (18, 3)] 1 False\n", done.stderr
 
 
 def test_its_output_has_no_room_while_it_runs(
@@ -146,6 +268,35 @@ def test_nothing_is_unpickled_here(fleet: Fleet, tmp_path: Path) -> None:
     assert trace.exists()
 
 
+def opened_by(process: int) -> str:
+    """What an argument's pickle calls; cannot be called where it was made."""
+    if os.getpid() == process:
+        raise AssertionError("an argument was opened in Covalent's server")
+    return "opened elsewhere"
+
+
+class OnlyElsewhere:
+    """An argument that can be unpickled in any process but this one."""
+
+    def __reduce__(self) -> Any:
+        return opened_by, (os.getpid(),)
+
+
+def test_no_argument_is_unpickled_here(fleet: Fleet) -> None:
+    """Neither the items nor what they share: this process stands for Covalent's server."""
+
+    @fan_out(batch=2)
+    def joined(x: str, shared: str) -> str:
+        return f"{x}, {shared}"
+
+    with pytest.raises(AssertionError, match="opened in"):
+        pickle.loads(cloudpickle.dumps(OnlyElsewhere()))
+    items = [OnlyElsewhere(), OnlyElsewhere(), OnlyElsewhere()]
+    result, _, stderr, status = execute(made(), joined, items, OnlyElsewhere())
+    assert status == "COMPLETED", stderr
+    assert result.get_deserialized() == ["opened elsewhere, opened elsewhere"] * 3
+
+
 def test_lists_in_step_and_an_empty_one(fleet: Fleet) -> None:
     """Two `over=` go together; no items are an empty list."""
 
@@ -178,6 +329,30 @@ def test_the_first_failing_item_ends_all(fleet: Fleet) -> None:
     assert "Item 3 of 5 failed (counted from 0), so the others were stopped" in stderr
     assert "ValueError: three is not for me" in stderr
     assert "in fails_at_three" in stderr
+
+
+def test_no_code_of_the_others_runs_on(fleet: Fleet, tmp_path: Path) -> None:
+    """After the first failure: neither what ran beside it, nor what waited for its turn."""
+    folder = str(tmp_path)
+
+    @fan_out(batch=1, max_workers=2)
+    def beats(x: int) -> None:
+        beat = Path(folder, str(x))
+        beat.touch()
+        while x != 1:
+            time.sleep(0.05)
+            with beat.open("a") as file:
+                file.write(".")
+        while not Path(folder, "0").exists():
+            time.sleep(0.05)
+        raise ValueError("one fails")
+
+    assert execute(made(), beats, list(range(6)))[-1] == "FAILED"
+    wait_until(lambda: fleet.is_idle, "the other item has ended", 40)
+    assert sorted(x.name for x in tmp_path.iterdir() if x.name.isdigit()) == ["0", "1"]
+    beaten = (tmp_path / "0").stat().st_size
+    time.sleep(1)
+    assert (tmp_path / "0").stat().st_size == beaten
 
 
 @fan_out(batch=1)

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import gc
 import importlib
+import inspect
 import os
 import pickle
 import re
@@ -14,7 +15,9 @@ import textwrap
 import threading
 import time
 import weakref
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +25,8 @@ from typing import Any, NoReturn
 import cloudpickle
 import pytest
 from aws_server import AWS, Answer
-from electrons import bad
+from covalent.executor import AWSLambdaExecutor
+from electrons import bad, made
 from fleet import THROTTLED, Fleet, pool
 from lambda_calls import (
     CallFailedError,
@@ -57,7 +61,7 @@ def fails(x: int) -> int:
     return x
 
 
-def until_told(seconds: float = 30) -> str:
+def until_told(seconds: float = 300) -> str:
     time.sleep(seconds)
     return "slept"
 
@@ -180,6 +184,10 @@ def keeps(model: str) -> None:
     pass
 
 
+def keeps_all(x: int, model: str) -> int:
+    return x
+
+
 def test_what_prepares_environments_is_pickled_once(fleet: Fleet) -> None:
     """However many calls are submitted one by one; those of one function wait in one queue."""
     Counted.times = 0
@@ -189,6 +197,45 @@ def test_what_prepares_environments_is_pickled_once(fleet: Fleet) -> None:
         assert scatter is None or len(scatter._waiting) <= 1
         assert [x.result() for x in futures] == [str(x) for x in range(20)]
     assert Counted.times == 1
+
+
+def test_a_function_that_changed_is_sent_as_it_is(fleet: Fleet) -> None:
+    """A closure that differs at the next `submit`: no call runs what the function was before."""
+    model = {"factor": 1}
+
+    def scaled(x: int) -> int:
+        return x * model["factor"]
+
+    with pool(max_workers=1) as executor:
+        futures = []
+        for model["factor"] in (1, 10, 10, 100):
+            futures.append(executor.submit(scaled, 7))
+        assert [x.result() for x in futures] == [7, 70, 70, 700]
+
+
+def test_a_function_is_pickled_once_for_a_map(fleet: Fleet) -> None:
+    """However many calls there are; each `submit` pickles it, as it may have changed."""
+    Counted.times = 0
+    function = partial(keeps_all, model=Counted())
+    with pool(max_workers=2) as executor:
+        assert list(executor.map(function, range(50), chunksize=5)) == list(range(50))
+        assert Counted.times == 1
+        assert [executor.submit(function, x).result() for x in range(3)] == [0, 1, 2]
+    assert Counted.times == 4
+
+
+def test_whichever_ends_first(fleet: Fleet) -> None:
+    """The standard library's `as_completed` and `wait` take its futures, also among others'."""
+    with pool(max_workers=2) as executor:
+        late, soon = executor.submit(sleeps, 3.0), executor.submit(sleeps, 0.0)
+        assert list(concurrent.futures.as_completed([late, soon])) == [soon, late]
+        late, failed = executor.submit(sleeps, 3.0), executor.submit(fails, 3)
+        first = concurrent.futures.wait([late, failed], return_when="FIRST_EXCEPTION")
+        assert first == ({failed}, {late})
+        assert concurrent.futures.wait([late], timeout=0.01).not_done == {late}
+        assert concurrent.futures.wait([late, failed]).done == {late, failed}
+        with pytest.raises(concurrent.futures.TimeoutError):
+            list(concurrent.futures.as_completed([executor.submit(sleeps, 3.0)], timeout=0.01))
 
 
 def test_what_came_too_late_is_cancelled(fleet: Fleet) -> None:
@@ -202,6 +249,45 @@ def test_what_came_too_late_is_cancelled(fleet: Fleet) -> None:
         with pytest.raises(concurrent.futures.TimeoutError):
             next(values)
         assert all(x.cancelled() for x in futures)
+
+
+def takes_too_much(x: int) -> int:
+    """The third has no more memory than it holds already."""
+    if x == 2:
+        import resource
+
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (held + 50_000_000, hard))
+        bytes(1_000_000_000)
+    return x
+
+
+def is_killed_for_it(x: int) -> int:
+    """What the kernel does with the third where the whole environment has no more."""
+    if x == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "said", "sizes"),
+    [
+        (takes_too_much, MemoryError, "", [5]),
+        (is_killed_for_it, CallFailedError, "SIGKILL", [5, 2]),
+    ],
+)
+def test_memory_costs_the_culprit_alone(
+    fleet: Fleet, function: Any, error: type[Exception], said: str, sizes: list[int]
+) -> None:
+    """Python's own error is the call's; a process that is killed fails the call that ran, keeps
+    what had ended, and has what had not begun sent again."""
+    with pool(max_workers=1) as executor:
+        values = list(executor.map(function, range(5), chunksize=5, return_exceptions=True))
+    failed = values.pop(2)
+    assert isinstance(failed, error) and said in str(failed)
+    assert values == [0, 1, 3, 4]
+    assert fleet.sizes == sizes
 
 
 def test_a_crash_costs_the_culprit_alone(fleet: Fleet) -> None:
@@ -470,7 +556,7 @@ def test_an_error_of_the_input_comes_after_the_results_before_it(fleet: Fleet) -
 def test_the_timeout_of_map(fleet: Fleet) -> None:
     """It counts from the call of `map`, for all results together."""
     with pytest.raises(concurrent.futures.TimeoutError), pool(max_workers=2) as executor:
-        list(executor.map(until_told, [0.1, 30], timeout=2, chunksize=1))
+        list(executor.map(until_told, [0.1, 300], timeout=2, chunksize=1))
 
 
 def test_results_that_nobody_holds_are_freed(fleet: Fleet) -> None:
@@ -524,24 +610,49 @@ def test_large_arguments_and_results_travel_through_the_bucket(fleet: Fleet) -> 
         assert executor.submit(bytes.__getitem__, data, slice(None)).result() == data
 
 
-def test_a_straggler_is_sent_again(fleet: Fleet) -> None:
-    """With `speculate`, the copy's answer is taken, and the straggler is stopped."""
-    folder = fleet.functions[0].folder.parent / "stragglers"
-    folder.mkdir(exist_ok=True)
+def slow_once(folder: str, x: int, seconds: float) -> int:
+    """The last of 16 takes so long the first time, and leaves a beat all the while."""
+    if x == 15:
+        first = not os.listdir(folder)
+        with Path(folder, f"{time.time()}").open("a") as beats:
+            end = time.monotonic() + (seconds if first else 0)
+            while time.monotonic() < end:
+                beats.write(".")
+                beats.flush()
+                time.sleep(0.05)
+    return x
 
-    def slow_once(x: int) -> int:
-        if x == 15:
-            first = not os.listdir(folder)
-            (folder / str(time.time())).touch()
-            time.sleep(40 if first else 0)
-        return x
 
-    began = time.monotonic()
+def beats(folder: Path) -> list[int]:
+    return sorted(x.stat().st_size for x in folder.iterdir())
+
+
+def test_a_straggler_is_sent_again(fleet: Fleet, tmp_path: Path) -> None:
+    """With `speculate`, the copy's answer is taken, and the straggler is stopped: it beats no
+    longer, five minutes before its end."""
+    folder = tmp_path / "beats"
+    folder.mkdir()
+    work = partial(slow_once, str(folder), seconds=300)
     with pool(max_workers=2, speculate=True) as executor:
-        assert list(executor.map(slow_once, range(16), chunksize=1)) == list(range(16))
-        assert time.monotonic() - began < 30
-    assert len(os.listdir(folder)) == 2
+        assert list(executor.map(work, range(16), chunksize=1)) == list(range(16))
     assert [x.tried_again for x in executor.stats().invocations].count(True) == 1
+    wait_until(lambda: fleet.is_idle, "the straggler has ended", 40)
+    before = beats(folder)
+    assert len(before) == 2 and before[0] == 0 < before[1]
+    time.sleep(1)
+    assert beats(folder) == before
+
+
+def test_nothing_runs_twice_unless_that_was_asked_for(fleet: Fleet, tmp_path: Path) -> None:
+    """Without `speculate` a straggler is waited for, however much longer than the others it
+    takes."""
+    folder = tmp_path / "beats"
+    folder.mkdir()
+    work = partial(slow_once, str(folder), seconds=4)
+    with pool(max_workers=2) as executor:
+        assert list(executor.map(work, range(16), chunksize=1)) == list(range(16))
+    assert len(beats(folder)) == 1
+    assert fleet.sizes == [1] * 16
 
 
 def test_an_environment_that_is_unfit_costs_nothing(reachable: AWS, environments: Fleet) -> None:
@@ -598,7 +709,7 @@ def test_a_deadline_fails_the_call_that_ran(fleet: Fleet) -> None:
     """`time_limit` stops it; what had not begun in its request is sent again."""
     with pool(max_workers=2, time_limit=3) as executor:
         values = list(
-            executor.map(until_told, [0, 30, 0], chunksize=3, return_exceptions=True),
+            executor.map(until_told, [0, 300, 0], chunksize=3, return_exceptions=True),
         )
     assert isinstance(values.pop(1), ResourceLimitError)
     assert values == ["slept", "slept"]
@@ -618,6 +729,31 @@ def test_a_call_may_have_a_pool_of_its_own(fleet: Fleet, reachable: AWS) -> None
     """In the function as here, where its image holds the package."""
     with pool(max_workers=1) as executor:
         assert executor.submit(nested, reachable.url).result() == [0, 1, 4, 9]
+
+
+# Settings of an electron, and of one executor for electrons that differ: a pool has none of them.
+OF_ELECTRONS = {
+    "poll_freq": "of the stock image, which runs no batches",
+    "execution_role": "of the stock image's documentation; unused",
+    "cache_dir": "of the stock image's files",
+    "log_stdout": "Covalent's",
+    "log_stderr": "Covalent's",
+    "usage": "a line for an electron's stderr; the pool has stats()",
+}
+
+
+def test_settings_are_named_as_the_executors() -> None:
+    """What both have has one name, and one value where nothing is said."""
+    ours = inspect.signature(LambdaPoolExecutor).parameters
+    others = inspect.signature(AWSLambdaExecutor).parameters
+    named = {x for x in others if others[x].kind is not inspect.Parameter.VAR_KEYWORD}
+    assert named - ours.keys() == OF_ELECTRONS.keys()
+    # The executor's own come from covalent.conf, and -1 is how Covalent writes "none".
+    differ = {x for x in named & ours.keys() if ours[x].default != others[x].default}
+    assert differ == {"timeout", "time_limit"}
+    executor = made()
+    assert ours["timeout"].default == executor.timeout
+    assert ours["time_limit"].default is None and executor.time_limit == -1
 
 
 def test_pools_are_not_pickled(reachable: AWS) -> None:
@@ -645,7 +781,7 @@ def test_arguments_are_checked(
 
 
 def test_statistics_and_the_picture(fleet: Fleet, tmp_path: Path) -> None:
-    """Sums are those of the calls; a picture without matplotlib says what is missing."""
+    """Sums are those of the calls; there is no picture of nothing."""
     with pool(max_workers=2) as executor:
         list(executor.map(fails, range(6), return_exceptions=True, chunksize=3))
         with pytest.raises(ConfigurationError, match="no request"):
@@ -655,6 +791,41 @@ def test_statistics_and_the_picture(fleet: Fleet, tmp_path: Path) -> None:
     assert 0 < summary.seconds <= summary.billed + 1
     for x in executor.stats().invocations:
         assert x.queued <= x.sent <= x.started <= x.ended <= x.returned + 0.001
+
+
+def test_the_picture_is_what_its_name_says(fleet: Fleet, reachable: AWS, tmp_path: Path) -> None:
+    """A script's `run.svg` is one, and its `run.png` another."""
+    program = MADE + (
+        f"os.chdir({str(tmp_path)!r})\n"
+        "with pool:\n"
+        "    list(pool.map(abs, range(6), chunksize=3))\n"
+        "    print(pool.plot('run.svg'), pool.plot('run.png'))\n"
+    )
+    out, errors, code = told(reachable, program)
+    assert (out, code) == ("run.svg run.png\n", 0), errors
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG\r\n")
+    root = ElementTree.parse(tmp_path / "run.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [
+        ("tqdm", "progress=True needs the package tqdm: pip install tqdm."),
+        ("matplotlib", "A picture needs the package matplotlib: pip install matplotlib."),
+    ],
+)
+def test_what_is_not_installed_is_named(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, said: str
+) -> None:
+    """In one sentence, with the command; calls that need no picture and no bar run without."""
+    for name in [package, *(x for x in sys.modules if x.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pool(max_workers=1) as executor:
+        assert executor.submit(square, 3).result() == 9
+        with pytest.raises(ConfigurationError) as error:
+            executor.plot(tmp_path / "x.png") if package == "matplotlib" else pool(progress=True)
+    assert str(error.value) == said
 
 
 def test_each_call_has_times_of_its_own(fleet: Fleet) -> None:

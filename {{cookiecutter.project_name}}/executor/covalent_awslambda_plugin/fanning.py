@@ -112,7 +112,7 @@ class FanOut:
             Task(
                 data=item,
                 shared=shared,
-                begins=_is_wanted,
+                begins=self._is_wanted,
                 settle=partial(self._settle, number),
                 size=self._spread.options.get("batch"),
                 retries_left=self._limits.retries,
@@ -132,6 +132,9 @@ class FanOut:
         if self._first_failure is not None:
             raise self._failure(self._first_failure)
         self._progress(self._line(0))
+
+    def _is_wanted(self) -> bool:
+        return self._first_failure is None  # an electron is cancelled as a whole
 
     def _settle(self, number: int, ending: Ending) -> None:
         self._endings[number] = ending
@@ -198,10 +201,6 @@ class FanOut:
                     return "\n".join(lines) + "\n"
                 lines.append(shown)
         return "\n".join(lines) + "\n" if lines else ""
-
-
-def _is_wanted() -> bool:
-    return True  # an electron is cancelled as a whole
 
 
 def _member(ending: Ending) -> bytes:
