@@ -10,6 +10,9 @@ from types import ModuleType
 import pytest
 from template_paths import PROJECT, REPOSITORY
 
+import task_prepared
+import task_processes
+
 DOCS = REPOSITORY / "docs"
 
 
@@ -29,6 +32,15 @@ PAGES = [
 
 def named(page: Path) -> str:
     return str(page.relative_to(REPOSITORY))
+
+
+def test_times_on_the_page_of_security_are_the_functions() -> None:
+    """It says how long an electron can hold up the next one, and how often a server is looked at,
+    as the code has it."""
+    page = (DOCS / "security.md").read_text("utf-8")
+    assert f"for {task_processes._TIDIED_WITHIN:.0f} s at most" in page
+    assert f"within {task_processes._LOOKS_EVERY:g} s" in page
+    assert task_processes._TIDIED_WITHIN == task_prepared._FINISHED_WITHIN
 
 
 @pytest.mark.parametrize("name", generate().PARTS)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from function_box import Function, returned
+from function_box import PATHS, SERVING, Function, returned
 from patience import wait_until
 from template_paths import FUNCTION, LAMBDA_CALLS
 from tmpfs import mounted
@@ -152,25 +152,105 @@ def test_killed_before_the_code(fresh: Function, whom: str) -> None:
     assert returned(fresh.call(_own_pid)) not in [x.pid for x in killed]
 
 
+# What each of the scripts below begins with; `tmp_path` is where they run.
+PROCESSES = f"""
+import os, select, signal, subprocess, sys
+sys.path[:0] = {[str(FUNCTION), str(LAMBDA_CALLS)]!r}
+import task_processes
+from task_server import Settings
+os.mkdir("environment")
+made = task_processes.Processes(Settings(os.path.abspath("environment"), sys.path, False))
+server, root = made._servers["plain"], made._root
+"""
+
+
+def told(tmp_path: Path, script: str) -> list[str]:
+    """The words that a script prints."""
+    command = [sys.executable, "-c", PROCESSES + script]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
 def test_server_killed_just_before_a_call(tmp_path: Path) -> None:
     """What a fork server had ready dies with it, which may take a while: it gets no task."""
-    script = f"""
-import os, select, signal, sys
-sys.path[:0] = {[str(FUNCTION), str(LAMBDA_CALLS)]!r}
-from task_processes import Processes
-from task_server import Settings
-os.mkdir({str(tmp_path / "environment")!r})
-processes = Processes(Settings({str(tmp_path / "environment")!r}, sys.path, False))
-server = processes._servers["plain"]
-ready = processes._spares["plain"].pid
+    script = """
+ready = made._spares["plain"].pid
 os.kill(server.pid, signal.SIGKILL)
 select.select([server.control], [], [])
-child = processes.take(set(), set(), frozenset(), 9, lambda: None)
+child = made.take(set(), set(), frozenset(), 9, lambda: None)
 print(child.pid == ready, child.server is server)
 """
-    command = [sys.executable, "-c", script]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert told.stdout.split() == ["False", "False"], told.stderr
+    assert told(tmp_path, script) == ["False", "False"]
+
+
+def test_id_of_an_ended_server_is_not_signalled(tmp_path: Path) -> None:
+    """By the time that a server is let go of, its id may be another process's: that one lives."""
+    script = """
+other = subprocess.Popen(["sleep", "60"])
+gone = task_processes.Server(task_processes.channels.pair()[0], lambda: other.pid, root)
+gone.go_on()
+gone.end()
+made.forked(root).close()  # the root has followed its orders by now
+print(other.poll(), sep="")
+other.kill()
+other.wait()
+"""
+    assert told(tmp_path, script) == ["None"]
+
+
+def test_stopped_server_is_ended(tmp_path: Path) -> None:
+    """One that an electron has stopped, as it has stopped the root, ends when it is let go of."""
+    script = """
+for process in (server, root):
+    os.kill(process.pid, signal.SIGSTOP)
+server.end()
+root.wait_for_end_of(server.pid, 30)
+print(os.path.exists(f"/proc/{server.pid}"))
+"""
+    assert told(tmp_path, script) == ["False"]
+
+
+def test_stopped_server_goes_on(tmp_path: Path) -> None:
+    """The parent waits for a server no longer than until its next look; then that is continued,
+    and it is the same one that forks."""
+    script = """
+made._drop_spare("plain")
+server.answer(server.order({"do": "tidy"}))
+for process in (server, root):
+    os.kill(process.pid, signal.SIGSTOP)
+child = made.take(set(), set(), frozenset(), 30, lambda: None)
+print(child.server is server, made._servers["plain"] is server)
+"""
+    assert told(tmp_path, script) == ["True", "True"]
+
+
+def test_server_that_does_not_go_on_is_replaced(tmp_path: Path) -> None:
+    """One that is stopped again and again holds up the next electron for half a minute, here for
+    two seconds; then that has another server's process."""
+    script = f"""
+import sys
+sys.path[:0] = {PATHS[:1]!r}
+sys.path += {PATHS[1:]!r}
+import task_processes
+task_processes.Server.go_on = lambda self: None  # as if stopped again at once
+task_processes._TIDIED_WITHIN = 2.0
+"""
+
+    def stops_its_server() -> int:
+        import os
+        import signal
+
+        os.kill(os.getppid(), signal.SIGSTOP)
+        return os.getppid()
+
+    command = [sys.executable, "-c", script + SERVING]
+    with Function(tmp_path / "tmp", command) as environment:
+        stopped = returned(environment.call(stops_its_server))
+        assert returned(environment.call(os.getppid)) != stopped
+        assert not psutil.pid_exists(stopped)
 
 
 def test_root_server_killed(fresh: Function) -> None:

@@ -93,6 +93,37 @@ def test_forged_report(function: Function, report: str) -> None:
     assert returned(function.call(abs, -1)) == 1
 
 
+def claims(peak: int) -> None:
+    """Return 7, with figures of its own beside it."""
+    import json
+    import os
+    import pickle
+    import time
+
+    time.sleep(0.3)
+    value = pickle.dumps(7)
+    figures = {"request_id": "forged", "duration": 0.0, "memory_mb": 1, "max_memory_mb": 1}
+    report = {"modules": [], "result": len(value), "text": 0, "attrs": {}, "usage": figures}
+    said = json.dumps({**report, **figures}).encode()
+    os.pwrite(answer_file(), value + said, 0)
+    channel = own_channel()
+    channel.send(b'{"report": [%d, %d], "duration": 0}' % (len(value), len(said)))
+    channel.send(b'{"peak": %d, "alone": true, "memory_mb": 1}' % peak)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("peak", [0, 1, 999_999_999, 10**30])
+def test_forged_figures(function: Function, peak: int) -> None:
+    """What is billed is the handler's own: time, setting, and name of the invocation. Of memory a
+    process may claim what it wants, but no more than the machine has."""
+    response = function.call(claims, peak)
+    assert returned(response) == 7
+    usage = response.usage
+    assert (usage.request_id, usage.memory_mb) == ("request-1", 512)
+    assert usage.duration >= 0.3
+    assert 0 < usage.max_memory_mb < 2 * psutil.virtual_memory().total >> 20
+
+
 def sparse(size: int, report: str) -> None:
     import os
 

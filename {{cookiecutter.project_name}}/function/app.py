@@ -101,7 +101,7 @@ class Environment:
             path = [os.path.abspath(x or os.curdir) for x in sys.path]
             task_child.set_readable(ctypes.CDLL(None), False)
             self.processes = Processes(Settings(self.folder, path, alone))
-            self.prepared = Prepared(self.processes)
+            self.prepared = Prepared(self.processes, self.folder)
         except (OSError, EnvironmentFailed) as error:
             self._broken = f"it cannot start a process, or write to {temporary}: {error}"
 
@@ -478,7 +478,7 @@ class _Invocation:
             return wire.encode(channels.read_at(self.child.answer, size, 0))
         return self._store(wire.RESULT, 0, size)
 
-    def _store(self, name: str, offset: int, size: int) -> wire.Blob:
+    def _store(self, name: wire.TaskObject, offset: int, size: int) -> wire.Blob:
         assert self.child is not None
         bucket, key = self.request.bucket, wire.task_key(self.request.task_id, name)
         file = self.child.answer

@@ -33,15 +33,18 @@ def at(fd: int) -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
 
 
-def send(channel: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
+def send(channel: socket.socket, message: Any, fds: Sequence[int] = (), *, flags: int = 0) -> None:
     """Send `message` with copies of the descriptors `fds`.
+
+    Args:
+        flags: of the system's `sendmsg`.
 
     Raises:
         Closed: if nobody can receive it any more.
     """
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
-        channel.sendmsg([_dumps(message).encode()], rights)
+        channel.sendmsg([_dumps(message).encode()], rights, flags)
     except ConnectionError as error:
         raise Closed from error
 

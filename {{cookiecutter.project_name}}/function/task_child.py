@@ -168,18 +168,24 @@ def serve(
     _Task(body, folder, channel, context).run(answer, modules, libc)
 
 
-def prepare(channel: socket.socket, folder: str) -> Dict[str, Any]:
+def prepare(channel: socket.socket, folder: str, said: int) -> bool:
     """Run the initializer that comes over a channel, in this process.
 
+    Args:
+        channel: it.
+        folder: the initializer's own.
+        said: the descriptor of the file that takes why it failed: more than a packet holds.
+
     Returns:
-        Why it failed, as `failure`; else nothing.
+        Whether it has done its work.
     """
     try:
         body = _Body.received(channel)
         _Task(body, folder, channel, task_context.Context()).set_up()  # no electron has one
     except _Failed as failed:
-        return {"failure": vars(failed.failure)}
-    return {}
+        channels.write_all(said, _dumps(vars(failed.failure)).encode())
+        return False
+    return True
 
 
 def set_readable(libc: Any, readable: bool) -> None:

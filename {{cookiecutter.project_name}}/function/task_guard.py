@@ -31,6 +31,8 @@ _DUMP_AFTER, _KILL_AFTER = 2.0, 2.3  # seconds after the interrupt
 _CONTINUE_AFTER, _GIVE_UP_AFTER = 3.0, 5.0  # its fork server must have told of its end by then
 _LEAVE_WITHIN = 2.0  # from the report to the end: only C's streams have to be flushed
 _WORDS = 16  # messages of a task's process that are taken at a time
+# MB of this machine, as `ru_maxrss` counts: no process had more, whatever it says.
+_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 _LAST_WORDS = 1000  # the same after its end: more than the kernel keeps, some 300
 MARGIN = 3.0  # seconds before Lambda's own deadline at which a task is stopped
 
@@ -331,7 +333,7 @@ class _Watched:
             else:
                 # Its memory may take a while to be freed; the next task will wait for it.
                 self._done = words.get("alone") is True and self._report is not None
-                self._peak = (_numbers([words.get("peak")], 1) or [0])[0]
+                self._peak = min(_MEMORY, (_numbers([words.get("peak")], 1) or [0])[0])
         if not self._reason and not self._steps:
             self._plan((_LEAVE_WITHIN, self._kill))
         return words is not None

@@ -9,6 +9,7 @@ behind runs in each batch's process instead: a process with threads must not for
 """
 
 import contextlib
+import os
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set
 
 import task_channel as channels
@@ -18,6 +19,7 @@ from task_processes import Body, Child, Processes, Reply, Server, ServerLost
 _FINISHED_WITHIN = 30.0  # seconds: of the batch before
 _IMPORTED_WITHIN = 60.0
 _REMEMBERED = 100  # initializers that leave threads
+_LARGEST_FAILURE = 2 * 1024 * 1024  # bytes, of JSON: text and traceback have 100 KB each
 
 _ENDED = (
     "The initializer failed, so no call ran: it ended its process, or the system did (out of "
@@ -40,10 +42,11 @@ class Prepared:
 
     Args:
         processes: of the environment.
+        folder: the environment's own.
     """
 
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
+    def __init__(self, processes: Processes, folder: str) -> None:
+        self._processes, self._folder = processes, folder
         self._initializer = ""  # the digest of the one that has run
         self._server: Optional[Server] = None
         self._spare: Optional[Child] = None
@@ -127,14 +130,11 @@ class Prepared:
             answer = self._answer(self._server, setup, check)
         except ServerLost:
             self.drop()
-            raise SetupFailed({"kind": wire.SETUP_FAILED, "message": _ENDED}) from None
+            raise SetupFailed(vars(wire.Failure(wire.SETUP_FAILED, _ENDED))) from None
         except BaseException:
             self.drop()
             raise
-        if "failure" in answer:
-            self.drop()
-            raise SetupFailed(answer["failure"])
-        if not answer["alone"]:
+        if answer.get("alone") is not True:
             self.drop()
             self._unfit = [*self._unfit, initializer][-_REMEMBERED:]
             return False
@@ -144,18 +144,24 @@ class Prepared:
 
     def _answer(self, server: Server, setup: Body, check: Callable[[], object]) -> Any:
         ours, theirs = channels.pair()
+        said = channels.memory_file(self._folder)
         self._number = self._processes.number()
-        with ours, theirs:
-            reply: Reply = server.order(
-                {"do": "prepare", "number": self._number}, [theirs.fileno()]
-            )
-            try:
-                setup.send(ours)
-            except channels.Closed as error:
-                raise ServerLost from error
-            finally:
-                setup.close()
-            return server.await_answer(reply, check)
+        order = {"do": "prepare", "number": self._number}
+        try:
+            with ours, theirs:
+                reply: Reply = server.order(order, [theirs.fileno(), said])
+                try:
+                    setup.send(ours)
+                except channels.Closed as error:
+                    raise ServerLost from error
+                finally:
+                    setup.close()
+                answer = server.await_answer(reply, check)
+            if answer.get("ready") is not True:
+                raise SetupFailed(told_in(said))
+            return answer
+        finally:
+            os.close(said)
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
@@ -171,3 +177,19 @@ class Prepared:
                 return taken
             taken.close()
         return self._processes.forked(self._server)
+
+
+def told_in(file: int) -> Dict[str, Any]:
+    """Why an initializer failed, by the file that takes it: its code may have written anything
+    there.
+
+    Returns:
+        The fields of a `wire.Failure`.
+    """
+    data = channels.read_at(file, _LARGEST_FAILURE, 0)
+    try:
+        told: wire.Failure = wire.read_as(wire.loads(data), wire.Failure, "what it told")
+    except wire.EnvelopeError:
+        told = wire.Failure(wire.SETUP_FAILED, _ENDED)
+    told.kind = wire.SETUP_FAILED  # of others the executor would take it that it may try again
+    return vars(told)

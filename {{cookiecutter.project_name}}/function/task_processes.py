@@ -219,15 +219,27 @@ class Server:
 
     def go_on(self) -> None:
         """Have the server continue if an electron has stopped it."""
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def end(self) -> None:
         """Let go of the server: it ends, with all that it has forked."""
         self.control.close()
-        self.go_on()
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        """Send the server a signal, by way of the one that has forked it.
+
+        If the server has ended, its id may be another process's. Only whoever waits for its end
+        knows.
+        """
+        if self.by is None:  # forked by this process, which never waits for it: its id is its own
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, number)
+            return
+        self.by.go_on()  # an electron may have stopped that one, too
+        order = {"do": "signal", "pid": self.pid, "number": number}
+        with contextlib.suppress(channels.Closed, OSError):  # it has ended, and this one with it
+            channels.send(self.by.control, order, flags=socket.MSG_DONTWAIT)
 
 
 class Child:

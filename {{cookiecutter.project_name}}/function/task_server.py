@@ -19,8 +19,9 @@ Orders come over a channel, each is answered by one message, in turn:
     {"do": "fork", "number": n} + 5 descriptors   {"pid": p}     a process for one task
     {"do": "branch"} + 1 descriptor               {"pid": p}     another server, like this one
     {"do": "import", "names": [...]}              {"threads": …} see task_modules.bring
-    {"do": "prepare", "number": n} + 1 descriptor {"alone": …}   runs an initializer, which comes
-                                                                 over that descriptor
+    {"do": "prepare", "number": n} + 2 descriptors {"alone": …}  runs an initializer, which comes
+                                                                 over the first; the second takes
+                                                                 why it failed
     {"do": "drop", "number": n}                   {}             ends a process without a task
     {"do": "leave", "number": n}                                 once that process has ended, the
                                                                  files of its task go
@@ -28,6 +29,8 @@ Orders come over a channel, each is answered by one message, in turn:
                                                                  left in its folder, of that
                                                                  number, and in /tmp stays; null:
                                                                  no longer
+    {"do": "signal", "pid": p, "number": n}                      to a server that it has branched,
+                                                                 if nobody has waited for that
     {"do": "tidy"}                                {}             no task runs: removes the files of
                                                                  tasks whose servers have ended
 
@@ -219,6 +222,9 @@ class _Server:
         if order["do"] == "leave":
             self._leave(self._folder(order["number"]))
             return
+        if order["do"] == "signal":
+            self._signal(order["pid"], order["number"])
+            return
         try:
             if order["do"] == "fork":
                 answer = {"pid": self._fork(order["number"], fds)}
@@ -296,13 +302,13 @@ class _Server:
         os.environ.update(HOME=folder, TMPDIR=folder)
         gc.enable()
         with channels.at(os.dup(fds[0])) as channel:
-            answer = task_child.prepare(channel, folder)
+            ready = task_child.prepare(channel, folder, fds[1])
         gc.disable()
         gc.collect()
         gc.freeze()
         self._listen_for_ends()  # it may have changed that
         self._kept = self._left_by(number)
-        return dict(answer, alone=task_modules.alone() and not children())
+        return {"ready": ready, "alone": task_modules.alone() and not children()}
 
     def _folder(self, number: int) -> str:
         return os.path.join(self._settings.tasks(), str(number))
@@ -312,6 +318,12 @@ class _Server:
         return set() if number is None else {self._folder(number), *_found(self._settings)}
 
     # -- ending -------------------------------------------------------------------------------
+
+    def _signal(self, pid: int, number: int) -> None:
+        """Send a signal to a server that this one has forked: as long as it has not waited for
+        that one's end, the id is no other process's."""
+        if pid in self._branches:
+            os.kill(pid, number)
 
     def _take_ended(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -15,6 +16,7 @@ from aws_server import AWS
 from fleet import Fleet, pool
 from lambda_calls import CallFailedError, InitializerFailedError
 
+import task_prepared
 import wire
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -70,6 +72,10 @@ def fail() -> None:
     raise ValueError("no such model")
 
 
+def fail_at_length() -> None:
+    raise ValueError("é" * 45_000 + " no such model")
+
+
 def end() -> None:
     os._exit(7)
 
@@ -79,7 +85,13 @@ def leave() -> None:
 
 
 @pytest.mark.parametrize(
-    ("initializer", "said"), [(fail, "ValueError: no such model"), (end, "ended"), (leave, "exit")]
+    ("initializer", "said"),
+    [
+        (fail, "ValueError: no such model"),
+        (fail_at_length, "ValueError: éé.*éé no such model"),  # more than a packet holds
+        (end, "ended"),
+        (leave, "exit"),
+    ],
 )
 def test_a_failing_initializer_breaks_the_pool(fleet: Fleet, initializer: Any, said: str) -> None:
     """No call runs, each says why, and no more are taken: as in the standard library."""
@@ -93,6 +105,38 @@ def test_a_failing_initializer_breaks_the_pool(fleet: Fleet, initializer: Any, s
     assert len(fleet.batches) == 1
     with pool(max_workers=1) as executor:  # the environment is as good as before
         assert executor.submit(abs, -1).result() == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"no JSON",
+        b"\xff",
+        b"[" * 100_000,
+        b"7",
+        b"{}",
+        b'{"kind": "storage-busy", "message": 7}',
+        b'{"kind": "setup-failed", "message": "m", "odd": 1}',
+        b'{"kind": "setup-failed", "message": "%b"}' % (b"x" * 3_000_000),
+    ],
+)
+def test_forged_failure_of_an_initializer(said: bytes) -> None:
+    """What its code puts in the place of its failure fails its calls, and nothing else."""
+    with tempfile.TemporaryFile() as file:
+        file.write(said)
+        file.flush()
+        told = wire.Failure(**task_prepared.told_in(file.fileno()))
+    assert told.kind == wire.SETUP_FAILED and "ended its process" in told.message
+
+
+def test_an_initializer_cannot_have_its_calls_sent_again() -> None:
+    """Whatever kind of failure it claims."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b'{"kind": "storage-busy", "message": "again"}')
+        file.flush()
+        told = wire.Failure(**task_prepared.told_in(file.fileno()))
+    assert told == wire.Failure(wire.SETUP_FAILED, "again")
 
 
 def test_an_initializer_that_takes_long_can_be_stopped(fleet: Fleet) -> None:

@@ -656,7 +656,7 @@ def test_nothing_runs_twice_unless_that_was_asked_for(fleet: Fleet, tmp_path: Pa
 
 
 def test_an_environment_that_is_unfit_costs_nothing(reachable: AWS, environments: Fleet) -> None:
-    """Nothing ran there, so its calls are sent again; but not for ever."""
+    """Nothing ran there, so its calls are sent again; but not for ever: four times in all."""
     refusals = [bad(wire.ENVIRONMENT, "no room in /tmp")] * 2
 
     def script(event: dict[str, Any]) -> Answer:
@@ -666,8 +666,10 @@ def test_an_environment_that_is_unfit_costs_nothing(reachable: AWS, environments
     with pool(max_workers=2) as executor:
         assert executor.submit(square, 3).result() == 9
         reachable.script = lambda event: bad(wire.ENVIRONMENT, "no room in /tmp")
-        with pytest.raises(Exception, match="no room"):
+        before = reachable.posts
+        with pytest.raises(CallRejectedError, match="no room"):
             executor.submit(square, 3).result()
+        assert reachable.posts == before + 4
 
 
 def test_answers_that_make_no_sense_fail_their_calls(reachable: AWS) -> None:
