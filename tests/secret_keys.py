@@ -33,6 +33,12 @@ def forms(secret: str) -> list[bytes]:
     return found
 
 
+def held_in(text: str, secrets: Iterable[str]) -> list[str]:
+    """The beginnings of those `secrets` that stand in `text`."""
+    data = text.encode("utf-8", "replace")
+    return [f"{secret[:6]}…" for secret in secrets if any(x in data for x in forms(secret))]
+
+
 def written_in(roots: Iterable[Path], secrets: Collection[str]) -> list[str]:
     """The files below `roots` in which one of `secrets` stands, each with its beginning."""
     wanted = [(secret, form) for secret in secrets for form in forms(secret)]

@@ -59,6 +59,7 @@ class AWS:
     requests: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)  # e.g. "PUT": answered with 403
     refusal: tuple[int, str] = (403, "AccessDenied")  # S3's answer to what is denied
+    refusal_says: Callable[[Any], str] = lambda headers: "<Message>not you</Message>"
     refused_keys: set[str] = field(default_factory=set)  # access keys that have expired
     before_put: Callable[[], Any] = lambda: None  # called as an object arrives
     # Calls that the account, and the function, may have at a time; None: it is not allowed to ask,
@@ -249,7 +250,8 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
                 status, code = aws.refusal
             else:
                 return False
-            body = f"<Error><Code>{code}</Code><Message>not you</Message></Error>".encode()
+            said = aws.refusal_says(self.headers)
+            body = f"<Error><Code>{code}</Code>{said}</Error>".encode()
             self._answer(status, b"" if self.command == "HEAD" else body)
             return True
 

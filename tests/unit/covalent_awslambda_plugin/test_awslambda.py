@@ -3,13 +3,14 @@
 import asyncio
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_server import AWS
+from aws_server import AWS, Answer
 from covalent._shared_files.exceptions import TaskCancelledError
 from covalent.executor import AWSLambdaExecutor
 from covalent_awslambda_plugin import awslambda
@@ -17,7 +18,7 @@ from covalent_awslambda_plugin.errors import (
     AWSLambdaExecutorError,
     ConfigurationError,
 )
-from electrons import METADATA, covalents, good, made
+from electrons import METADATA, covalents, good, made, request_of
 
 
 def test_import_covalent_does_not_wait_for_what_runs_electrons() -> None:
@@ -51,6 +52,34 @@ def test_endpoint_that_is_no_address_is_refused(address: str) -> None:
     """A forgotten scheme is told where the executor is built, not as a matter of credentials."""
     with pytest.raises(ConfigurationError, match="must be an address such as 'http://127"):
         made(endpoint_url=address)
+
+
+@pytest.mark.parametrize(
+    "node_id", ["../1", "1/2", "1\n2", "\x1b[2J", "", "1e3", "0x10", None, [1], float("nan")]
+)
+def test_node_that_is_no_number_is_refused(aws: AWS, node_id: Any) -> None:
+    """Nothing is sent, stored or looked for under the name of such a node."""
+    metadata = {"dispatch_id": "dispatch", "node_id": node_id}
+    with pytest.raises((ValueError, TypeError)):
+        asyncio.run(made().run(len, [""], {}, metadata))
+    with pytest.raises((ValueError, TypeError)):
+        asyncio.run(made().cancel(metadata, {"task_id": "dispatch-1-attempt"}))
+    assert not aws.requests
+
+
+@pytest.mark.parametrize(("node_id", "number"), [(" 7\n", "7"), ("１２", "12"), (True, "1")])
+def test_node_is_named_by_its_number(aws: AWS, node_id: Any, number: str) -> None:
+    """However its number is written, its keys hold digits alone."""
+    names: list[str] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        names.append(request_of(event).task_id)
+        return good(7)
+
+    aws.script = script
+    metadata = {"dispatch_id": "dispatch", "node_id": node_id}
+    assert asyncio.run(made().run(len, [""], {}, metadata)) == 7
+    assert re.fullmatch(rf"dispatch-{number}-[0-9a-f]{{8}}", names[0])
 
 
 def test_zero_is_no_default() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import json
+import pickle
+import re
 import socket
 import threading
 import time
@@ -15,6 +17,7 @@ import cloudpickle
 import pytest
 from aws_server import AWS, Answer
 from covalent._workflow.transportable_object import TransportableObject
+from covalent_awslambda_plugin.errors import ConfigurationError
 from covalent_awslambda_plugin.server import server
 from electrons import METADATA, bad, execute, good, invoked, made, under_covalent
 from lambda_calls.aws import invoke as invoking
@@ -220,6 +223,41 @@ def test_stock_result_of_somebody_else_is_not_loaded(aws: AWS, tmp_path: Path) -
     aws.script = stock(aws, run)
     assert "was not loaded" in execute(made(), len)[2]
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("dispatch", ["../../up", "a/b", "x\n\x1b[2J", "%2e"])
+def test_stock_keys_hold_no_odd_character(aws: AWS, dispatch: str) -> None:
+    """The stock handler uses keys as names of files, too."""
+    keys: list[str] = []
+
+    def run(event: Any) -> Answer:
+        keys.extend(event[x] for x in event if x != "S3_BUCKET_NAME")
+        aws.objects[f"/bucket/{event['RESULT_FILENAME']}"] = cloudpickle.dumps(
+            TransportableObject(4)
+        )
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    metadata = {"dispatch_id": dispatch, "node_id": 7}
+    assert asyncio.run(made().run(len, ["four"], {}, metadata)) == 4
+    assert len(keys) == 3 and not aws.objects
+    assert all(re.fullmatch(r"\w+-[\w-]+-7\.(pkl|json)", x, re.ASCII) for x in keys), keys
+
+
+@pytest.mark.parametrize("left", [b"", b"text", b"\xff", pickle.dumps({"x": 1})])
+def test_stock_exception_that_is_none(aws: AWS, left: bytes, tmp_path: Path) -> None:
+    """It ends in a sentence that names the object, also of the documented method."""
+
+    def run(event: Any) -> Answer:
+        aws.objects[f"/bucket/{event['EXCEPTION_FILENAME']}"] = left
+        return Answer(payload=None)
+
+    aws.script = stock(aws, run)
+    said = "exception-dispatch-7.json is not a result of Covalent's stock image"
+    assert said in execute(made(), len)[2]
+    aws.objects["/bucket/exception-dispatch-7.json"] = left
+    with pytest.raises(ConfigurationError, match=said):
+        made().query_task_exception_sync(str(tmp_path), "exception-dispatch-7.json")
 
 
 @pytest.mark.parametrize("damaged", [b"", b"text", cloudpickle.dumps([1, 2])[:-3]])

@@ -1,17 +1,18 @@
 """Invocations of a session: what each answer of Lambda's becomes, and what is shared."""
 
 import asyncio
-import base64
 import contextlib
 import gc
 import threading
+import traceback
 import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+import secret_keys
 from aws_server import AWS, Answer
-from calls import target
+from calls import call, target
 from lambda_calls.aws import quota
 from lambda_calls.aws.clients import Account
 from lambda_calls.aws.invoke import InvokeApi
@@ -24,6 +25,7 @@ from lambda_calls.errors import (
 )
 from lambda_calls.messages import Advice
 from lambda_calls.session import InvocationResponse, Process, Session, Target
+from secret_keys import SECRET_KEY, SESSION_TOKEN
 
 ORIGINS = {"function_name": "/p/samconfig.toml", "s3_bucket_name": "/p/samconfig.toml"}
 
@@ -252,13 +254,49 @@ def test_nonsense_endpoint(aws: AWS, process: Process, url: str) -> None:
         invoked(process, endpoint_url=url)
 
 
-def test_secret_is_in_no_message(aws: AWS, process: Process) -> None:
-    """Errors quote AWS's words, never the key."""
-    aws.script = lambda event: Answer(status=403, code="InvalidSignatureException")
-    with pytest.raises(ConfigurationError) as refusal:
-        invoked(process)
-    assert "secret" not in str(refusal.value)
-    assert base64.b64encode(b"secret").decode() not in str(refusal.value)
+# What AWS says of a signature: some of it repeats the request.
+REPEATS = {
+    "InvalidSignatureException": (
+        "The request signature we calculated does not match the signature you provided.\n\n"
+        "The Canonical String for this request should have been\n'POST\n/fn\n\n"
+        "x-amz-security-token:{token}\n'\n\nThe String-to-Sign should have been\n'AWS4'\n"
+    ),
+    "IncompleteSignature": "'x' is no valid key=value pair. Authorization={authorization}",
+    "UnrecognizedClientException": "headers: {{'X-Amz-Security-Token': '{token}', 'x': 1}}",
+    "MissingAuthenticationTokenException": "Signature={signature}, X-Amz-Security-Token={token}",
+}
+
+
+@pytest.mark.parametrize("code", REPEATS)
+def test_secret_is_in_no_message(
+    aws: AWS, process: Process, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    """Whatever of the request AWS repeats, no error, with all that it came from, no log and no
+    repr holds the secret key, the session token or the signature."""
+    sent: dict[str, str] = {}
+
+    def script(event: dict[str, Any]) -> Answer:
+        authorization = event["headers"]["Authorization"]
+        sent.update(
+            token=event["headers"]["X-Amz-Security-Token"],
+            authorization=authorization,
+            signature=authorization.rpartition("Signature=")[2],
+        )
+        return Answer(status=403, code=code, message=REPEATS[code].format(**sent))
+
+    aws.script = script
+    with (
+        caplog.at_level("DEBUG", logger="lambda_calls"),
+        pytest.raises(CredentialsError) as refusal,
+    ):
+        call(process, abs, -7)
+    assert sent["token"] == SESSION_TOKEN and len(sent["signature"]) == 64
+    signing = process.clients.signing(target().account)
+    owners = [*vars(process).values(), signing, vars(signing), target()]
+    told = "".join(traceback.format_exception(refusal.value))
+    told += "\n".join([repr(refusal.value), caplog.text, *map(repr, owners)])
+    assert code in told
+    assert not secret_keys.held_in(told, [SECRET_KEY, SESSION_TOKEN, sent["signature"]])
 
 
 def test_clients_are_shared(process: Process) -> None:

@@ -403,13 +403,13 @@ class AWSLambdaExecutor(RemoteExecutor):
 
         Raises:
             FileNotFoundError: if the bucket holds no such object.
+            ConfigurationError: if it is not what Covalent's stock image leaves.
         """
         from . import stock
 
         with _covalents_errors():
-            return json.loads(
-                stock.download_file(self._stock_objects(), workdir, exception_filename)
-            )
+            data = stock.download_file(self._stock_objects(), workdir, exception_filename)
+            return stock.load_exception(data, exception_filename)
 
     async def query_task_exception(self, workdir: str, exception_filename: str) -> Any:
         """`query_task_exception_sync` without blocking."""

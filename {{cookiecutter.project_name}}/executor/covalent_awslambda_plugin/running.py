@@ -34,7 +34,7 @@ app_log = logger.app_log
 
 # What no dispatch's id of Covalent's holds, and no key in S3 and no line of a log should.
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
-_LONGEST = 100  # characters of a key's part
+_LONGEST = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ class Running:
     ) -> None:
         self._server, self._terms, self._node = server, terms, node
         self._stdout, self._stderr, self._covalent = stdout, stderr, covalent
-        self._task = f"{_ODD.sub('_', node[0])[:_LONGEST]}-{node[1]}"
-        self._name = f"electron {node[1]} of dispatch {_ODD.sub('_', node[0])}"
+        self._dispatch = _ODD.sub("_", node[0])[:_LONGEST]  # as keys and log lines have it
+        self._task = f"{self._dispatch}-{node[1]}"
+        self._name = f"electron {node[1]} of dispatch {self._dispatch}"
         self._cancellation = Cancellation(self._name)
 
     async def result(
@@ -187,7 +188,7 @@ class Running:
         run = stock.StockRun(
             session,
             self._server.process.objects(target),
-            self._node,
+            (self._dispatch, self._node[1]),
             timeout=self._terms.limits.timeout,
             poll_freq=self._terms.poll_freq,
         )

@@ -77,6 +77,18 @@ def load(data: bytes, key: str) -> Any:
     return found
 
 
+def load_exception(data: bytes, key: str) -> Any:
+    """What the stock handler says of an exception.
+
+    Raises:
+        ConfigurationError: if it is no JSON.
+    """
+    try:
+        return wire.loads(data)
+    except wire.EnvelopeError as error:
+        raise messages.STOCK_NO_RESULT(key=key, said=error) from error
+
+
 class _Careful(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, key: str, container: type) -> None:
         super().__init__(file)
@@ -249,7 +261,7 @@ class StockRun:
                 exception=self._exception,
                 bucket=self._objects.bucket,
             )
-        raise TaskFailedError(str(json.loads(exception)))
+        raise TaskFailedError(str(load_exception(exception, self._exception)))
 
 
 async def poll(

@@ -209,10 +209,10 @@ class Attempt:
             await self._mailbox.clear()
 
     def _note_objects(self, response: wire.Response) -> None:
-        large = (response.result, response.spread)
-        for name, parts in ((wire.RESULT, large), (wire.RESULT_TEXT, (response.text,))):
-            if any(isinstance(part, wire.Blob) for part in parts):
-                self._mailbox.note(name)
+        if any(isinstance(part, wire.Blob) for part in (response.result, response.spread)):
+            self._mailbox.note(wire.RESULT)
+        if isinstance(response.text, wire.Blob):
+            self._mailbox.note(wire.RESULT_TEXT)
         if response.failure and response.failure.kind == wire.RESULT_LOST:
             # One of them may have been stored before the other failed, or without its knowledge.
             self._mailbox.note(wire.RESULT)

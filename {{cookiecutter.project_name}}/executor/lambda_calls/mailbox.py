@@ -8,6 +8,7 @@ Whoever can write to the bucket, but did not see the request, can forge neither 
 """
 
 import contextlib
+from typing import get_args
 
 from . import wire
 from .errors import LambdaCallError
@@ -16,7 +17,7 @@ from .session import Session
 # Bytes: an outcome is an answer that Lambda would let through, with its seal.
 _LARGEST_OUTCOME = 2 * wire.PAYLOAD_LIMIT
 _LARGEST_RUNNING = 1024
-_ALL = (wire.ORDER, wire.RUNNING, wire.OUTCOME, wire.RESULT, wire.RESULT_TEXT)
+_ALL: tuple[wire.TaskObject, ...] = get_args(wire.TaskObject)
 
 
 class Mailbox:
@@ -33,7 +34,7 @@ class Mailbox:
         self._objects, self._threads = session.objects, session.process.requests
         self._task_id = task_id
         self.exists = session.target.bucket is not None
-        self._held: set[str] = set()
+        self._held: set[wire.TaskObject] = set()
 
     async def order(self, order: str) -> None:
         """Store an order for the function, which looks for one each second.
@@ -67,7 +68,7 @@ class Mailbox:
         """
         return await self._sealed(wire.RUNNING, secret, _LARGEST_RUNNING) == order
 
-    def note(self, name: str) -> None:
+    def note(self, name: wire.TaskObject) -> None:
         """Remember that the function has left `name`."""
         self._held.add(name)
 
@@ -83,7 +84,7 @@ class Mailbox:
             with contextlib.suppress(LambdaCallError):
                 await self._threads.run(self._objects.delete, *keys)
 
-    async def _sealed(self, name: str, secret: str, limit: int) -> str | None:
+    async def _sealed(self, name: wire.TaskObject, secret: str, limit: int) -> str | None:
         try:
             stored = await self._threads.run(self._objects.get, self._named(name), limit)
         except ValueError:  # larger than anything that the function leaves
@@ -96,5 +97,5 @@ class Mailbox:
         except wire.DigestMismatch:
             return None  # of an earlier sending, or a forgery: the true one may still come
 
-    def _named(self, name: str) -> str:
+    def _named(self, name: wire.TaskObject) -> str:
         return wire.task_key(self._task_id, name)

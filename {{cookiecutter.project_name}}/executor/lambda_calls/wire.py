@@ -23,9 +23,11 @@ from math import isfinite
 from typing import (
     Any,
     Dict,
+    Final,
     FrozenSet,
     Iterator,
     List,
+    Literal,
     Mapping,
     NamedTuple,
     Optional,
@@ -49,9 +51,14 @@ PAYLOAD_MARGIN = 256 * 1024
 BLOB_PREFIX = "blobs/"  # written by the executor, read by the function
 TASK_PREFIX = "tasks/"  # one folder for each attempt of each call
 # Written by the executor while the call runs; the function looks for it once a second.
-ORDER = "order"
+ORDER: Final = "order"
 # Written by the function, read by the executor.
-RUNNING, OUTCOME, RESULT, RESULT_TEXT = "running", "outcome", "result", "result-text"
+RUNNING: Final = "running"
+OUTCOME: Final = "outcome"
+RESULT: Final = "result"
+RESULT_TEXT: Final = "result-text"
+# All that may lie in the folder of an attempt.
+TaskObject = Literal["order", "running", "outcome", "result", "result-text"]
 
 # What an order says. CANCEL: stop the call. REPORT, followed by a space and a number: the
 # connection is lost. The function then stores `seal(order, key)` as RUNNING within two seconds, so
@@ -216,8 +223,8 @@ def decode(part: str) -> bytes:
     return base64.b64decode(part)
 
 
-def task_key(task_id: str, name: str) -> str:
-    """S3 key of what is kept for one attempt of one electron (`ORDER`, `OUTCOME`, …)."""
+def task_key(task_id: str, name: TaskObject) -> str:
+    """S3 key of what is kept for one attempt of one electron."""
     return f"{TASK_PREFIX}{task_id}/{name}"
 
 

@@ -1,10 +1,12 @@
 """The objects of a bucket: what is stored, verified and refused."""
 
 import random
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
+import secret_keys
 from aws_server import AWS
 from lambda_calls import wire
 from lambda_calls.aws.clients import Account
@@ -16,6 +18,7 @@ from lambda_calls.errors import (
     UnreachableError,
 )
 from lambda_calls.session import Process
+from secret_keys import SECRET_KEY, SESSION_TOKEN
 
 ACCOUNT = Account(region="eu-west-1")
 
@@ -108,6 +111,35 @@ def test_refused_object(aws: AWS, process: Process, status: int, code: str, said
     aws.denied, aws.refusal = {"PUT"}, (status, code)
     with pytest.raises(LambdaCallError, match=said):
         bucket_of(process).put("key", b"x")
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidToken", "AccessDenied"])
+def test_secret_is_in_no_message(
+    aws: AWS, process: Process, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    """S3 repeats token and signature beside its words: no error, with all that it came from, and
+    no log holds them."""
+    sent: list[str] = [SECRET_KEY, SESSION_TOKEN]
+
+    def repeats(headers: Any) -> str:
+        signature = headers["Authorization"].rpartition("Signature=")[2]
+        token = headers["X-Amz-Security-Token"]
+        sent.append(signature)
+        return (
+            f"<Message>no</Message><SignatureProvided>{signature}</SignatureProvided>"
+            f"<CanonicalRequest>x-amz-security-token:{token}</CanonicalRequest>"
+            f"<Token-0>{token}</Token-0>"
+        )
+
+    aws.denied, aws.refusal, aws.refusal_says = {"PUT"}, (403, code), repeats
+    with (
+        caplog.at_level("DEBUG", logger="lambda_calls"),
+        pytest.raises(ConfigurationError) as refusal,
+    ):
+        bucket_of(process).put("key", b"x")
+    told = "".join(traceback.format_exception(refusal.value)) + caplog.text
+    assert code in told and len(sent) > 2
+    assert not secret_keys.held_in(told, sent)
 
 
 def test_storage_that_does_not_answer(

@@ -174,6 +174,8 @@ COMMON: Mapping[str, Meaning] = MappingProxyType(
     }
 )
 
+# What of a request nobody may read elsewhere.
+_SECRET = re.compile(r"((?:security-token|signature)['\"]?[:=] *)[^\s,&]+", re.IGNORECASE)
 # How Lambda words a clock that is off, under the code of a wrong signature.
 _CLOCK = re.compile(r"signature (expired|not yet current)", re.IGNORECASE)
 # A function whose creation or update failed answers as one that is still being updated.
@@ -231,9 +233,9 @@ def status(error: Any) -> int:
 
 
 def message(error: Any) -> str:
-    """AWS's own words, cut to what may be shown: some repeat the request with its token."""
-    first = _words(error).strip().partition("\n")[0]
-    first = re.sub(r"(?i)(security-token['\"]?[:=] *)[^\s,&]+", r"\1[cut]", first)
+    """AWS's own words, cut to what may be shown: some repeat the request with its token and its
+    signature."""
+    first = _SECRET.sub(r"\1[cut]", _words(error).strip().partition("\n")[0])
     return first if len(first) <= _REPEATED else f"{first[:_REPEATED]} […]"
 
 

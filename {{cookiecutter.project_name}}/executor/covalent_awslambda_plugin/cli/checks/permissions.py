@@ -21,7 +21,12 @@ from .finding import Remark, missing, ok, partial
 from .situation import Situation, Unknown
 
 _POLICY = "attach the policy that the stack's output ExecutorPolicyArn names to this user or role"
-_READ = (wire.RUNNING, wire.OUTCOME, wire.RESULT, wire.RESULT_TEXT)
+_READ: tuple[wire.TaskObject, ...] = (
+    wire.RUNNING,
+    wire.OUTCOME,
+    wire.RESULT,
+    wire.RESULT_TEXT,
+)
 
 
 def bucket(situation: Situation) -> Iterator[Remark]:
