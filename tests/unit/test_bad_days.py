@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from aws_server import AWS, Answer
 from calls import call
 from covalent_awslambda_plugin import running
 from electrons import execute, good, made
-from lambda_calls.errors import LambdaCallError
+from function_box import timed
+from lambda_calls.errors import LambdaCallError, ResourceLimitError, ResultUnreadError
 from lambda_calls.session import Process
+from patience import BUSY
 from secret_keys import SECRET_KEY
 from template_paths import EXECUTOR
 from tmpfs import fill, mounted
@@ -139,6 +143,56 @@ def test_suspended_until_the_connection_is_gone(aws: AWS, tmp_path: Path) -> Non
         assert client.stdout.readline() == "7\n"
         assert client.wait(30) == 0
     assert len(calls) == 1
+
+
+@pytest.fixture
+def silent_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An S3 that takes each connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        yield
+
+
+def test_s3_that_never_takes_an_argument(aws: AWS, process: Process, silent_s3: None) -> None:
+    """The call is not sent, and ends at its `timeout`; the error says what was not stored."""
+    aws.script = lambda event: good(7)
+    took, error = timed(lambda: failed(process, len, "x" * 7_000_000, timeout=3))
+    assert isinstance(error, ResourceLimitError)
+    assert "its large arguments were not stored in bucket bucket within" in str(error)
+    assert "redentials" not in str(error)
+    assert aws.posts == 0 and took < 3 + BUSY
+
+
+@pytest.mark.parametrize("size", [1000, 9_000_000])
+def test_s3_that_never_gives_a_result(
+    aws: AWS, process: Process, silent_s3: None, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """It is asked for again while the call has time, and the error says where the result is. Of
+    its waiting times, a minute and half a minute, two seconds are left here."""
+    monkeypatch.setattr("lambda_calls.attempt._FETCHES_FOR", 2.0)
+    monkeypatch.setattr("lambda_calls.aws.clients._S3_READ_TIMEOUT", 2)
+
+    def answer(event: dict[str, Any]) -> Answer:
+        task_id = json.loads(event["payload"])["task_id"]
+        blob = wire.Blob(wire.task_key(task_id, wire.RESULT), size, "0" * 64)
+        payload = {**good(7).payload, "result": vars(blob), "task_id": task_id}
+        return Answer(payload=payload)
+
+    aws.script = answer
+    took, error = timed(lambda: failed(process, abs, -7, timeout=3))
+    assert isinstance(error, ResultUnreadError)
+    assert "The call ran; its result is at s3://bucket/tasks/" in str(error)
+    assert "s3:GetObject on bucket bucket got no answer" in str(error)
+    assert "redentials" not in str(error)
+    assert aws.posts == 1 and took < 3 + 2 + 2 + BUSY
+
+
+def failed(process: Process, *args: Any, **options: Any) -> LambdaCallError:
+    """What a call raises."""
+    with pytest.raises(LambdaCallError) as error:
+        call(process, *args, **options)
+    return error.value
 
 
 def test_redeployed_in_the_middle(aws: AWS, process: Process) -> None:

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 from unittest.mock import patch
@@ -21,8 +21,16 @@ from electrons import covalents, made
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from lambda_calls import LambdaCallError, LambdaPoolExecutor, asking, cancellation, fan_out
+from lambda_calls import (
+    LambdaCallError,
+    LambdaPoolExecutor,
+    asking,
+    blobs,
+    cancellation,
+    fan_out,
+)
 from lambda_calls import attempt as attempts
+from lambda_calls import wire as core_wire
 from lambda_calls.scatter import Ending, Task
 from secret_keys import SECRET_KEY
 
@@ -35,13 +43,26 @@ _QUICK = {"_FIRST_PAUSE": 0.05, "_LONGEST_PAUSE": 0.1}
 _TIMEOUT = _STOPPING = 30.0
 _DEADLINE = 60.0
 _DISPATCH = "dispatch"
+_FAULTS = ["throttle", "break", "refuse", "drop", "leave", "kill", "take long"]
 
 
-def worked(number: int) -> int:
+# Bytes that a request or an answer holds here beside the envelope, and of what is larger.
+_ROOM, _LARGE = 20_000, 30_000
+
+
+def worked(number: int, data: bytes = b"") -> Any:
     """Runs in this process: the stand-in unpickles it, as the function would."""
     with _counting:
         _ran[number] += 1
-    return -number
+    return (-number, data) if data else -number
+
+
+class Missing(Exception):
+    """An argument is not in the bucket."""
+
+
+def path_of(blob: Mapping[str, Any]) -> str:
+    return f"/bucket/{blob['key']}"
 
 
 _ran: Counter[int] = Counter()
@@ -62,7 +83,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.began: dict[int, float] = {}
         self.took: dict[int, float] = {}  # seconds
         self.faults: list[str] = []  # beside what becomes of a future
+        self.large: set[int] = set()  # calls whose arguments and results go through the bucket
+        self.succeeded: set[int] = set()  # calls
         self.answered: set[str] = set()  # attempts that were told how they ended
+        self.left: dict[str, list[int]] = {}  # those that found it in the bucket: their calls
         self.let_go: set[int] = set()  # nobody waits for what becomes of them
         self.lock = threading.Lock()
         self.is_shut = False
@@ -75,6 +99,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.patches += [patch.object(attempts, k, v) for k, v in _QUICK.items()]
         self.patches += [patch.object(Task, "end", self.once(Task.end)), self.no_error_of_a_loop()]
         self.patches.append(patch.object(asking, "STARTS_WITHIN", 0.5))
+        self.patches.append(patch.object(blobs, "_LINGER", 0.1))
+        limit = core_wire.PAYLOAD_MARGIN + _ROOM
+        self.patches.append(patch.object(core_wire, "PAYLOAD_LIMIT", limit))
         self.patches.append(patch.object(cancellation, "_STOPPING", _STOPPING))
         for one in self.patches:
             one.start()
@@ -106,6 +133,7 @@ class AnyOrder(RuleBasedStateMachine):
         with self.lock:
             how = self.next.pop(0) if self.next else ""
             self.answered.discard(said["task_id"])
+            self.left.pop(said["task_id"], None)
         if how == "throttle":
             return Answer(status=429, code="TooManyRequestsException")
         if how == "break":
@@ -114,7 +142,13 @@ class AnyOrder(RuleBasedStateMachine):
             return Answer(status=500, code="ServiceException")
         if how == "take long":
             time.sleep(0.3)
-        response = self.respond(said)
+        response, numbers = self.respond(said)
+        if how == "leave":
+            with self.lock:
+                self.left[said["task_id"]] = numbers
+            path = f"/bucket/{wire.task_key(said['task_id'], wire.OUTCOME)}"
+            self.aws.objects[path] = wire.seal(json.dumps(response), said["key"])
+            return Answer(hang_up=True)
         if how == "drop":
             return Answer(hang_up=True)
         with self.lock:
@@ -126,20 +160,44 @@ class AnyOrder(RuleBasedStateMachine):
             )
         return Answer(payload=response)
 
-    def respond(self, said: dict[str, Any]) -> dict[str, Any]:
-        """What the function answers once it has run what was sent."""
-        if "calls" not in said:
+    def respond(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """What the function answers once it has run what was sent, and the calls that it ran."""
+        try:
+            if "calls" in said:
+                return self.respond_to_batch(said)
             return self.respond_to_electron(said)
-        frames = b""
-        for item in wire.read_frames(wire.decode(said["calls"])):
+        except Missing as error:  # nobody waits for it any more
+            return self.response(said, failure=wire.Failure(wire.BLOB_MISSING, str(error))), []
+
+    def respond_to_batch(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        frames, numbers = b"", []
+        for item in wire.read_frames(self.bytes_of(said["calls"])):
             args, kwargs = cloudpickle.loads(item.data)
-            value = cloudpickle.loads(wire.decode(said["function"]))(*args, **kwargs)
+            numbers.append(args[0])
+            value = cloudpickle.loads(self.bytes_of(said["function"]))(*args, **kwargs)
             frames += wire.Frame(wire.BEGUN, item.number, b"").to_bytes()
             frames += wire.Frame(wire.VALUE, item.number, cloudpickle.dumps(value)).to_bytes()
-        return self.response(said, result=wire.encode(frames))
+        return self.response(said, result=self.placed(said, frames)), numbers
 
-    def respond_to_electron(self, said: dict[str, Any]) -> dict[str, Any]:
+    def respond_to_electron(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         raise NotImplementedError
+
+    def bytes_of(self, part: Any) -> bytes:
+        """A part's, wherever it is."""
+        if isinstance(part, str):
+            return wire.decode(part)
+        data = self.aws.objects.get(path_of(part))
+        if data is None:
+            raise Missing(part["key"])
+        return data
+
+    def placed(self, said: dict[str, Any], data: bytes) -> wire.Part:
+        """A part of the answer, in the bucket if it is large."""
+        if len(data) <= _ROOM:
+            return wire.encode(data)
+        blob = wire.blob(data, key=wire.task_key(said["task_id"], wire.RESULT))
+        self.aws.objects[path_of(vars(blob))] = data
+        return blob
 
     def response(self, said: dict[str, Any], **fields: Any) -> dict[str, Any]:
         made = wire.Response(
@@ -154,15 +212,17 @@ class AnyOrder(RuleBasedStateMachine):
         self.retries = retries
         self.make()
 
-    @rule(how=st.sampled_from(["throttle", "break", "refuse", "drop", "kill", "take long"]))
+    @rule(how=st.sampled_from(_FAULTS))
     def fails_next(self, how: str) -> None:
         with self.lock:
             self.next.append(how)
 
-    @rule(count=st.integers(1, 3))
-    def submit(self, count: int) -> None:
+    @rule(count=st.integers(1, 3), large=st.booleans())
+    def submit(self, count: int, large: bool) -> None:
         if self.is_shut:
             return self.submit_to_one_that_is_shut()
+        if large:
+            self.large.update(range(self.count, self.count + count))
         for number, numbers in self.parts(range(self.count, self.count + count)):
             self.calls[number], self.began[number] = numbers, time.monotonic()
             self.futures[number] = future = self.send(numbers)
@@ -213,9 +273,13 @@ class AnyOrder(RuleBasedStateMachine):
         assert not leaks.left_since(self.before)
 
     def is_over(self, path: str) -> bool:
-        """Whether an object belongs to an attempt that was told how it ended."""
+        """Whether an object belongs to no attempt, or to one that knows how it ended."""
         _, _, first, attempt, *_ = path.split("/")
-        return first != "tasks" or attempt in self.answered
+        if first != "tasks" or attempt in self.answered:
+            return True
+        # A call that has a value, and ran once, has it from what this attempt found.
+        found = self.left.get(attempt, [])
+        return bool(found) and all(n in self.succeeded and _ran[n] == 1 for n in found)
 
     def settles(self, number: int) -> None:
         self.took[number] = time.monotonic() - self.began[number]
@@ -252,7 +316,16 @@ class AnyOrder(RuleBasedStateMachine):
             self.check_error(error)
 
     def check_value(self, numbers: range, value: Any) -> None:
-        assert value == -numbers[0] and _ran[numbers[0]]
+        self.check_one(numbers[0], value)
+
+    def check_one(self, number: int, value: Any) -> None:
+        expected = (-number, self.data_of(number)) if number in self.large else -number
+        assert value == expected and _ran[number]
+        self.succeeded.add(number)
+
+    def data_of(self, number: int) -> bytes:
+        """The argument that a call has beside its number: the same one for all that are large."""
+        return bytes(_LARGE) if number in self.large else b""
 
     def check_error(self, error: BaseException) -> None:
         kinds = (LambdaCallError, CancelledError, TaskCancelledError)
@@ -281,7 +354,7 @@ class Pool(AnyOrder):
         )
 
     def send(self, numbers: range) -> "Future[Any]":
-        return self.pool.submit(worked, numbers[0])
+        return self.pool.submit(worked, numbers[0], self.data_of(numbers[0]))
 
     def submit_to_one_that_is_shut(self) -> None:
         try:
@@ -324,12 +397,14 @@ class Electrons(AnyOrder):
 
     def electron(self, numbers: range) -> tuple[Any, list[Any]]:
         """Function and arguments, as Covalent passes them."""
-        return covalents(worked), [TransportableObject(numbers[0])]
+        args = numbers[0], self.data_of(numbers[0])
+        return covalents(worked), [TransportableObject(x) for x in args]
 
-    def respond_to_electron(self, said: dict[str, Any]) -> dict[str, Any]:
-        args = [cloudpickle.loads(wire.decode(x)) for x in said["args"]]
-        value = cloudpickle.loads(wire.decode(said["function"]))(*args)
-        return self.response(said, result=wire.encode(cloudpickle.dumps(value)))
+    def respond_to_electron(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        args = [cloudpickle.loads(self.bytes_of(x)) for x in said["args"]]
+        value = cloudpickle.loads(self.bytes_of(said["function"]))(*args)
+        result = self.placed(said, cloudpickle.dumps(value))
+        return self.response(said, result=result), [args[0]]
 
     def stop(self, number: int) -> None:
         """As Covalent does: on an executor made anew."""
@@ -376,18 +451,20 @@ class FanOuts(Electrons):
 
     def electron(self, numbers: range) -> tuple[Any, list[Any]]:
         marked = fan_out(worked, return_exceptions=True)
-        return covalents(marked), [TransportableObject(list(numbers))]
+        items = [(n, self.data_of(n)) for n in numbers]
+        return covalents(marked), [TransportableObject(items)]
 
-    def respond_to_electron(self, said: dict[str, Any]) -> dict[str, Any]:
-        (numbers,) = (cloudpickle.loads(wire.decode(x)) for x in said["args"])
+    def respond_to_electron(self, said: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        (items,) = (cloudpickle.loads(self.bytes_of(x)) for x in said["args"])
         frames = [
-            wire.Frame(wire.ITEM, i, cloudpickle.dumps(((n,), {}))) for i, n in enumerate(numbers)
+            wire.Frame(wire.ITEM, i, cloudpickle.dumps((x, {}))) for i, x in enumerate(items)
         ]
         frames.append(wire.Frame(wire.FUNCTION, 0, cloudpickle.dumps(worked)))
         frames.append(wire.Frame(wire.SHARED, 0, cloudpickle.dumps({})))
         options = json.dumps({"return_exceptions": True}).encode()
         frames.append(wire.Frame(wire.OPTIONS, 0, options))
-        return self.response(said, spread=wire.encode(b"".join(x.to_bytes() for x in frames)))
+        spread = self.placed(said, b"".join(x.to_bytes() for x in frames))
+        return self.response(said, spread=spread), []
 
     def check_value(self, numbers: range, value: Any) -> None:
         assert len(value) == len(numbers)
@@ -395,7 +472,7 @@ class FanOuts(Electrons):
             if isinstance(one, Exception):
                 assert len(str(one)) > 20, repr(one)
             else:
-                assert one == -number and _ran[number]
+                self.check_one(number, one)
 
 
 _SETTINGS = settings(
