@@ -5,9 +5,13 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 # Seconds, for a busy machine: threads end after what they do, sockets after their loop.
 _PATIENCE = 30.0
@@ -93,3 +97,19 @@ def left_since(before: Held, serving: int = 0) -> list[str]:
         time.sleep(0.02)
         left = [*held(serving).more_than(before), *pending_tasks()]
     return left
+
+
+@contextmanager
+def none(request: pytest.FixtureRequest, serving: int = 0) -> Iterator[None]:
+    """Fail a test that leaves something behind while the body runs, unless it says why.
+
+    Args:
+        request: of a fixture of the test.
+        serving: as for `held`.
+    """
+    before = held(serving)
+    yield
+    if request.node.get_closest_marker("leaves"):
+        return
+    left = left_since(before, serving)
+    assert not left, f"left behind: {', '.join(left)}"

@@ -1,8 +1,12 @@
 """The function's box and the template's folders, as the unit tests have them."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import leaks
+import pytest
 
 UNIT = Path(__file__).parents[1] / "unit"
 sys.path[:0] = [str(Path(__file__).parent), str(UNIT)]
@@ -11,6 +15,14 @@ from template_paths import EXECUTOR, FUNCTION, LAMBDA_CALLS  # noqa: E402 - foun
 
 sys.path[:0] = [str(EXECUTOR), str(FUNCTION)]
 sys.path.append(str(LAMBDA_CALLS))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a thread, a task, a descriptor or a process behind; the environments that a
+    module shares are there before."""
+    with leaks.none(request):
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

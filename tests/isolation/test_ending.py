@@ -12,6 +12,7 @@ from typing import Any
 
 import aws_server
 import cloudpickle
+import leaks
 import pytest
 import ways
 import world
@@ -180,6 +181,15 @@ def function(s3: aws_server.AWS, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("ending") / "tmp"
     with Function(folder, [sys.executable, "-c", LOOKS_SOON], **s3.env) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(
+    request: pytest.FixtureRequest, s3: aws_server.AWS, function: Function
+) -> Iterator[None]:
+    """As for all tests; the environment keeps its connections to the server."""
+    with leaks.none(request, int(s3.url.rpartition(":")[2])):
+        yield
 
 
 def fork_server() -> int:

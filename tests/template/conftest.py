@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import leaks
 import pytest
 from baking import FIRST, PROJECT, TEMPLATE, Bake, commit, git
 from cookiecutter.main import cookiecutter
@@ -24,6 +26,13 @@ def no_ambient_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_TERMINAL_PROMPT", "0")
     monkeypatch.syspath_prepend(str(TEMPLATE))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a thread, a task, a descriptor or a process behind."""
+    with leaks.none(request):
+        yield
 
 
 @pytest.fixture(scope="session")

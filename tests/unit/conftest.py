@@ -67,12 +67,8 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a thread, a task, a descriptor or a process behind, unless it says why."""
     import covalent_awslambda_plugin.awslambda  # noqa: F401  what Covalent opens for itself stays
 
-    before = leaks.held()
-    yield
-    if request.node.get_closest_marker("leaves"):
-        return
-    left = leaks.left_since(before)
-    assert not left, f"left behind: {', '.join(left)}"
+    with leaks.none(request):
+        yield
 
 
 @pytest.fixture

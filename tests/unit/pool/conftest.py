@@ -56,13 +56,12 @@ def fleet(reachable: AWS, environments: Fleet) -> Iterator[Fleet]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(endpoint: AWS, environments: Fleet) -> Iterator[None]:
+def nothing_left(
+    request: pytest.FixtureRequest, endpoint: AWS, environments: Fleet
+) -> Iterator[None]:
     """No test leaves a thread, a task, a descriptor or a process behind. The environments of its
     module stay, and so do their connections to the stand-in."""
     import covalent_awslambda_plugin.awslambda  # noqa: F401  what Covalent opens for itself stays
 
-    port = int(endpoint.url.rpartition(":")[2])
-    before = leaks.held(port)
-    yield
-    left = leaks.left_since(before, port)
-    assert not left, f"left behind: {', '.join(left)}"
+    with leaks.none(request, int(endpoint.url.rpartition(":")[2])):
+        yield
