@@ -112,7 +112,7 @@ def keep_fuzzed(logs: Sequence[Path]) -> None:
         done = re.search(r"^Done (\d+) runs in (\d+) second", log.read_text("utf-8"), re.MULTILINE)
         if done is None:
             raise SystemExit(f"{log} does not say how many inputs were tried")
-        said = {**_now(), "inputs": int(done[1]), "seconds": int(done[2])}
+        said = {"when": _now()["when"], "inputs": int(done[1]), "seconds": int(done[2])}
         kept.setdefault("fuzzed", {})[log.stem.removeprefix("fuzz-")] = said
     _write(kept)
 
