@@ -374,6 +374,31 @@ def test_in_a_sandbox_the_hint_is_what_works_there(
     assert "requirements.txt" not in stderr
 
 
+def test_a_pool_in_an_electron_whose_image_lacks_the_package(fleet: Fleet) -> None:
+    """Its error says that no index has the package, and where the way is described."""
+
+    class Image:
+        """Lacks what this machine has."""
+
+        @staticmethod
+        def find_spec(name: str, *others: object) -> None:
+            if name == "lambda_calls":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    def nests() -> None:
+        for name in [x for x in sys.modules if x.startswith("lambda_calls")]:
+            del sys.modules[name]
+        sys.meta_path.insert(0, Image)  # type: ignore[arg-type]
+        from lambda_calls import LambdaPoolExecutor
+
+        LambdaPoolExecutor()
+
+    _, _, stderr, status = execute(made(), nests)
+    assert status == "FAILED"
+    assert "function's image lacks the module 'lambda_calls'. It is the executor's own" in stderr
+    assert '"A pool within an electron" in docs/fan-out.md' in stderr
+
+
 def test_exceptions_as_values(fleet: Fleet) -> None:
     """`return_exceptions`: the electron ends well; an item that crashed is one, too."""
 

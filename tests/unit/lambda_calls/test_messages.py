@@ -92,6 +92,15 @@ def test_missing_package_is_told_from_missing_file() -> None:
     assert "not inside the call" in file
 
 
+@pytest.mark.parametrize("name", ["lambda_calls", "covalent_awslambda_plugin.awslambda"])
+def test_the_executors_own_package_is_not_looked_for_on_an_index(name: str) -> None:
+    """An electron with a pool, in an image without it: requirements.txt is the wrong place."""
+    said = hint(type="ModuleNotFoundError", message=f"No module named '{name}'")
+    assert "requirements.txt" not in said and "carry=" not in said
+    assert f"lacks the module '{name.partition('.')[0]}'" in said
+    assert '"A pool within an electron" in docs/fan-out.md' in said
+
+
 def test_missing_module_while_unpickling() -> None:
     """The function says so in its own words there."""
     said = "The function cannot unpickle argument 0: No module named 'my_helpers'"

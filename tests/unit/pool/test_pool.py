@@ -733,6 +733,48 @@ def test_a_call_may_have_a_pool_of_its_own(fleet: Fleet, reachable: AWS) -> None
         assert executor.submit(nested, reachable.url).result() == [0, 1, 4, 9]
 
 
+UNDER_COVALENTS_OWN = """
+from functools import partial
+from covalent._workflow.transportable_object import TransportableObject
+from covalent.executor import LocalExecutor
+from covalent.executor.utils.wrappers import wrapper_fn
+
+class Here(LocalExecutor):  # without a server that wants to know of it
+    def set_job_handle(self, handle): ...
+    def get_cancel_requested(self): return False
+
+def estimate(count):
+    from lambda_calls import LambdaPoolExecutor
+    names = {"function_name": "fn", "s3_bucket_name": "bucket", "region": "eu-west-1"}
+    with LambdaPoolExecutor(2, **names) as pool:
+        return sum(pool.map(abs, range(-count, 0), chunksize=2))
+
+function = partial(wrapper_fn, TransportableObject(estimate), [], [])
+executor = Here(workdir=".", create_unique_workdir=False)
+metadata = {"dispatch_id": "dispatch", "node_id": 7}
+print(executor.run(function, [TransportableObject(6)], {}, metadata).get_deserialized())
+"""
+
+
+def test_an_electron_may_have_a_pool(fleet: Fleet, reachable: AWS) -> None:
+    """Under Covalent's local executor, in the process that it runs the electron in."""
+    out, errors, code = told(reachable, UNDER_COVALENTS_OWN)
+    assert (out, code) == ("21\n", 0), errors
+    assert fleet.sizes == [2, 2, 2]
+
+
+def test_a_role_that_may_not_invoke(reachable: AWS) -> None:
+    """AWS's own words name the role, the action and the function."""
+    said = (
+        "User: arn:aws:sts::123456789012:assumed-role/electron/fn is not authorized to perform: "
+        "lambda:InvokeFunction on resource: arn:aws:lambda:eu-west-1:123456789012:function:fn"
+    )
+    reachable.script = lambda event: Answer(status=403, code="AccessDeniedException", message=said)
+    with pool() as executor, pytest.raises(ConfigurationError) as error:
+        executor.submit(square, 3).result(30)
+    assert said in str(error.value)
+
+
 # Settings of an electron, and of one executor for electrons that differ: a pool has none of them.
 OF_ELECTRONS = {
     "poll_freq": "of the stock image, which runs no batches",

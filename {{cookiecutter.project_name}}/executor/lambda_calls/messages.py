@@ -630,6 +630,13 @@ _PACKAGE_FIRST = f"{_LACKS}Please {{add}}."
 _FILE_FIRST = (
     f"{_LACKS}If it is a file of your own, {_CARRY_FILE}{{carry}} If it is a package, {{add}}."
 )
+# No package index has these, and what has their names there is somebody else's.
+_OURS = ("lambda_calls", "covalent_awslambda_plugin")
+_OURS_LACKS = (
+    f"{_LACKS}It is the executor's own, and on no package index. Make the pool outside the "
+    '{call}, or see "A pool within an electron" in docs/fan-out.md of the template: what to add '
+    "to the image, and which permission."
+)
 _OWN_IN_MAIN = (
     "{name!r} is defined in your script in a way that is pickled by its name only (a function "
     "wrapped by functools.lru_cache, a NewType, a class made by a call, or the like), and the "
@@ -658,6 +665,8 @@ def hint(failure: wire.Failure, usage: wire.Usage, *, call: str, advice: Advice)
     missing = _NO_MODULE.search(failure.message)
     if missing and "ModuleNotFoundError" in (failure.type, failure.message.partition(":")[0]):
         name = missing[1].partition(".")[0]
+        if name in _OURS:
+            return _OURS_LACKS.format(name=name, call=call)
         text = _PACKAGE_FIRST if _is_installed(name) else _FILE_FIRST
         add = advice.add_package or _ADD_PACKAGE.format(option=advice.option) + advice.or_else
         carry = f" {advice.carry}" if advice.carry else ""
