@@ -92,4 +92,6 @@ def test_a_thousand_at_once_end_well(sourced: Path) -> None:
     assert found["requests"] == 1000
     assert found["nodes"] <= 3  # the electron, its argument, what Covalent adds
     limit = journey.CALLS_PER_CORE * (os.cpu_count() or 1)
+    assert 1 < found["at_a_time"] <= limit, json.dumps(found)
+    assert found["throttled"].keys() == {"ConcurrentInvocationLimitExceeded"}, json.dumps(found)
     assert found["environments"] <= 2 * limit  # Lambda's emulator may renew some

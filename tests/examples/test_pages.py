@@ -50,7 +50,10 @@ PAGES = {
         "summarise = ct.electron(lambda values: len(values))\n"
         "seeds, model, grid = [1, 2], SVC(), {'C': [1, 2]}\nsimulate = abs\n"
         "X, y = np.random.default_rng(0).normal(size=(20, 2)), [0, 1] * 10\n",
-        "",
+        "result = ct.get_result(dispatch_id, wait=True)\n"
+        "assert result.result == len(seeds), (result.status, result.error)\n"
+        "nodes = [x['node_name'] for x in result.get_all_node_results()]\n"
+        "assert nodes.count('simulate') == 1, nodes",
     ),
     "docs/how-to/cancel.md": (
         LATTICE.replace("seconds=0", "seconds=60"),
