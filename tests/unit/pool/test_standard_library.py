@@ -30,8 +30,10 @@ EXCEPTIONS = {
     "test_submit_after_interpreter_shutdown": _IN_A_SCRIPT,
     "test_hang_gh83386": _IN_A_SCRIPT,
 }
-# One more part is left out whole: FailingInitializerMixin looks at the private `_broken`, and in
-# this process's log of concurrent.futures. Its counterpart is in test_environments.py.
+# Two more parts are left out whole. FailingInitializerMixin looks at the private `_broken`, and in
+# this process's log of concurrent.futures; its counterpart is in test_environments.py.
+# ExecutorDeadlockTest makes pools with `mp_context`, as only processes have one; what it fears
+# (crashes, and values that cannot be pickled or unpickled) is in test_pool.py.
 
 
 def _suite() -> SimpleNamespace:
