@@ -572,15 +572,19 @@ def siblings() -> list[int]:
         return [x for x in map(int, file.read().split()) if x != os.getpid()]
 
 
-def sent_to_siblings(number: int) -> None:
-    """Send a signal to the process that is forked for the next electron, while this one runs."""
+def sent_to_siblings(number: int) -> set[int]:
+    """Send a signal to the process that is forked for the next electron, while this one runs; the
+    ids of those that got it."""
     import os
     import time
 
-    while not siblings():
+    found: set[int] = set()
+    while not found:
         time.sleep(0.01)
-    for sibling in siblings():
+        found = set(siblings())
+    for sibling in found:
         os.kill(sibling, number)
+    return found
 
 
 @way()
@@ -593,8 +597,11 @@ def stop_its_siblings() -> None:
 @way()
 def kill_its_siblings() -> None:
     import signal
+    import time
 
-    sent_to_siblings(signal.SIGKILL)
+    killed = sent_to_siblings(signal.SIGKILL)
+    while killed & set(siblings()):  # until it has ended: on a busy machine it may take a task yet
+        time.sleep(0.01)
 
 
 @way()
