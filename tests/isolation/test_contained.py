@@ -8,57 +8,24 @@ No image is built: handler, wire.py and cloudpickle lie in a folder that is moun
 
 from __future__ import annotations
 
-import json
-import pickle
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import contained_electrons as electrons
-import function_box
 import pytest
 import ways
 import world
-from function_box import Function, returned
+from function_box import returned
 from lacking import lacking
-from template_paths import FUNCTION, LAMBDA_CALLS
+from named import Named, lay_out, serving
 
 import wire
 from sandbox import engine
 from sandbox.engine import Engine
 
 PYTHONS = ["3.8", "3.13"]
-TASK = f"import sys; sys.path[:0] = ['/var/task']\n{function_box.SERVING}"
 AS_LAMBDA = ("--read-only", "--user", "993:990", "--network", "none", "--init")
-
-
-class Contained(Function):
-    """One environment in a container.
-
-    Electrons are pickled by name, since this Python is not the container's.
-    """
-
-    def call(
-        self, function: Callable[..., Any], *args: Any, seconds: float = 60, **fields: Any
-    ) -> wire.Response:
-        python = self.handle({"covalent_lambda": 1, "ping": True})["python"]
-        request = wire.Request(
-            task_id="dispatch-0-attempt",
-            key="the attempt's key",
-            python=python,
-            cloudpickle=cloudpickle.__version__,
-            function=_named(function),
-            args=[wire.encode(pickle.dumps(x, 4)) for x in args],
-            **fields,
-        )
-        return wire.Response.from_json(self.handle(json.loads(request.to_json()), seconds))
-
-
-def _named(function: Callable[..., Any]) -> str:
-    """A pickle of a function's name, though `cloudpickle` may have been told to take its code."""
-    return wire.encode(pickle.dumps(function, 4))
 
 
 @pytest.fixture(scope="module")
@@ -74,50 +41,45 @@ def docker() -> Engine:
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is /var/task."""
     folder = tmp_path_factory.mktemp("task") / "task"
-    shutil.copytree(Path(cloudpickle.__file__).parent, folder / "cloudpickle")
-    sources = [*FUNCTION.glob("*.py"), LAMBDA_CALLS / "wire.py"]
-    sources += [Path(str(module.__file__)) for module in (ways, world, electrons)]
-    for source in sources:
-        shutil.copy(source, folder)
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    lay_out(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def start(
     docker: Engine, task: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Contained]:
+) -> Callable[..., Named]:
     """Make an environment with more of `docker run`'s options; use it in a `with` statement."""
 
-    def make(python: str, *options: str) -> Contained:
+    def make(python: str, *options: str) -> Named:
         work = tmp_path_factory.mktemp("contained")
         image = f"public.ecr.aws/docker/library/python:{python}-slim"
         if not docker.can_get(image, work / "pull.log"):
             lacking(f"the image {image} cannot be had: .ci/base-images makes a stand-in")
         command = ["docker", "run", "--rm", "--interactive", *AS_LAMBDA, *options]
         command += ["--tmpfs", "/tmp:size=4g,exec", "--volume", f"{task}:/var/task:ro"]
-        command += ["--env", "PYTHONDONTWRITEBYTECODE=1", image, "python3", "-c", TASK]
-        return Contained(work / "tmp", command, **docker.env)
+        command += ["--env", "PYTHONDONTWRITEBYTECODE=1", image]
+        command += ["python3", "-c", serving("/var/task")]
+        return Named(work / "tmp", command, **docker.env)
 
     return make
 
 
 @pytest.fixture(scope="module", params=PYTHONS)
-def function(request: pytest.FixtureRequest, start: Any) -> Iterator[Contained]:
+def function(request: pytest.FixtureRequest, start: Any) -> Iterator[Named]:
     """One environment for all: what each electron leaves would reach all that follow."""
     with start(request.param) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def new(function: Contained) -> Any:
+def new(function: Named) -> Any:
     """The world as the first electron of the environment sees it."""
     return returned(function.call(world.seen, ways.WORD))
 
 
 @pytest.mark.parametrize("name", ways.IN_A_CONTAINER)
-def test_next_electron_finds_the_world_new(function: Contained, new: Any, name: str) -> None:
+def test_next_electron_finds_the_world_new(function: Named, new: Any, name: str) -> None:
     """After each way to leave something behind, what an electron sees is as before, files in the
     folders open to all included."""
     way, ends = ways.IN_A_CONTAINER[name]
@@ -136,12 +98,12 @@ def test_files_stay_whatever_ends_meanwhile(start: Any) -> None:
         assert returned(function.call(electrons.keeps_a_file))
 
 
-def test_files_open_to_all_can_be_made(function: Contained) -> None:
+def test_files_open_to_all_can_be_made(function: Named) -> None:
     """The way that writes there does write."""
     assert returned(function.call(ways.files_open_to_all)) >= 1
 
 
-def test_memory_of_others_is_out_of_reach(function: Contained) -> None:
+def test_memory_of_others_is_out_of_reach(function: Named) -> None:
     """An electron can neither trace, read nor change the processes of the environment, that of the
     handler and that of the next electron among them."""
     tried = returned(function.call(electrons.attack, 4))
