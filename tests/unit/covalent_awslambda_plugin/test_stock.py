@@ -17,7 +17,12 @@ import cloudpickle
 import pytest
 from aws_server import AWS, Answer
 from covalent._workflow.transportable_object import TransportableObject
-from covalent_awslambda_plugin.errors import ConfigurationError
+from covalent_awslambda_plugin.errors import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    ResourceLimitError,
+    UnreachableError,
+)
 from covalent_awslambda_plugin.server import server
 from electrons import METADATA, bad, execute, good, invoked, made, under_covalent
 from lambda_calls.aws import invoke as invoking
@@ -273,6 +278,38 @@ def test_stock_result_that_is_damaged(aws: AWS, damaged: bytes) -> None:
         "result-dispatch-7.pkl is not a result of Covalent's stock image"
         in execute(made(), len)[2]
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (429, "TooManyRequestsException", ResourceLimitError, "takes no call for now"),
+        (403, "ExpiredTokenException", ConfigurationError, "any more"),
+        (500, "ServiceException", OutcomeUnknownError, "may have run"),
+        (404, "ResourceNotFoundException", ConfigurationError, "other"),
+    ],
+)
+def test_submitting_a_task_is_refused(
+    aws: AWS, status: int, code: str, kind: type[Exception], said: str
+) -> None:
+    """A step that is made once, and by itself, fails as a run would."""
+    aws.script = lambda _event: Answer(status=status, code=code)
+    with pytest.raises(kind, match=said):
+        made().submit_task_sync("other", "f.pkl", "r.pkl", "e.json")
+
+
+def test_submitting_a_task_where_nobody_listens(aws: AWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(UnreachableError, match="did not run"):
+            made().submit_task_sync("other", "f.pkl", "r.pkl", "e.json")
+
+
+def test_submitting_a_task_whose_connection_breaks(aws: AWS) -> None:
+    aws.script = lambda _event: Answer(hang_up=True)
+    with pytest.raises(OutcomeUnknownError, match="may have run"):
+        made().submit_task_sync("other", "f.pkl", "r.pkl", "e.json")
 
 
 def test_documented_steps(aws: AWS, tmp_path: Path) -> None:

@@ -166,6 +166,11 @@ THROTTLED = Message(
     "the {call} did not run. The last refusal was {said}. Raise timeout=, the function's "
     "reserved concurrency or the account's concurrency quota (new accounts have 10 or 50).",
 )
+NOT_NOW = Message(
+    "a request that is made only once (`submit_task`) is throttled",
+    ResourceLimitError,
+    "Function {function} takes no call for now, and nothing ran: {said}. Send it again later.",
+)
 UPLOAD_TOO_SLOW = Message(
     "large arguments not stored within `timeout`",
     ResourceLimitError,
@@ -546,6 +551,25 @@ def of_refused_invocation(
     return FUNCTION_UNUSABLE(
         function=function, said=said, meaning=meaning.value, call=call, option=option
     )
+
+
+def of_single_request(
+    refusal: Exception, *, call: str, function: str, profile: str
+) -> LambdaCallError:
+    """The error for a request that is made only once, by what its refusal was raised as.
+
+    Args:
+        refusal: of `of_refused_invocation`.
+        call, function: as there.
+        profile: of the credentials; empty: none was named.
+    """
+    if isinstance(refusal, LambdaCallError):
+        return refusal
+    if isinstance(refusal, refusals.CredentialsRefused):
+        return credentials(refusal, profile)
+    if isinstance(refusal, refusals.NotNow):
+        return NOT_NOW(function=function, said=refusal)
+    return UNKNOWN(call=call, function=function, said=refusal)
 
 
 def credentials(refusal: refusals.CredentialsRefused, profile: str) -> LambdaCallError:

@@ -261,17 +261,30 @@ class Session:
             renewed = True
 
     def invoke_event(self, payload: bytes) -> dict[str, Any]:
-        """Invoke the function asynchronously, once; boto3's answer. It blocks."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        """Invoke the function asynchronously, once; boto3's answer. It blocks.
 
-        account = self.target.account
+        Raises:
+            LambdaCallError: if Lambda does not take the request, or cannot be reached.
+        """
+        from botocore import exceptions as botocores
+
+        account, function = self.target.account, self.target.function
         try:
             answer: dict[str, Any] = self.process.clients.client(account, "lambda").invoke(
-                FunctionName=self.target.function, Payload=payload, InvocationType="Event"
+                FunctionName=function, Payload=payload, InvocationType="Event"
             )
-        except ClientError as error:
-            raise self._refused(error, "call") from error
-        except (BotoCoreError, ValueError) as error:
+        except botocores.ClientError as error:
+            raise messages.of_single_request(
+                self._refused(error, "call"),
+                call="call",
+                function=function,
+                profile=account.profile,
+            ) from error
+        except (botocores.EndpointConnectionError, botocores.ConnectTimeoutError) as error:
+            raise messages.UNREACHABLE(call="call", function=function, said=error) from error
+        except (botocores.ReadTimeoutError, botocores.ConnectionClosedError) as error:
+            raise messages.UNKNOWN(call="call", function=function, said=error) from error
+        except (botocores.BotoCoreError, ValueError) as error:
             raise messages.not_signed(error, account.profile) from error
         return answer
 
