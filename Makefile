@@ -66,7 +66,7 @@ types: test-venvs ## mypy, strict
 	@$(VENV)/bin/mypy --strict -p sandbox
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict --follow-imports=silent requirements/install.py docs/generate.py docs/picture.py docs/transcripts.py
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
-	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p faults
+	@MYPYPATH='$(CURDIR)/$(EXECUTOR):$(CURDIR)/tests' $(VENV)/bin/mypy --strict -p faults
 
 # Two, since more would only slow down those that watch the time on a machine of two processors. A
 # file stays with one process: its tests share what they start.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(_ROOT / "{{cookiecutter.project_name}}" / "executor"))
+sys.path[:0] = [str(_ROOT / "{{cookiecutter.project_name}}" / "executor"), str(_ROOT / "tests")]
 
 
 _SMALL_ROWS, _SMALL_CALLS = 30, 60
@@ -48,6 +48,7 @@ def main() -> int:
             _run_storms(lab, options, shown, progress)
         if options.soak and options.only in ("", "soak"):
             _run_soak(lab, options, shown, progress)
+        shown.aside += secrets_in(lab.folder)
     if options.keep:
         report.keep(shown)
     for line in shown.broken:
@@ -59,6 +60,15 @@ def main() -> int:
         f"{progress.seconds / 60:.1f} minutes"
     )
     return code_of(shown, os.environ)
+
+
+def secrets_in(folder: Path) -> list[str]:
+    """The files that a run wrote there with the key that its requests were signed with."""
+    from secret_keys import written_in
+
+    from .lab import SECRET_KEY
+
+    return written_in([folder], {SECRET_KEY})
 
 
 def code_of(shown: Any, variables: Mapping[str, str]) -> int:
@@ -113,6 +123,7 @@ def _check_contained(pairs: Any, options: argparse.Namespace, shown: Any, progre
     if image:
         with running(image) as boxed:
             _check(boxed, pairs, options, shown, progress)
+            shown.aside += secrets_in(boxed.folder)
     elif pairs:
         names = ", ".join(sorted({x.name for x, _ in pairs}))
         shown.not_run.append(f"{names}: there is no Docker with an image of this Python")

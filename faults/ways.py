@@ -30,7 +30,7 @@ from lambda_calls.aws import clients
 from lambda_calls.scatter import Ending, Task
 
 from . import work
-from .lab import BUCKET
+from .lab import BUCKET, SECRET_KEY
 
 cloudpickle.register_pickle_by_value(work)
 
@@ -129,7 +129,7 @@ _PROFILE = """
 endpoint_url = {url}
 region = us-east-1
 aws_access_key_id = {key}
-aws_secret_access_key = test
+aws_secret_access_key = {secret}
 """
 _writing = threading.Lock()
 
@@ -145,7 +145,7 @@ def profile(url: str, key: str) -> str:
     with _writing:
         found = path.read_text() if path.exists() else ""
         if f"[profile {name}]" not in found:
-            _replace(path, found + _PROFILE.format(name=name, url=url, key=key))
+            _replace(path, found + _PROFILE.format(name=name, url=url, key=key, secret=SECRET_KEY))
     return name
 
 
@@ -172,7 +172,7 @@ def surroundings(home: str) -> Iterator[list[str]]:
     aside: list[str] = []
     variables = {
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.path.join(home, "aws-config"),
+        "AWS_CONFIG_FILE": os.path.join(home, "credentials"),  # it holds the secret key, too
         "AWS_SHARED_CREDENTIALS_FILE": os.path.join(home, "no-credentials"),
     }
     with contextlib.ExitStack() as stack:

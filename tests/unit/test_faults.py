@@ -12,7 +12,7 @@ import pytest
 from lambda_calls import messages
 
 from faults import __main__ as program
-from faults import checking, report, soak, storm, table, toxics, work
+from faults import checking, lab, report, soak, storm, table, toxics, work
 from faults.endpoint import Limits, Request, Site, skewed
 from faults.toxics import Poison, Strike, Toxic
 from faults.ways import SLACK, Settled, Terms
@@ -501,3 +501,11 @@ def test_rows_in_a_container_are_not_silently_left_out(
     assert program.code_of(made, {"COVALENT_LAMBDA_REQUIRE_E2E": "1"}) == 1
     assert program.code_of(report.Shown(), {"COVALENT_LAMBDA_REQUIRE_E2E": "1"}) == 0
     assert program.code_of(report.Shown(aside=["a call was settled again"]), {}) == 1
+
+
+def test_secret_that_a_run_wrote_breaks_a_promise(tmp_path: Path) -> None:
+    """The key that its requests are signed with may stand in AWS's own file alone."""
+    (tmp_path / "credentials").write_text(f"aws_secret_access_key = {lab.SECRET_KEY}")
+    assert program.secrets_in(tmp_path) == []
+    (tmp_path / "endpoint.log").write_text(f"signed with {lab.SECRET_KEY}")
+    assert program.secrets_in(tmp_path) == [f"Secret… stands in {tmp_path / 'endpoint.log'}"]
