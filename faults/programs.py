@@ -214,7 +214,7 @@ def _killed_server(stage: Stage) -> list[str]:
     again = range(_CALLS, 2 * _CALLS)
     with (
         stage.server("only") as server,
-        stage.client("workflow", range(_CALLS), server.env, seconds=6.0) as client,
+        stage.client("workflow", range(_CALLS), server.env, seconds=12.0) as client,
     ):
         if not stage.begun(_CALLS):
             return ["the electrons did not begin"]

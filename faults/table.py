@@ -70,6 +70,16 @@ class Fault:
     def classes(self) -> tuple[str, ...]:
         return (self.ends,) if isinstance(self.ends, str) else self.ends
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether S3 keeps the caller waiting for an answer that does not come."""
+        return any(x.kind == toxics.BLACK_HOLE and x.service == "s3" for x in self.caller)
+
+    @property
+    def stays_silent(self) -> bool:
+        """Whether it does so each time."""
+        return self.is_silent and any(x.times is None for x in self.caller)
+
 
 def _invoke(kind: str, **more: Any) -> list[Toxic]:
     return [Toxic(kind, service="lambda", verb="POST", times=more.pop("times", 1), **more)]
