@@ -113,7 +113,7 @@ def _times(packages: str) -> dict[str, list[float]]:
                 times[name] += _tasks(environment, TASKS)
                 if not packages and name in (OURS, BARE):
                     times[name + PAUSED] += _tasks(environment, TASKS, PAUSE)
-                if packages and environment.handler.name == OURS:
+                if packages and name == OURS:
                     used = [_use_packages(environment) for _ in range(TASKS)]
                     times[USING] += [one.milliseconds for one in used]
                     times[IMPORTING] += [one.importing for one in used]

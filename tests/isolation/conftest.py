@@ -15,6 +15,17 @@ from template_paths import EXECUTOR, FUNCTION, LAMBDA_CALLS  # noqa: E402 - foun
 
 sys.path[:0] = [str(EXECUTOR), str(FUNCTION)]
 sys.path.append(str(LAMBDA_CALLS))
+pytest.register_assert_rewrite("named")  # its assertions are the tests'
+
+import ways  # noqa: E402 - found there
+import world  # noqa: E402
+from function_box import returned  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def new(function: Any) -> Any:
+    """The world as the first electron of a module's environment sees it."""
+    return returned(function.call(world.seen, ways.WORD))
 
 
 @pytest.fixture(autouse=True)

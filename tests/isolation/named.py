@@ -17,7 +17,7 @@ import contained_electrons as electrons
 import function_box
 import ways
 import world
-from function_box import Function
+from function_box import Function, returned
 from template_paths import FUNCTION, LAMBDA_CALLS
 
 import wire
@@ -40,6 +40,21 @@ class Named(Function):
             **fields,
         )
         return wire.Response.from_json(self.handle(json.loads(request.to_json()), seconds))
+
+    def finds_the_world_new_after(self, way: Callable[..., Any], ends: str, new: Any) -> None:
+        """An electron that leaves something behind, and one after it.
+
+        Args:
+            way: what the first one does.
+            ends: the kind of its failure; empty: none.
+            new: what the second one must see.
+        """
+        failure = self.call(way).failure
+        assert (failure.kind if failure else "") == ends, failure
+        after = self.call(world.seen, ways.WORD)
+        assert after.stdout == "seen\n" and after.stderr == ""
+        found = returned(after)
+        assert {k: (v, new[k]) for k, v in found.items() if v != new[k]} == {}
 
 
 def _named(function: Callable[..., Any]) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 import contained_electrons as electrons
 import pytest
 import ways
-import world
 from function_box import returned
 from lacking import lacking
 from named import Named, lay_out, serving
@@ -72,23 +71,11 @@ def function(request: pytest.FixtureRequest, start: Any) -> Iterator[Named]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def new(function: Named) -> Any:
-    """The world as the first electron of the environment sees it."""
-    return returned(function.call(world.seen, ways.WORD))
-
-
 @pytest.mark.parametrize("name", ways.IN_A_CONTAINER)
 def test_next_electron_finds_the_world_new(function: Named, new: Any, name: str) -> None:
     """After each way to leave something behind, what an electron sees is as before, files in the
     folders open to all included."""
-    way, ends = ways.IN_A_CONTAINER[name]
-    failure = function.call(way).failure
-    assert (failure.kind if failure else "") == ends, failure
-    after = function.call(world.seen, ways.WORD)
-    assert after.stdout == "seen\n" and after.stderr == ""
-    found = returned(after)
-    assert {k: (v, new[k]) for k, v in found.items() if v != new[k]} == {}
+    function.finds_the_world_new_after(*ways.IN_A_CONTAINER[name], new)
 
 
 def test_files_stay_whatever_ends_meanwhile(start: Any) -> None:

@@ -23,12 +23,6 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def new(function: Function) -> Any:
-    """The world as the first electron of the environment sees it."""
-    return returned(function.call(world.seen, ways.WORD))
-
-
 @pytest.mark.parametrize("name", ways.WAYS)
 def test_next_electron_finds_the_world_new(function: Function, new: Any, name: str) -> None:
     """After each way to leave something behind, all that an electron can see is as before, its

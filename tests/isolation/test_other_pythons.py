@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 import ways
-import world
-from function_box import returned
 from named import Named, lay_out, serving
 
 PYTHONS = ["3.9", "3.10", "3.12"]
@@ -45,19 +43,7 @@ def function(
         yield running
 
 
-@pytest.fixture(scope="module")
-def new(function: Named) -> Any:
-    """The world as the first electron of the environment sees it."""
-    return returned(function.call(world.seen, ways.WORD))
-
-
 @pytest.mark.parametrize("name", ways.WAYS)
 def test_next_electron_finds_the_world_new(function: Named, new: Any, name: str) -> None:
     """After each way to leave something behind, what an electron sees is as before."""
-    way, ends = ways.WAYS[name]
-    failure = function.call(way).failure
-    assert (failure.kind if failure else "") == ends, failure
-    after = function.call(world.seen, ways.WORD)
-    assert after.stdout == "seen\n" and after.stderr == ""
-    found = returned(after)
-    assert {k: (v, new[k]) for k, v in found.items() if v != new[k]} == {}
+    function.finds_the_world_new_after(*ways.WAYS[name], new)
