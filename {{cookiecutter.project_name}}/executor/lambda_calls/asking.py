@@ -12,9 +12,15 @@ ASKS_EVERY = 30.0
 
 
 class Asking:
-    """What a function was asked about a call, and whether it has said that the call runs."""
+    """What a function was asked about a call, and whether it has said that the call runs.
 
-    def __init__(self) -> None:
+    Args:
+        silence: seconds for which the call's connection had been silent when it was found lost:
+            its environment has had as much time to start.
+    """
+
+    def __init__(self, silence: float = 0.0) -> None:
+        self._starts_within = max(STARTS_WITHIN - silence, ANSWERS_WITHIN)
         self._number = 0
         self._when: float | None = None  # None: not asked yet
         self.acknowledged = False
@@ -27,7 +33,7 @@ class Asking:
     @property
     def patience(self) -> float:
         """Seconds within which it has to be acknowledged."""
-        return STARTS_WITHIN if self._number <= 1 else ANSWERS_WITHIN
+        return self._starts_within if self._number <= 1 else ANSWERS_WITHIN
 
     def next_order(self) -> str:
         """Another question, so that an acknowledgement of an earlier one is none of it."""

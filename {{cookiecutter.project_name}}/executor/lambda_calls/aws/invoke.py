@@ -27,8 +27,18 @@ from .signing import Signer
 
 # Seconds before an unused connection sends its first sign of life, between two of them, and how
 # many may go unanswered: NAT gateways drop what is silent for 350 s, and Linux would begin after
-# two hours.
-_KEEPALIVE = MappingProxyType({"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3})
+# two hours. What was sent and is not acknowledged it would repeat for a quarter of an hour.
+_IDLE, _INTERVAL, _COUNT = 30, 10, 3
+_SILENCE = _IDLE + _INTERVAL * _COUNT
+_SIGNS_OF_LIFE = MappingProxyType(
+    {
+        "TCP_KEEPIDLE": _IDLE,
+        "TCP_KEEPALIVE": _IDLE,  # what macOS calls it
+        "TCP_KEEPINTVL": _INTERVAL,
+        "TCP_KEEPCNT": _COUNT,
+        "TCP_USER_TIMEOUT": _SILENCE * 1000,
+    }
+)
 # Bytes from which on a payload is signed in a thread, so that other calls do not wait for it.
 _LARGE = 256 * 1024
 _SHOWN = 1000  # bytes of an answer that is no error of Lambda's
@@ -151,7 +161,9 @@ class InvokeApi:
             if getattr(error, "errno", None) in _NO_DESCRIPTORS:  # before there is a socket
                 raise self._not_connected(error) from error
             words = str(error) or type(error).__name__
-            raise ConnectionLost(f"The connection to {self.signing.url} broke: {words}") from error
+            silence = _SILENCE if getattr(error, "errno", None) == errno.ETIMEDOUT else 0.0
+            said = f"The connection to {self.signing.url} broke: {words}"
+            raise ConnectionLost(said, silence) from error
 
     def _not_connected(self, error: Exception) -> Unreachable | NoDescriptors:
         cause = getattr(error, "os_error", error)
@@ -183,7 +195,7 @@ def _socket(address: Any) -> socket.socket:
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():  # not on every system
+    for option, value in _SIGNS_OF_LIFE.items():  # not on every system
         if hasattr(socket, option):
             with contextlib.suppress(OSError):
                 made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

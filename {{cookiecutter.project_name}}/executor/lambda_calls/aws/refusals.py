@@ -65,7 +65,16 @@ class CredentialsRefused(Exception):
 
 
 class ConnectionLost(Exception):
-    """The connection broke after the request was sent: the call may have run."""
+    """The connection broke after the request was sent: the call may have run.
+
+    Args:
+        said: how it broke.
+        silence: seconds for which nothing had come from the other side by then, at least.
+    """
+
+    def __init__(self, said: object, silence: float = 0.0) -> None:
+        super().__init__(said)
+        self.silence = silence
 
 
 class Meaning(enum.Enum):
