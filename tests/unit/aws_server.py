@@ -62,6 +62,7 @@ class AWS:
     refusal_says: Callable[[Any], str] = lambda headers: "<Message>not you</Message>"
     refused_keys: set[str] = field(default_factory=set)  # access keys that have expired
     before_put: Callable[[], Any] = lambda: None  # called as an object arrives
+    after_put: Callable[[], Any] = lambda: None  # called once it is stored, before the answer
     # Calls that the account, and the function, may have at a time; None: it is not allowed to ask,
     # -1: the function has reserved none.
     concurrency: int | None = None
@@ -160,6 +161,7 @@ def _handler(aws: AWS) -> type[BaseHTTPRequestHandler]:
                 return
             aws.before_put()
             aws.objects[path] = body
+            aws.after_put()
             self._answer(200, b"", {"ETag": '"x"'})
 
         def do_HEAD(self) -> None:

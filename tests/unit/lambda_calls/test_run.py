@@ -11,6 +11,7 @@ from aws_server import AWS, Answer
 from calls import Noted, call, called, target
 from electrons import bad, good, request_of
 from lambda_calls import attempt, blobs, wire
+from lambda_calls.aws import clients
 from lambda_calls.errors import (
     CallFailedError,
     CallRejectedError,
@@ -18,6 +19,7 @@ from lambda_calls.errors import (
     LambdaCallError,
     ResourceLimitError,
     ResultUnreadError,
+    UnreachableError,
 )
 from lambda_calls.run import Spread
 from lambda_calls.session import Process
@@ -169,6 +171,45 @@ def test_upload_that_ends_too_late_is_deleted(
     assert stored.wait(30)
     wait_until(lambda: any(x.startswith("DELETE") for x in aws.requests), "its deletion", 30)
     wait_until(lambda: not aws.objects, "the bucket is empty", 30)
+
+
+@pytest.mark.parametrize("waits", [1, 20], ids=["nobody waits any more", "its call waits"])
+def test_upload_without_an_answer_is_deleted(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch, waits: float
+) -> None:
+    """S3 may have stored an object although its answer has not come; it stays no longer than one
+    whose answer has."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(clients, "_S3_READ_TIMEOUT", 2.0)
+    monkeypatch.setattr(blobs, "_TRIES_FOR", 0.0)
+    monkeypatch.setattr(blobs, "_LINGER", 0.1)
+    release = threading.Event()
+    aws.after_put = lambda: release.wait(30)
+
+    async def unanswered() -> None:
+        with pytest.raises((ResourceLimitError, UnreachableError)):
+            await called(process, len, LARGE, timeout=waits)
+        await asyncio.sleep(0.5)
+
+    try:
+        asyncio.run(unanswered())
+        wait_until(lambda: any(x.startswith("DELETE") for x in aws.requests), "its deletion", 30)
+        wait_until(lambda: not aws.objects, "the bucket is empty", 30)
+    finally:
+        release.set()
+
+
+def test_arguments_stay_while_s3_is_busy(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is sent again, since its function could not read them, stores them only once:
+    at the end of `timeout` there would be no time left for it, and the error would name that."""
+    monkeypatch.setattr(attempt, "_LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(blobs, "_LINGER", 0.05)
+    answers = [bad(wire.STORAGE_BUSY, "SlowDown")] * 2 + [good("later")]
+    aws.script = lambda event: answers.pop(0)
+    assert call(process, len, LARGE) == "later"
+    assert sum(x.startswith("PUT") for x in aws.requests) == 1
 
 
 def test_uploads_are_bounded(aws: AWS, process: Process) -> None:

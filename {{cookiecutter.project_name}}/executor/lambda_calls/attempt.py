@@ -115,13 +115,10 @@ class Attempt:
         try:
             while True:
                 async with self._stored(again) as blobs:
-                    response = await self._sent(blobs)
-                self._ended = True
+                    response = await self._read_in_time(blobs)
                 kind = response.failure.kind if response.failure else ""
                 if kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED) and not again:
                     again = True  # deleted, expired or overwritten: noticed before anything ran
-                elif kind == wire.STORAGE_BUSY:
-                    await self._pause_for_storage(response)
                 else:
                     self._note_objects(response)
                     return response
@@ -244,6 +241,15 @@ class Attempt:
                 ) from error
             yield blobs
 
+    async def _read_in_time(self, blobs: Mapping[int, wire.Blob]) -> wire.Response:
+        """The response to this call, sent again while S3 lets the function read no arguments."""
+        while True:
+            response = await self._sent(blobs)
+            self._ended = True
+            if response.failure is None or response.failure.kind != wire.STORAGE_BUSY:
+                return response
+            await self._pause_for_storage(response.failure.message)
+
     async def _sent(self, blobs: Mapping[int, wire.Blob]) -> wire.Response:
         """The response to this call, sent when its turn has come; again while it is refused."""
         while True:
@@ -279,10 +285,9 @@ class Attempt:
         elif isinstance(refusal, NoDescriptors):
             self._say(f"waits until this process has a free file descriptor: {refusal}")
 
-    async def _pause_for_storage(self, response: wire.Response) -> None:
-        failure = response.failure
-        said = failure.message if failure else ""
-        if self._turn_until - time.monotonic() <= _LONGEST_PAUSE:
+    async def _pause_for_storage(self, said: str) -> None:
+        # What is left after the pause has to be enough to read them.
+        if self._turn_until - time.monotonic() <= 2 * _LONGEST_PAUSE:
             raise messages.STORAGE_BUSY(
                 call=self._noun,
                 function=self._session.target.function,
@@ -415,7 +420,7 @@ class Attempt:
         if not self._mailbox.exists:
             raise self._unknown(lost) from lost
         self._say(f"its connection is lost, asking the function through S3: {lost}")
-        asking, pause = Asking(), _FIRST_PAUSE
+        asking, pause = Asking(lost.silence), _FIRST_PAUSE
         while time.monotonic() < end:
             try:
                 response = await self._asked(asking)

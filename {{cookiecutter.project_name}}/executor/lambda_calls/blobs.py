@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import NoneType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -84,8 +85,7 @@ class Blobs:
     def delete_all(self) -> None:
         """Delete what is stored; it blocks, and is for the end of the process."""
         held, self._held = list(self._held.values()), {}
-        # One that was cancelled may have stored it all the same.
-        keys = [x.blob.key for x in held if x.stored.cancelled() or not _failed(x.stored)]
+        keys = [x.blob.key for x in held if not x.stored.done() or _may_be_there(x.stored)]
         keys += self._leaving
         if keys:
             self._objects.delete(*keys)
@@ -132,10 +132,13 @@ class Blobs:
 
     def _store(self, blob: wire.Blob, data: Decoded) -> None:
         """It blocks, and goes on when nobody waits for it any more; then nobody else deletes what
-        it has stored."""
-        self._objects.upload(blob.key, data, data.size)
-        if blob.sha256 not in self._held:
-            self._objects.delete(blob.key)
+        it has stored, or may have: S3 may have it although its answer has not come."""
+        try:
+            self._objects.upload(blob.key, data, data.size)
+        finally:
+            if blob.sha256 not in self._held:
+                with contextlib.suppress(Exception):  # the bucket's lifecycle removes what is left
+                    self._objects.delete(blob.key)
 
     def _let_go(self, held: _Held) -> None:
         held.holders -= 1
@@ -146,7 +149,7 @@ class Blobs:
     def _remove(self, held: _Held) -> None:
         if self._held.get(held.blob.sha256) is held:
             del self._held[held.blob.sha256]
-        if held.stored.done() and not _failed(held.stored):
+        if held.stored.done() and _may_be_there(held.stored):
             self._leaving.add(held.blob.key)
             loop = asyncio.get_running_loop()
             # No task: the loop may be about to close, and would warn of one that it destroys.
@@ -181,6 +184,12 @@ async def _done(stored: "asyncio.Future[None]", end: float) -> None:
     if not stored.done():
         raise TimeoutError
     stored.result()
+
+
+def _may_be_there(stored: "asyncio.Future[None]") -> bool:
+    """Whether an upload that has ended may have stored its object: also if its answer is missing,
+    or nobody waited for it any more."""
+    return stored.cancelled() or isinstance(stored.exception(), (UnreachableError, NoneType))
 
 
 def _failed(work: "asyncio.Future[Any]") -> bool:
