@@ -1,8 +1,5 @@
 """Checks the table of faults, then runs many calls among random ones; `make faults`.
 
-Usage: python -m faults [--seed S] [--calls N] [--soak MINUTES] [--only PART] [--row NAME]
-                        [--small] [--keep]
-
     table (in a container, too) ─┐
     programs and servers        ─┴─► storm ─► soak, with programs that are suspended for long
 
@@ -37,13 +34,14 @@ def main() -> int:
     from . import report
     from .lab import running
     from .progress import Progress
-    from .ways import surroundings
+    from .ways import many_programs, surroundings
 
     progress = Progress()
     progress.say(f"seed {options.seed}: `SEED={options.seed}` makes the same requests fail")
     shown = report.Shown()
     with running() as lab, surroundings(str(lab.folder)) as shown.aside:
-        _check_side_by_side(lab, options, shown, progress)
+        with many_programs():
+            _check_side_by_side(lab, options, shown, progress)
         if options.only in ("", "storm"):
             _run_storms(lab, options, shown, progress)
         if options.soak and options.only in ("", "soak"):
@@ -169,15 +167,23 @@ def _tell(found: Any) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
-    parser.add_argument("--seed", default=str(time.time_ns() % 1_000_000))
+    parser = argparse.ArgumentParser(
+        prog="python -m faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--seed", default=str(time.time_ns() % 1_000_000), help="which requests are broken"
+    )
     parser.add_argument(
         "--calls",
         type=int,
         help="calls among random faults (default: 2000), and as many again with retries=3",
     )
-    parser.add_argument("--soak", type=float, default=0.0, help="minutes")
-    parser.add_argument("--only", default="", choices=["", *_PARTS])
+    parser.add_argument(
+        "--soak", type=float, default=0.0, metavar="MINUTES", help="of calls in one process, too"
+    )
+    parser.add_argument("--only", default="", choices=_PARTS, help="one part")
     parser.add_argument(
         "--row", default="", help="only faults and scenes whose names hold these words"
     )

@@ -65,13 +65,8 @@ def check(
 
     # Those that wait for minutes keep no other from its turn.
     long = sum(1 for x, _ in pairs if x.takes)
-    others = [x for x in ordered if not x[0].is_silent]
     with ThreadPoolExecutor(1 if lab.image else _AT_A_TIME + long) as threads:
-        found = list(threads.map(one, others))
-    # Last, and few at a time: they hold the threads that all calls of a program share.
-    silent = sorted((x for x in ordered if x[0].is_silent), key=lambda x: x[0].stays_silent)
-    with ThreadPoolExecutor(len(WAYS)) as threads:
-        return found + list(threads.map(one, silent))
+        return list(threads.map(one, ordered))
 
 
 def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:

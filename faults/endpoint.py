@@ -668,6 +668,11 @@ class Pace:
         self._request, self._size = request, int(length or 0)
         self._come = 0
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether something hits the body on its way."""
+        return self._strike is not None
+
     async def came(self, piece: bytes) -> None:
         """More has come.
 
@@ -711,6 +716,8 @@ async def _body(
         body = await _chunks(reader, pace)
     else:
         body = await _exactly(int(headers.get("content-length", 0)), reader, pace)
+    if pace.is_slow and reader.at_eof():  # on a slow line, it would not have come whole
+        raise ConnectionAbortedError("who sent it has gone")
     if headers.get("x-amz-content-sha256", "").startswith("STREAMING"):
         from benchmarks.endpoint import _plain
 

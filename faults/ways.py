@@ -26,6 +26,7 @@ from covalent_awslambda_plugin.awslambda import AWSLambdaExecutor
 from covalent_awslambda_plugin.server import server
 from lambda_calls import LambdaPoolExecutor, asking, blobs, fan_out
 from lambda_calls import attempt as attempts
+from lambda_calls import session as sessions
 from lambda_calls.aws import clients
 from lambda_calls.scatter import Ending, Task
 
@@ -48,6 +49,8 @@ _SHORTER = {
 }
 _SHORTER_S3 = {"_S3_READ_TIMEOUT": 5.0}
 _LINGER = 0.5  # seconds that a shared argument outlives its last call
+# As many threads for each of the rows that run side by side as a program has for itself.
+_MORE_THREADS = {"_TRANSFERS": 72, "_REQUESTS": 288}
 # Seconds that a call may take beyond its `timeout` until it is settled: the grace, one request
 # that is being made, and a busy machine.
 SLACK = 30.0
@@ -193,8 +196,25 @@ def surroundings(home: str) -> Iterator[list[str]]:
         try:
             yield aside
         finally:
-            server().process.close()
-            server.cache_clear()
+            _close_the_server()
+
+
+@contextmanager
+def many_programs() -> Iterator[None]:
+    """Calls that run side by side do not share what one program has: a silent S3 holds threads."""
+    with contextlib.ExitStack() as stack:
+        for name, count in _MORE_THREADS.items():
+            stack.enter_context(patch.object(sessions, name, count))
+        try:
+            yield
+        finally:
+            _close_the_server()
+
+
+def _close_the_server() -> None:
+    """Have what electrons share begin anew."""
+    server().process.close()
+    server.cache_clear()
 
 
 def _once(end: Callable[[Task, Ending], None], aside: list[str]) -> Callable[[Task, Ending], None]:
