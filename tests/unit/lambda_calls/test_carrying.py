@@ -55,6 +55,14 @@ def test_those_beside_the_script(folder: Path, tmp_path: Path) -> None:
     assert carried(tmp_path, "scripts/script.py") == ["package", "top"]
 
 
+def test_nothing_where_packages_are_installed(folder: Path) -> None:
+    """In a Lambda function's folder the runtime client is the script, and all packages are beside
+    it: they would travel as code, cloudpickle itself first."""
+    (folder / "top-1.0.dist-info").mkdir()
+    assert carried(folder, "script.py") == []
+    assert carried(folder, "-m", "space.main") == []
+
+
 def test_a_program_that_is_run_as_a_module(folder: Path) -> None:
     """The folder is the one that `python -m` finds it in."""
     assert carried(folder, "-m", "space.main") == ["package", "space", "top"]

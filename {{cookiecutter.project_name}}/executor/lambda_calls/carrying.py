@@ -63,6 +63,8 @@ class Carrier:
         folder = _folder_of_script()
         if folder in self._installed or "site-packages" in folder.split(os.sep):
             return []
+        if _holds_packages(folder):
+            return []
         return self.modules_in(folder)
 
 
@@ -93,6 +95,15 @@ def _folder_of_script() -> str:
     for _ in range(spec.name.count(".") if spec else 0):
         folder = os.path.dirname(folder)
     return folder
+
+
+def _holds_packages(folder: str) -> bool:
+    """Whether pip has installed packages there, as into a Lambda function's folder, where its
+    runtime client is the script and all else lies beside it."""
+    try:
+        return any(name.endswith(".dist-info") for name in os.listdir(folder))
+    except OSError:  # it is gone, or there is none
+        return False
 
 
 def _lies_in(module: ModuleType, folder: str) -> bool:
