@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from queue import SimpleQueue
 
 import pytest
 from lambda_calls.errors import ResourceLimitError
@@ -71,6 +72,42 @@ def test_work_that_fails_costs_no_thread() -> None:
         return await asyncio.wait_for(threads.run(len, "four"), 20)
 
     assert asyncio.run(after()) == 4
+    threads.close()
+
+
+class _Woken(SimpleQueue):  # type: ignore[type-arg]
+    """A queue whose readers need some time to wake up."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
+        got = super().get(block, timeout)
+        time.sleep(0.2)
+        return got
+
+
+def test_a_thread_that_has_work_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work does not wait behind other work because its thread has yet to wake up."""
+    monkeypatch.setattr("lambda_calls.threads.SimpleQueue", _Woken)
+    threads, release, first, last = Threads(8, "some"), *(threading.Event() for _ in range(3))
+    threads.begin(first.set)
+    assert first.wait(20)
+    time.sleep(0.05)  # its thread waits for work now
+    threads.begin(lambda: release.wait(30))
+    time.sleep(0.05)  # it has this work, and has not woken up
+    threads.begin(last.set)
+    try:
+        assert last.wait(20)
+    finally:
+        release.set()
+        threads.close()
+
+
+def test_work_after_the_end_has_a_thread() -> None:
+    """Whoever uses a pool that was closed gets a new thread."""
+    threads, done = Threads(2, "closed"), threading.Event()
+    threads.begin(lambda: None)
+    threads.close()
+    threads.begin(done.set)
+    assert done.wait(20)
     threads.close()
 
 

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class Threads:
     """Runs blocking calls, no more than `most` at a time; others wait in order.
 
-    The mutable state is the queue, and how many threads there are and wait.
+    The mutable state is the queue, how many threads there are, and how much work is not done.
 
     Args:
         most: threads.
@@ -32,7 +32,7 @@ class Threads:
         self._most, self._name = most, name
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._started = self._idle = 0
+        self._started = self._unfinished = 0
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await `call(*args, **kwargs)` in a thread.
@@ -65,9 +65,11 @@ class Threads:
         Raises:
             ResourceLimitError: if the system gives this process no thread at all.
         """
-        self._work.put(work)
         with self._lock:
-            if self._idle >= self._work.qsize() or self._started >= self._most:
+            self._work.put(work)
+            self._unfinished += 1
+            # Not by how many threads wait: one that has its work may not have woken up yet.
+            if self._unfinished <= self._started or self._started >= self._most:
                 return
             self._started += 1
         try:
@@ -84,15 +86,11 @@ class Threads:
         with self._lock:
             for _ in range(self._started):
                 self._work.put(None)
+            self._started = 0  # whoever begins something now needs another one
 
     def _serve(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             work = self._work.get()
-            with self._lock:
-                self._idle -= 1
-                self._started -= work is None
             if work is None:
                 return
             try:
@@ -100,6 +98,8 @@ class Threads:
             except Exception as error:  # a defect of ours must not cost all others a thread
                 _log.error("work that nobody waits for has failed: %s", type(error).__name__)
             del work  # what it holds may be large, and the next may be long in coming
+            with self._lock:
+                self._unfinished -= 1
 
 
 def _hand_over(
