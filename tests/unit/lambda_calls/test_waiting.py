@@ -253,6 +253,19 @@ def test_lost_call_has_a_truthful_end_within_90_seconds() -> None:
     assert asking.ASKS_EVERY + asking.ANSWERS_WITHIN + pauses <= 90
 
 
+def test_patience_begins_with_the_first_question_that_is_stored() -> None:
+    """Questions that S3 did not take leave an environment as much time to start as it needs."""
+    asked = asking.Asking()
+    asked.next_order()  # not stored
+    asked.next_order()
+    asked.asked()
+    assert asked.patience == asking.STARTS_WITHIN
+    asked.acknowledged = True
+    asked.next_order()
+    asked.asked()
+    assert asked.patience == asking.ANSWERS_WITHIN
+
+
 def losing(
     aws: AWS, meanwhile: Callable[[dict[str, Any]], None]
 ) -> Callable[[dict[str, Any]], Answer]:

@@ -21,7 +21,7 @@ class Asking:
 
     def __init__(self, silence: float = 0.0) -> None:
         self._starts_within = max(STARTS_WITHIN - silence, ANSWERS_WITHIN)
-        self._number = 0
+        self._number = self._stored = 0
         self._when: float | None = None  # None: not asked yet
         self.acknowledged = False
 
@@ -32,8 +32,8 @@ class Asking:
 
     @property
     def patience(self) -> float:
-        """Seconds within which it has to be acknowledged."""
-        return self._starts_within if self._number <= 1 else ANSWERS_WITHIN
+        """Seconds within which it has to be acknowledged; longer for the first that was stored."""
+        return self._starts_within if self._stored <= 1 else ANSWERS_WITHIN
 
     def next_order(self) -> str:
         """Another question, so that an acknowledgement of an earlier one is none of it."""
@@ -42,6 +42,7 @@ class Asking:
 
     def asked(self) -> None:
         """The latest question has been stored."""
+        self._stored += 1
         self._when, self.acknowledged = time.monotonic(), False
 
     def is_due(self) -> bool:
