@@ -72,6 +72,23 @@ def test_blobs_have_a_quarter_of_tmp(aws: aws_server.AWS, small: Path) -> None:
     assert len(fetched) == 1
 
 
+def test_arguments_evict_no_other_of_the_same_call(aws: aws_server.AWS, small: Path) -> None:
+    """What one call is given stays until it has it, however much that is: the rest of its arguments
+    goes to memory, and blobs of calls before make room."""
+    blobs = [stored(aws, number) for number in range(6)]
+
+    def lengths(*args: bytes, **kwargs: bytes) -> list[int]:
+        return [len(x) for x in (*args, *kwargs.values())]
+
+    with Function(small, **aws.env) as function:
+        for used in (blobs[:1], blobs[:5], blobs[5:] + blobs[:4], blobs[:5]):
+            named = {f"x{number}": blob for number, blob in enumerate(used)}
+            got = function.call(lengths, bucket="bucket", kwargs=named)
+            assert returned(got) == [3 * MB] * len(used)
+            held = {path.name for path in function.tasks.parent.joinpath("blobs").iterdir()}
+            assert len(held) == min(3, len(used))
+
+
 def test_packages_are_evicted_before_blobs(aws: aws_server.AWS, small: Path) -> None:
     """Where /tmp gets short, packages that were not used for the longest time go, and no blob."""
     blobs = [stored(aws, number) for number in range(3)]

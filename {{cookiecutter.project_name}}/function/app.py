@@ -202,6 +202,7 @@ class _Invocation:
         self.noun = _noun(request)
         self.started, self.cold = started, cold
         self.storage = environment.storage
+        self.storage.begin()
         self.children: List[Child] = []
         self.peak = 0
         self.lacks_room = False  # whether it could not write to /tmp

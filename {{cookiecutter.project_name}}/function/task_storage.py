@@ -5,7 +5,7 @@ import io
 import os
 import stat
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 import task_channel as channels
 import task_server
@@ -35,6 +35,7 @@ class Storage:
         self._client: Any = None
         self._making = threading.Lock()
         self._seen: Dict[str, Tuple[Any, ...]] = {}  # what folders of packages held
+        self._given: Set[str] = set()  # paths of blobs that the task has by now
 
     @property
     def client(self) -> Any:
@@ -70,8 +71,12 @@ class Storage:
         )
         return self._session.client("s3", config=config)
 
+    def begin(self) -> None:
+        """Another task begins: no blob in the cache is in use any more."""
+        self._given = set()
+
     def fetch(self, bucket: str, blob: wire.Blob, memory: Callable[[], int]) -> Any:
-        """Have the verified bytes of `blob` in a file.
+        """Have the verified bytes of `blob` in a file, which stays until the next `begin`.
 
         Args:
             memory: makes the file in memory for what the cache has no room for.
@@ -85,6 +90,7 @@ class Storage:
         """
         path = os.path.join(self._blobs, blob.sha256)
         if self._cached(path, blob):
+            self._given.add(path)
             return path
         task_server.remove(path)  # a task may have put anything there
         answer = self.client.get_object(Bucket=bucket, Key=blob.key)
@@ -98,6 +104,7 @@ class Storage:
         with _new_file(part) as fd:
             _copy(answer["Body"], fd, blob)
         os.replace(part, path)
+        self._given.add(path)
         return path
 
     def store(self, bucket: str, key: str, file: int, offset: int, size: int) -> wire.Blob:
@@ -196,18 +203,22 @@ class Storage:
             os.close(fd)
 
     def _room_for(self, size: int) -> bool:
-        """Whether the cache may take `size` bytes more; older blobs go for it."""
+        """Whether the cache may take `size` bytes more; older blobs go for it, but for those that
+        the task has been given."""
         os.makedirs(self._blobs, mode=0o700, exist_ok=True)
         most = _room(self._blobs)[1]
         if size > most:
             return False
         held = {path: os.path.getsize(path) for path in _oldest_first(self._blobs)}
         total = sum(held.values())
-        for path, taken in held.items():
+        idle = [path for path in held if path not in self._given]
+        if total - sum(held[path] for path in idle) + size > most:
+            return False
+        for path in idle:
             if total + size <= most and _room(self._blobs)[0] >= size:
                 return True
             task_server.remove(path)
-            total -= taken
+            total -= held[path]
         return _room(self._blobs)[0] >= size
 
 
