@@ -73,7 +73,7 @@ def test_blobs_have_a_quarter_of_tmp(aws: aws_server.AWS, small: Path) -> None:
 
 
 def test_arguments_evict_no_other_of_the_same_call(aws: aws_server.AWS, small: Path) -> None:
-    """What one call is given stays until it has it, however much that is: the rest of its arguments
+    """What a call is given stays until it has it, however much that is: the rest of its arguments
     goes to memory, and blobs of calls before make room."""
     blobs = [stored(aws, number) for number in range(6)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from function_box import PATHS, SERVING, Function, returned
+from function_box import PATHS, SERVING, WORKER, Function, returned
 from patience import wait_until
 from template_paths import FUNCTION, LAMBDA_CALLS
 from tmpfs import mounted
@@ -267,6 +267,30 @@ def test_root_server_killed(fresh: Function) -> None:
     assert response.failure is not None and response.failure.kind == wire.ENVIRONMENT
     assert "Nothing of the electron ran" in response.failure.message
     assert fresh.process.wait(5) == 1
+
+
+def test_unfit_environment_takes_no_call_with_it(tmp_path: Path) -> None:
+    """Lambda may freeze an environment before it ends, and thaw it for the next call: that one is
+    told that nothing ran, and the environment ends after it."""
+    from sandbox.processes import running_after
+
+    looks = "app._LOOKS = 1000\nimport json, sys\n"  # so that the test is in time to freeze it
+    command = [sys.executable, "-c", WORKER.replace("import json, sys\n", looks, 1)]
+    with Function(tmp_path / "tmp", command) as unfit:
+        unfit.call(_own_pid)
+        idle = psutil.Process(unfit.process.pid).children(recursive=True)
+        idle[0].kill()
+        assert not running_after(10, idle)
+        failures = [unfit.call(_own_pid).failure]
+        unfit.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)
+        thaw = threading.Timer(0.3, unfit.process.send_signal, [signal.SIGCONT])
+        thaw.start()
+        failures.append(unfit.call(_own_pid).failure)
+        thaw.join()
+        kinds = [failure and failure.kind for failure in failures]
+        assert kinds == [wire.ENVIRONMENT] * 2
+        assert unfit.process.wait(20) == 1
 
 
 def test_whole_environment_frozen_and_thawed(fresh: Function) -> None:

@@ -37,7 +37,10 @@ from task_storage import Storage
 from task_streams import Split
 
 _TRIES = 3  # to hand a task over
-_END_AFTER = 0.1  # seconds: by then the runtime client has sent the answer
+# Looks, and seconds between them, until an environment ends that cannot run electrons. See `_end`.
+_LOOKS, _LOOK_EVERY = 20, 0.001
+_FROZEN = 0.1  # seconds: when it was not looked for so long, it may have been frozen
+_LOOKS_AFTER_IT = 1000
 _SOON = 1.0  # seconds in which nothing is usually left of the electron before
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
@@ -86,6 +89,10 @@ class Environment:
 
     def __init__(self) -> None:
         self._cold = True
+        self._ends = False  # whether it is to end, once no invocation runs
+        self._invocations = 0
+        self._missed = 0  # ends: other invocations began before
+        self._turn = threading.Lock()  # an invocation's begin, or the end
         self._broken = self._refused = _several_at_once()
         self.processes: Optional[Processes] = None
         self.prepared: Optional[Prepared] = None
@@ -117,6 +124,18 @@ class Environment:
             `Response.to_json()`, or the ping's answer. Nothing is raised: what the task raised
             is in the answer.
         """
+        with self._turn:  # from here on it does not end
+            self._invocations += 1
+            self._missed += self._ends
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            return self._handled(event, context)
+        finally:
+            if self._ends:
+                self._end_soon()
+
+    def _handled(self, event: Any, context: Any) -> Dict[str, Any]:
+        """What `handle` returns."""
         cold, self._cold = self._cold, False
         started = time.monotonic()
         if wire.is_envelope(event) and event.get("ping"):
@@ -178,13 +197,36 @@ class Environment:
         """
         guard.log(f"This environment cannot run electrons: {reason}")
         self._broken = reason
-        if not self._refused:
-            timer = threading.Timer(_END_AFTER, os._exit, [1])
-            timer.daemon = True
-            try:
-                timer.start()
-            except RuntimeError:  # where no process can be started, no thread can
-                signal.setitimer(signal.ITIMER_REAL, _END_AFTER)  # whose signal ends this process
+        self._ends = not self._refused
+
+    def _end_soon(self) -> None:
+        thread = threading.Thread(target=self._end, args=(self._invocations,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # where no process can be started, no thread can
+            # Its signal ends this process. It cannot look first, but this is rarer still.
+            signal.setitimer(signal.ITIMER_REAL, _LOOKS * _LOOK_EVERY)
+
+    def _end(self, invocation: int) -> None:
+        """End the process soon, unless another invocation begins.
+
+        The answer must have left by then. The runtime client sends it with the interpreter's lock
+        held, so a few looks are enough, whatever the answer's size. They must be few: when the
+        client asks for the next event, Lambda freezes all this, until there is one. A clock would
+        find itself overdue then, and that event would be lost: what its electron did, nobody could
+        tell. So looks are counted. When one comes late, there may be an event, which has a second
+        to reach `handle`. That says that nothing ran, and there are fewer looks next time.
+        """
+        left = max(2, _LOOKS >> self._missed)
+        while left:
+            began = time.time()
+            time.sleep(_LOOK_EVERY)
+            left = _LOOKS_AFTER_IT if time.time() - began > _FROZEN else left - 1
+            if self._invocations != invocation:
+                return
+        with self._turn:
+            if self._invocations == invocation:
+                os._exit(1)
 
 
 class _Invocation:
