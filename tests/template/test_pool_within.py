@@ -1,13 +1,12 @@
-"""What docs/fan-out.md says to change for a pool within an electron, in a generated project."""
+"""What docs/fan-out.md says to change for a pool within an electron, in a generated project; it is
+deployed so in tests/e2e/test_pool_in_electron.py."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import yaml
-from baking import TEMPLATE, Bake, run, tool
-from reading import CloudFormationLoader, read_dockerfile, read_template
+from baking import TEMPLATE, Bake
+from reading import read_dockerfile, read_template
 
 PAGE = (TEMPLATE / "docs" / "fan-out.md").read_text("utf-8")
 SECTION = PAGE.partition("### A pool within an electron")[2].partition("\n### ")[0]
@@ -18,23 +17,6 @@ def block(language: str) -> str:
     found = re.search(rf"^    ```{language}\n(.*?)^    ```$", SECTION, re.M | re.S)
     assert found
     return re.sub(r"^    ", "", found[1], flags=re.M)
-
-
-def test_the_role_may_be_given_another_stacks_policy(bake: Bake, tmp_path: Path) -> None:
-    """The page's lines fit into the template, and CloudFormation's linter has nothing to say."""
-    project = bake()
-    given = yaml.load(block("yaml"), CloudFormationLoader)["FunctionRole"]
-    role = read_template(project)["Resources"]["FunctionRole"]
-    assert given["Type"] == role["Type"]
-    assert not given["Properties"].keys() & role["Properties"].keys()
-    (line,) = [x for x in block("yaml").splitlines() if "ManagedPolicyArns" in x]
-    text = (project / "template.yaml").read_text("utf-8")
-    properties = "  FunctionRole:\n    Type: AWS::IAM::Role\n    Properties:\n"
-    assert text.count(properties) == 1
-    changed = tmp_path / "template.yaml"
-    changed.write_text(text.replace(properties, f"{properties}      {line.strip()}\n"), "utf-8")
-    done = run(tool("cfn-lint"), "--regions", "us-east-1", "--", str(changed), cwd=tmp_path)
-    assert done.returncode == 0, done.stdout
 
 
 def test_that_policy_is_what_a_pool_needs(bake: Bake) -> None:
