@@ -702,6 +702,24 @@ def folder_of_all_tasks_barred() -> None:
 
 
 @way()
+def files_beside_its_own_folder() -> None:
+    import os
+
+    for place in ("..", "../.."):
+        os.makedirs(f"{place}/folder_left_by_an_electron/deep")
+        open(f"{place}/left_by_an_electron", "w").close()
+
+
+@way()
+def folders_of_tasks_to_come() -> None:
+    import os
+
+    own = int(os.path.basename(os.environ["HOME"]))
+    for number in range(own + 1, own + 9):
+        os.makedirs(f"../{number}/left_by_an_electron")
+
+
+@way()
 def packages_installed() -> None:
     import os
     import pathlib

@@ -75,7 +75,8 @@ def memory_file(folder: str) -> int:
         return os.memfd_create("covalent")
     path = os.path.join(folder, f"unnamed-{os.urandom(8).hex()}")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):  # a server has tidied up meanwhile
+        os.unlink(path)
     return fd
 
 

@@ -24,7 +24,7 @@ Orders come over a channel, each is answered by one message, in turn:
                                                                  why it failed
     {"do": "drop", "number": n}                   {}             ends a process without a task
     {"do": "leave", "number": n}                                 once that process has ended, the
-                                                                 files of its task go
+                                                                 files of tasks go; none runs
     {"do": "keep", "number": n}                   {}             to the root: what an initializer
                                                                  left in its folder, of that
                                                                  number, and in /tmp stays; null:
@@ -63,6 +63,7 @@ import task_modules
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _IONBF = 2  # of glibc's setvbuf: no buffer
 _SWEEP = 2.0  # seconds that ending what a task left behind may take
+_SHARED = ("home", "tasks", "blobs", "packages")  # in an environment's own folder
 # Where anybody may write in a container. POSIX's shared memory and semaphores lie in /dev/shm, its
 # message queues in /dev/mqueue.
 _OPEN_TO_ALL = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")
@@ -90,11 +91,12 @@ class Settings(NamedTuple):
         return os.path.join(self.folder, "home")
 
     def lay_out(self) -> None:
-        """Have the folders that tasks share; what stands in their places, or bars them, goes.
+        """Have the folders that tasks share; what stands beside them, in their places, or bars
+        them, goes.
 
         Tasks can write there, and the next one must find its place.
         """
-        for name in ("", "home", "tasks", "blobs", "packages"):
+        for name in ("", *_SHARED):
             path = os.path.join(self.folder, name) if name else self.folder
             try:
                 mode = os.lstat(path).st_mode
@@ -105,6 +107,9 @@ class Settings(NamedTuple):
                 os.mkdir(path, 0o700)
             elif stat.S_IMODE(mode) != 0o700:
                 os.chmod(path, 0o700)
+        for entry in list(os.scandir(self.folder)):
+            if entry.name not in _SHARED:
+                remove(entry.path)
 
 
 def become_root(control: socket.socket, settings: Settings) -> NoReturn:
@@ -239,7 +244,7 @@ class _Server:
                 self._kept = self._left_by(order["number"])
                 answer = {}
             elif order["do"] == "tidy":
-                self._tidy(self._strange_folders())
+                self._tidy()
                 answer = {}
             else:
                 answer = task_modules.bring(order["names"])
@@ -362,7 +367,7 @@ class _Server:
             self._leaving.add(folder)
             return
         self._leaving.discard(folder)
-        self._tidy([folder])
+        self._tidy()
         channels.send(self._control, {"tidied": pid})
 
     def _drop(self, folder: str) -> None:
@@ -392,21 +397,18 @@ class _Server:
             if not strangers:
                 return
 
-    def _strange_folders(self) -> List[str]:
-        """Those of tasks that other servers had forked."""
-        with contextlib.suppress(OSError):
-            found = {entry.path for entry in os.scandir(self._settings.tasks())}
-            return sorted(found - set(self._tasks.values()) - self._kept)
-        return []
-
-    def _tidy(self, folders: List[str]) -> None:
+    def _tidy(self) -> None:
+        """Remove all that tasks have left, of whatever server; none may run. A process that was
+        forked ahead has no folder before its task, but one may have been made in its place."""
         with contextlib.suppress(OSError):  # the next task says what is wrong
             self._settings.lay_out()  # first: else what lies in a barred folder stays
             os.chdir(self._settings.home())
             for entry in list(os.scandir(self._settings.home())):
                 remove(entry.path)
-        for folder in folders:
-            remove(folder)
+        with contextlib.suppress(OSError):
+            for entry in list(os.scandir(self._settings.tasks())):
+                if entry.path not in self._kept:
+                    remove(entry.path)
         if self._settings.alone:
             self._tidy_what_is_open_to_all()
 

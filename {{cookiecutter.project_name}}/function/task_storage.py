@@ -165,7 +165,8 @@ class Storage:
         self._seen.clear()
         tried = os.path.join(self._tasks, f"tried-{os.urandom(4).hex()}")
         os.makedirs(tried, mode=0o700)
-        os.rmdir(tried)
+        with contextlib.suppress(FileNotFoundError):  # a server has tidied up meanwhile
+            os.rmdir(tried)
 
     def make_room(self, kept: str = "") -> None:
         """Evict packages, then blobs, until a quarter of /tmp is free; `kept` stays."""
