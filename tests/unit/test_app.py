@@ -1532,6 +1532,46 @@ def test_process_that_ends_leaves_its_neighbours_time(fresh: Function) -> None:
     assert [(x.number, cloudpickle.loads(x.data)) for x in told] == [(1, 1)]
 
 
+DIES_BEFORE_ITS_TASK = """
+import os, select
+import task_processes
+tasks = [0]
+def send(self, body, send=task_processes.Child.send):
+    tasks[0] += 1
+    if tasks[0] == 2:
+        os.kill(self.pid, 9)
+        select.select([self.channel], [], [], 30)  # until it has ended
+    send(self, body)
+task_processes.Child.send = send
+"""
+
+
+def test_process_of_a_batch_that_dies_before_it_has_its_task(tmp_path: Path) -> None:
+    """Calls run by then in its neighbours, which take its turns: none is said not to have run,
+    and each ran once, with its output."""
+    ran = tmp_path / "ran"
+
+    def notes(number: int, path: str) -> int:
+        with open(path, "a") as file:
+            file.write(f"{number}\n")
+        print("call", number)
+        return number
+
+    script = WORKER.replace("import app\n", f"import app\n{DIES_BEFORE_ITS_TASK}", 1)
+    calls = [(number, str(ran)) for number in range(4)]
+    with Function(tmp_path / "tmp", [sys.executable, "-c", script]) as running:
+        response = batch_response(running, notes, calls, processes=3)
+        assert response.failure is None
+        assert isinstance(response.result, str)
+        told = list(wire.frames_of(response.result))
+        values = [cloudpickle.loads(x.data) for x in told if x.kind == wire.VALUE]
+        printed = {x.number: x.data for x in told if x.kind == wire.STDOUT}
+        assert sorted(values) == [0, 1, 2, 3]
+        assert printed == {number: f"call {number}\n".encode() for number in range(4)}
+        assert sorted(ran.read_text().split()) == ["0", "1", "2", "3"]
+        assert sorted(batch(running, lambda x: x, [(1,), (2,)], processes=2)) == [1, 2]
+
+
 def test_files_of_an_initializer_outlive_another_server(fresh: Function) -> None:
     """Where the server of electrons without packages is replaced, what an initializer left in its
     own folder is there for the next batch."""

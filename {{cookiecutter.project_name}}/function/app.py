@@ -586,25 +586,35 @@ class _Task:
         children.append(first or self._taken())
         self._share(children)
         self._body.close_with(json.dumps(order).encode())
-        for number in range(len(children)):
-            self._hand_over(children, number, order.get("mark"))
-
-    def _hand_over(self, children: List[Child], number: int, mark: Optional[str]) -> None:
-        """Send the task to one of the processes, or to another one in its place."""
-        for _ in range(_TRIES):
-            child = children[number]
-            splits = self._split(child, mark) if mark else None
-            try:
-                child.send(self._body)
-            except channels.Closed as error:  # a task before this one may have killed the spare
-                if number or self.is_prepared:
-                    raise EnvironmentFailed("a process that was ready has ended") from error
-                children[number] = self._taken()
+        mark = order.get("mark")
+        self._hand_over(children, mark)
+        for child in children[1:]:
+            # By now calls run. Those of a process that cannot take its task are its neighbours'.
+            if child.server is not children[0].server or not self._is_sent(child, mark):
+                children.remove(child)
                 child.drop()
-            else:
-                self.splits += [splits] if splits else []
+
+    def _hand_over(self, children: List[Child], mark: Optional[str]) -> None:
+        """Send the task to the first of the processes, or to another one in its place."""
+        for _ in range(_TRIES):
+            child = children[0]
+            if self._is_sent(child, mark):
                 return
+            if self.is_prepared:
+                raise EnvironmentFailed("a process that was ready has ended")
+            children[0] = self._taken()  # a task before this one may have killed the spare
+            child.drop()
         raise EnvironmentFailed("each process that it starts ends at once")
+
+    def _is_sent(self, child: Child, mark: Optional[str]) -> bool:
+        """Send the task to a process; whether it was there."""
+        splits = self._split(child, mark) if mark else None
+        try:
+            child.send(self._body)
+        except channels.Closed:
+            return False
+        self.splits += [splits] if splits else []
+        return True
 
     def _split(self, child: Child, mark: str) -> Tuple[Split, Split]:
         """The output of a batch's calls, told apart."""
