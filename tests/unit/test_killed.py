@@ -1,6 +1,7 @@
 """The function's processes are killed, stopped and starved at each stage; its answer says so."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,13 +11,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aws_server
 import psutil
 import pytest
-from function_box import PATHS, SERVING, WORKER, Function, returned
+from function_box import PATHS, SERVING, WORKER, Function, request, returned
 from patience import wait_until
 from template_paths import FUNCTION, LAMBDA_CALLS
 from tmpfs import mounted
 
+import task_guard
 import wire
 
 
@@ -337,6 +340,89 @@ def test_answer_survives_a_kill_after_the_code(fresh: Function, tmp_path: Path) 
 
     assert returned(fresh.call(dies_in_the_end, str(trace))) == 7
     assert trace.exists()
+
+
+WITHOUT_THREADS = """
+import threading, task_guard
+starts, refused = threading.Thread.start, [0]
+def start(self):
+    if self.name == "orders" and refused[0] < 2:
+        refused[0] += 1
+        raise RuntimeError("can't start new thread")
+    starts(self)
+threading.Thread.start = start
+"""
+UNWATCHED = """
+import os, sys, time, task_guard
+def due(self, due=task_guard.Guard.due):
+    if os.path.exists(sys.argv[1]):
+        os.unlink(sys.argv[1])
+        raise RuntimeError("something fails while a task runs")
+    return due(self)
+task_guard.Guard.due = due
+handles = app.handler
+def handler(*args):
+    try:
+        return handles(*args)
+    except RuntimeError as error:
+        return {"raised": str(error)}
+app.handler = handler
+"""
+
+
+def changed(script: str, *args: str) -> list[str]:
+    """The command of an environment that `script` changes."""
+    head, import_of_app, serves = WORKER.partition("import app\n")
+    return [sys.executable, "-c", head + import_of_app + script + serves, *args]
+
+
+def test_no_thread_while_an_electron_runs(tmp_path: Path) -> None:
+    """Where the electron holds all threads that there may be, it runs on, and the executor's
+    orders are looked for once there are some."""
+    with aws_server.running() as aws:
+        aws.objects["/bucket/tasks/dispatch-0-attempt/order"] = b"cancel"
+        with Function(tmp_path / "tmp", changed(WITHOUT_THREADS), **aws.env) as environment:
+            response = environment.call(time.sleep, 30, bucket="bucket")
+            assert response.failure is not None and response.failure.kind == wire.CANCELLED
+            assert environment.log.count("cannot look for orders, trying again") == 2
+
+
+def test_thread_for_s3_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While processes that were killed hold all threads, what needs one waits a little."""
+    starts, refused = threading.Thread.start, []
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "work" and len(refused) < 3:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        starts(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    orders = task_guard.Orders(lambda: None, "", "task", "key", time.monotonic())
+    assert task_guard.Guard(time.monotonic() + 60, orders).within(lambda: 7) == 7
+    monkeypatch.setattr(task_guard, "_THREAD_WITHIN", 0.0)
+    refused.clear()
+    with pytest.raises(RuntimeError, match="new thread"):
+        task_guard.Guard(time.monotonic() + 60, orders).within(lambda: 7)
+
+
+def test_electron_that_nobody_watches_is_ended(tmp_path: Path) -> None:
+    """Where the handler fails while an electron runs, that does not run on beside the next."""
+
+    def runs(begun: str, over: str) -> None:
+        import time
+
+        open(begun, "w").close()
+        print("begun", flush=True)  # so that it is looked at
+        time.sleep(12)
+        open(over, "w").close()
+
+    begun, over = tmp_path / "begun", tmp_path / "over"
+    with Function(tmp_path / "tmp", changed(UNWATCHED, str(begun))) as environment:
+        event = json.loads(request(runs, str(begun), str(over)).to_json())
+        assert environment.handle(event) == {"raised": "something fails while a task runs"}
+        assert returned(environment.call(abs, -1)) == 1
+        assert not over.exists()
 
 
 def test_tmp_full(tmp_path: Path) -> None:

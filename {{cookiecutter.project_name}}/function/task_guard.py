@@ -30,6 +30,7 @@ _LOOK_AT_LEAST_EVERY = 8.0  # while S3 fails
 _DUMP_AFTER, _KILL_AFTER = 2.0, 2.3  # seconds after the interrupt
 _CONTINUE_AFTER, _GIVE_UP_AFTER = 3.0, 5.0  # its fork server must have told of its end by then
 _LEAVE_WITHIN = 2.0  # from the report to the end: only C's streams have to be flushed
+_THREAD_WITHIN = 5.0  # seconds until there must be a thread
 _WORDS = 16  # messages of a task's process that are taken at a time
 # MB of this machine, as `ru_maxrss` counts: no process had more, whatever it says.
 _MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
@@ -106,10 +107,20 @@ class Orders:
         return self._first if self._bucket and self._thread is None else None
 
     def start(self) -> None:
-        """Begin to look."""
-        self.heard, say = socket.socketpair()
-        self._thread = threading.Thread(target=self._look, args=(say,), name="orders", daemon=True)
-        self._thread.start()
+        """Begin to look; later, while the task holds all threads or descriptors there may be."""
+        with contextlib.ExitStack() as opened:
+            try:
+                heard, say = map(opened.enter_context, socket.socketpair())
+                thread = threading.Thread(
+                    target=self._look, args=(say,), name="orders", daemon=True
+                )
+                thread.start()
+            except (RuntimeError, OSError) as error:
+                log(f"cannot look for orders, trying again: {error}")
+                self._first = time.monotonic() + _LOOK_EVERY
+            else:
+                self.heard, self._thread = heard, thread
+                opened.pop_all()
 
     def close(self) -> None:
         """Stop looking; a request under way is not waited for."""
@@ -202,11 +213,15 @@ class Guard:
             except BaseException as error:
                 done.append((None, error))
 
-        thread = threading.Thread(target=run, name="work", daemon=True)
+        thread: Optional[threading.Thread] = None
         until = None if seconds is None else time.monotonic() + seconds
-        thread.start()
+        give_up = time.monotonic() + _THREAD_WITHIN
         while not done:
-            thread.join(0.05)
+            thread = thread or _started(run, give_up)
+            if thread is None:  # processes that were killed hold all threads until they are gone
+                time.sleep(0.05)
+            else:
+                thread.join(0.05)
             late = until is not None and time.monotonic() > until
             reason = (wire.DEADLINE if late else "") if until is not None else self.due()
             if reason and not done:
@@ -365,6 +380,22 @@ def _numbers(said: Any, count: int) -> Optional[List[int]]:
     """As many numbers as there should be; None if that is not what a task's process has said."""
     right = isinstance(said, list) and len(said) == count
     return said if right and all(type(x) is int and x >= 0 for x in said) else None
+
+
+def _started(run: Callable[[], None], give_up: float) -> Optional[threading.Thread]:
+    """A thread that runs `run`; None if there can be none now.
+
+    Raises:
+        RuntimeError: if there can be none, and the time is `give_up` or later.
+    """
+    thread = threading.Thread(target=run, name="work", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        if time.monotonic() >= give_up:
+            raise
+        return None
+    return thread
 
 
 def log(message: str) -> None:

@@ -349,7 +349,9 @@ class Child:
         self.close()
 
     def close(self) -> None:
-        """Close the parent's ends."""
+        """Close the parent's ends, and end a task that nobody watches any more."""
+        if self._has_task:
+            self.signal(signal.SIGKILL)
         self.leave()
         self.channel.close()
         for stream in (self.stdout, self.stderr):
