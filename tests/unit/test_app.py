@@ -19,6 +19,7 @@ from typing import Any
 
 import aws_server
 import cloudpickle
+import psutil
 import pytest
 from function_box import PATHS, SERVING, WORKER, Function, part, request, returned, timed
 from lacking import lacking
@@ -1511,6 +1512,43 @@ def test_initializer_runs_nothing_while_other_electrons_run(
         return os.path.getsize(path) > before
 
     assert returned(fresh.call(of_a_script(rings), str(trace))) is False
+
+
+@pytest.mark.parametrize("whom", ["warm", "prepared", "spare"])
+@pytest.mark.parametrize("other", [False, True], ids=["same initializer", "another"])
+def test_idle_processes_of_an_initializer_killed(fresh: Function, whom: str, other: bool) -> None:
+    """Whichever idle processes of an initializer are killed, calls that ask for it run, and find
+    what it left."""
+    from sandbox.processes import running_after
+
+    def initialize(value: int) -> None:
+        import builtins
+
+        vars(builtins)["left"] = value
+
+    def left() -> int:
+        import builtins
+
+        return int(vars(builtins)["left"])
+
+    def asked(value: int) -> list[Any]:
+        setup = part((of_a_script(initialize), (value,)))
+        return batch(fresh, left, [(), ()], setup=setup, processes=2)
+
+    assert asked(1) == [1, 1]
+    (root,) = psutil.Process(fresh.process.pid).children()
+
+    def idle() -> list[psutil.Process]:
+        """The warm server, the initializer's, and its spare."""
+        found = [[x, y, z] for x in root.children() for y in x.children() for z in y.children()]
+        return found[0] if len(found) == 1 else []
+
+    wait_until(lambda: bool(idle()), "a spare where the initializer has run", 20)
+    killed = idle()[["warm", "prepared", "spare"].index(whom) :]
+    killed[0].kill()
+    assert not running_after(10, killed)
+    value = 2 if other else 1
+    assert [asked(value) for _ in range(2)] == [[value, value]] * 2
 
 
 def test_process_that_ends_leaves_its_neighbours_time(fresh: Function) -> None:

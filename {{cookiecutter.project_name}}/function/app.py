@@ -600,11 +600,19 @@ class _Task:
             child = children[0]
             if self._is_sent(child, mark):
                 return
-            if self.is_prepared:
-                raise EnvironmentFailed("a process that was ready has ended")
-            children[0] = self._taken()  # a task before this one may have killed the spare
+            children[0] = self._other()  # a task before this one may have killed the spare
             child.drop()
         raise EnvironmentFailed("each process that it starts ends at once")
+
+    def _other(self) -> Child:
+        """A process in place of one that has ended."""
+        if not self.is_prepared:
+            return self._taken()
+        assert isinstance(self._request, wire.Batch) and self._request.setup is not None
+        child = self._prepared(self._request.setup)
+        if child is None:  # the order says by now that its initializer has run
+            raise EnvironmentFailed("a process that was ready has ended")
+        return child
 
     def _is_sent(self, child: Child, mark: Optional[str]) -> bool:
         """Send the task to a process; whether it was there."""

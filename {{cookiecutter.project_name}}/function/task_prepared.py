@@ -170,6 +170,7 @@ class Prepared:
 
     def _forked(self) -> Child:
         assert self._server is not None
+        self._server.check()  # a spare dies with it, but may still take a task
         taken, self._spare = self._spare, None
         if taken is not None:
             with contextlib.suppress(ServerLost):

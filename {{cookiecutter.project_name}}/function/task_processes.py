@@ -526,7 +526,12 @@ class Processes:
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
-        return self._branched(self._server(_WARM))
+        try:
+            self._server(_WARM).check()
+            return self._branched(self._server(_WARM))
+        except ServerLost:  # something has ended it since
+            self._replace(_WARM)
+            return self._branched(self._server(_WARM))
 
     def keep(self, number: Optional[int]) -> None:
         """Have the folder of an initializer, and what that left in /tmp, stay there.
