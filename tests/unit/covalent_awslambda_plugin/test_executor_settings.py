@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import toml
 from covalent._shared_files import config
 from covalent.executor import _executor_manager
 from covalent_awslambda_plugin import AWSLambdaExecutor, ConfigurationError, awslambda
-from covalent_awslambda_plugin.options import Conf, Options, seconds
+from covalent_awslambda_plugin.options import Conf, Options
+from lambda_calls.checked import seconds
 from template_paths import EXECUTOR
 
 DEFAULTS = awslambda._EXECUTOR_PLUGIN_DEFAULTS
@@ -91,6 +93,14 @@ def test_a_misspelt_argument_is_python_s_error(conf: dict[str, Any]) -> None:
         AWSLambdaExecutor(functionname="f")
     with pytest.raises(TypeError, match="unexpected keyword argument 'memory_size'"):
         AWSLambdaExecutor(function_name="f", memory_size=512)
+
+
+@pytest.mark.parametrize("name", ["timeout", "poll_freq", "time_limit"])
+@pytest.mark.parametrize("value", [math.inf, math.nan, 10**400])
+def test_numbers_that_json_has_not(name: str, value: float) -> None:
+    """The function could not read them."""
+    with pytest.raises(ConfigurationError, match=f"{name}=.* must be a number of seconds"):
+        AWSLambdaExecutor(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["timeout", "poll_freq"])

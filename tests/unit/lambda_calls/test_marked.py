@@ -73,6 +73,9 @@ def test_exceptions_as_values() -> None:
         ({"over": "seed"}, TypeError, "over='seed' is not a parameter of f; it has x"),
         ({"over": ("x", "y")}, TypeError, "over='y'"),
         ({"batch": 0}, ValueError, "batch=0"),
+        ({"batch": True}, ValueError, "batch=True"),
+        ({"over": []}, ValueError, "names no parameter"),
+        ({"return_exceptions": "no"}, TypeError, "return_exceptions='no'"),
         ({"max_workers": 1.5}, ValueError, "max_workers=1.5"),
     ],
 )

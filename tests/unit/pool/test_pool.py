@@ -5,6 +5,7 @@ import concurrent.futures
 import gc
 import importlib
 import inspect
+import math
 import os
 import pickle
 import re
@@ -17,6 +18,7 @@ import time
 import weakref
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -33,9 +35,11 @@ from lambda_calls import (
     CallRejectedError,
     ConfigurationError,
     LambdaPoolExecutor,
+    OutcomeUnknownError,
     RemoteTraceback,
     ResourceLimitError,
 )
+from lambda_calls.scatter import backed_off
 from patience import wait_until
 from secret_keys import SECRET_KEY
 from template_paths import EXECUTOR
@@ -811,8 +815,31 @@ def test_pools_are_not_pickled(reachable: AWS) -> None:
     [
         ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
         ({"per_invocation": -1}, ValueError, "per_invocation must be greater than 0"),
+        ({"max_workers": 2.5}, ValueError, "max_workers=2.5 must be a whole number"),
+        ({"max_workers": "2"}, TypeError, "max_workers='2' must be a whole number"),
+        ({"per_invocation": 2.0}, ValueError, "per_invocation=2.0 must be a whole number"),
         ({"retries": -1}, ValueError, "retries=-1"),
+        ({"retries": 1.5}, ValueError, "retries=1.5 must be a whole number"),
+        ({"retries": None}, TypeError, "retries=None must be a whole number"),
+        ({"backoff": math.nan}, ValueError, "backoff=nan must be a number of seconds"),
+        ({"backoff": "1"}, TypeError, "backoff='1' must be a number of seconds"),
         ({"timeout": 0}, ValueError, "timeout=0"),
+        ({"timeout": math.inf}, ValueError, "timeout=inf must be a number of seconds"),
+        ({"timeout": 10**400}, ValueError, "must be a number of seconds"),
+        ({"time_limit": math.nan}, ValueError, "time_limit=nan must be a number of seconds"),
+        ({"time_limit": True}, ValueError, "time_limit=True must be a number of seconds"),
+        ({"retry_on": [ValueError]}, TypeError, "must be a class of exceptions, or a tuple"),
+        ({"retry_on": (ValueError, "OSError")}, TypeError, "must be a class of exceptions"),
+        ({"retry_on": ValueError("x")}, TypeError, "must be a class of exceptions"),
+        (
+            {"prices": {"request": "0.1"}},
+            ValueError,
+            "must say US dollars, 0 or more, for request",
+        ),
+        ({"prices": {"request": math.nan}}, ValueError, "must say US dollars"),
+        ({"prices": {"requests": 1}}, ValueError, "has no entry 'requests'"),
+        ({"prices": 5}, TypeError, "prices=5 must be a table"),
+        ({"endpoint_url": "localhost:3001"}, ValueError, "must be an address"),
         ({"initializer": 5}, TypeError, "initializer must be a callable"),
     ],
 )
@@ -822,6 +849,84 @@ def test_arguments_are_checked(
     """A wrong value is named when the pool is made."""
     with pytest.raises(error, match=re.escape(said)):
         pool(**arguments)
+
+
+def test_numbers_of_other_kinds_are_numbers(fleet: Fleet) -> None:
+    """What numpy's numbers and fractions say is understood, and travels."""
+    seconds = Fraction(61, 2)
+    with pool(max_workers=2, timeout=seconds, time_limit=seconds, backoff=seconds) as executor:
+        assert executor.submit(square, 3).result(30) == 9
+
+
+@pytest.mark.parametrize("wrong", ["5", math.nan])
+def test_the_timeout_of_map_is_checked(reachable: AWS, wrong: Any) -> None:
+    """A wrong one is named before anything is sent."""
+    with pool() as executor, pytest.raises(TypeError, match="must be a number of seconds or None"):
+        executor.map(square, [1], timeout=wrong)
+    assert not reachable.posts
+
+
+def test_a_map_may_take_for_ever(fleet: Fleet) -> None:
+    """However long its timeout is: the results come."""
+    with pool(max_workers=2) as executor:
+        assert list(executor.map(square, [1, 2], timeout=math.inf)) == [1, 4]
+        assert sorted(executor.map_unordered(square, [1, 2], timeout=1e12)) == [1, 4]
+
+
+class NoClass(type):
+    def __instancecheck__(cls, value: Any) -> bool:
+        raise TypeError("nothing can be said about it")
+
+
+class Unsure(Exception, metaclass=NoClass):
+    """Whether something is one of these cannot be said."""
+
+
+def test_a_call_that_cannot_be_settled_fails_alone(fleet: Fleet) -> None:
+    """Whether it is worth another try cannot be found out: it ends, and its neighbours do."""
+    with pool(max_workers=1, retries=1, retry_on=Unsure) as executor:
+        found = list(
+            executor.map(fails, [1, 3, 2], chunksize=3, timeout=30, return_exceptions=True)
+        )
+        assert found[::2] == [1, 2]
+        assert isinstance(found[1], OutcomeUnknownError)
+        assert "nothing can be said about it" in str(found[1])
+
+
+def exits_when_unpickled() -> None:
+    raise Exits
+
+
+class Exits(Exception):
+    def __reduce__(self) -> Any:
+        return sys.exit, (1,)
+
+
+def test_an_exception_that_ends_the_program_is_only_told_of(fleet: Fleet) -> None:
+    """Whatever happens when it is unpickled, the pool goes on."""
+    with pool(max_workers=1, retries=1, backoff=0) as executor:
+        with pytest.raises(CallFailedError, match="Exits"):
+            executor.submit(exits_when_unpickled).result(30)
+        assert executor.submit(square, 3).result(30) == 9
+
+
+def test_figures_that_cannot_be_kept_cost_no_result(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect in what counts the requests is none of the calls'."""
+
+    def add(stats: Any, invocation: Any) -> None:
+        raise ArithmeticError("no sum")
+
+    monkeypatch.setattr("lambda_calls.stats.Stats.add", add)
+    with pool(max_workers=1) as executor:
+        assert list(executor.map(square, [2, 3], timeout=30)) == [4, 9]
+
+
+def test_pauses_are_bounded_however_many_tries_there_were() -> None:
+    """No float holds the thousandth power of two times a second that is no whole number."""
+    assert [backed_off(0.5, tries) for tries in (1, 2, 5, 5000)] == [0.5, 1.0, 8.0, 60.0]
+    assert backed_off(0, 5000) == 0
 
 
 def test_statistics_and_the_picture(fleet: Fleet, tmp_path: Path) -> None:

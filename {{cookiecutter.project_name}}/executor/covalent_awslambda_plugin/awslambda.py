@@ -22,6 +22,7 @@ from covalent._shared_files.config import get_config
 from covalent._shared_files.util_classes import RESULT_STATUS
 from covalent.executor.executor_plugins.remote_executor import RemoteExecutor
 from covalent.executor.schemas import TaskUpdate
+from lambda_calls import checked
 
 from . import options
 from .errors import ConfigurationError
@@ -152,18 +153,18 @@ class AWSLambdaExecutor(RemoteExecutor):
         given.update(usage=usage, log_stdout=log_stdout, log_stderr=log_stderr)
         option = options.Options(given, conf, by_covalent=by_covalent)
         super().__init__(
-            poll_freq=option.checked("poll_freq", options.seconds, 5.0),
+            poll_freq=option.checked("poll_freq", checked.seconds, 5.0),
             log_stdout=option.argument("log_stdout"),
             log_stderr=option.argument("log_stderr"),
             cache_dir=option.checked("cache_dir", str, "") or _default_cache_dir(),
             time_limit=option.checked("time_limit", options.limit, -1.0),
-            retries=option.checked("retries", options.count, 0),
+            retries=option.checked("retries", checked.count, 0),
         )
-        self.timeout = option.checked("timeout", options.seconds, 900.0)
+        self.timeout = option.checked("timeout", checked.seconds, 900.0)
         self.execution_role = option.checked("execution_role", str, "")
-        self.endpoint_url = option.checked("endpoint_url", options.address, "")
+        self.endpoint_url = option.checked("endpoint_url", checked.address, "")
         self.usage = option.argument("usage")
-        self.prices: dict[str, float] = option.checked("prices", options.prices, {})
+        self.prices: dict[str, float] = option.checked("prices", checked.prices, {})
         settings = option.settings(settings_reader(), samconfig=samconfig, config_env=config_env)
         self.function_name = settings.function_name.value
         self.s3_bucket_name = self.remote_cache = settings.s3_bucket_name.value

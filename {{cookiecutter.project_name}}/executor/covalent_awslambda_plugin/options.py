@@ -4,9 +4,9 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from covalent._shared_files import config
+from lambda_calls.checked import seconds
 
 from .errors import ConfigurationError
 
@@ -147,50 +147,9 @@ class Options:
             return documented()
 
 
-def seconds(value: Any) -> float:
-    """A number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError("must be a number of seconds above 0.")
-    return value
-
-
 def limit(value: Any) -> float:
     """A number of seconds, or -1: no limit."""
     return -1 if value == -1 else seconds(value)
-
-
-def count(value: Any) -> int:
-    """How often."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("must be a whole number, 0 or more.")
-    return value
-
-
-def address(value: Any) -> str:
-    """The address of an endpoint."""
-    try:
-        parts = urlsplit(value)
-        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except (ValueError, AttributeError, TypeError):  # a port that is no number, half an address
-        is_address = False
-    if not is_address:
-        raise ValueError("must be an address such as 'http://127.0.0.1:3001'.")
-    return str(value)
-
-
-def prices(value: Any) -> dict[str, float]:
-    """US dollars that replace the published ones."""
-    from lambda_calls.usage import PRICES
-
-    if not isinstance(value, Mapping):
-        raise ValueError(f"must be a table with some of {', '.join(PRICES)}.")
-    unknown = [name for name in value if name not in PRICES]
-    if unknown:
-        raise ValueError(f"has no entry {unknown[0]!r}; it has {', '.join(PRICES)}.")
-    for name, price in value.items():
-        if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price < 1e9:
-            raise ValueError(f"must say US dollars, 0 or more, for {name}.")
-    return dict(value)
 
 
 def unexpected(given: Mapping[str, Any], constructor: Callable[..., Any]) -> str:

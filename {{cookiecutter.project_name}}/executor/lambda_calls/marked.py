@@ -50,8 +50,10 @@ def fan_out(
     if not callable(function):
         raise TypeError(f"fan_out marks a function, not {function!r}")
     for name, value in (("batch", batch), ("max_workers", max_workers)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name}={value!r} must be a whole number from 1 on")
+    if not isinstance(return_exceptions, bool):
+        raise TypeError(f"return_exceptions={return_exceptions!r} must be True or False")
     names = _names(function, over)
     split = _splitter(function, names)
 
@@ -87,6 +89,8 @@ def _names(function: Callable[..., Any], over: str | Sequence[str] | None) -> tu
         first = next(iter(known))
         over = first
     names = (over,) if isinstance(over, str) else tuple(over)
+    if not names:
+        raise ValueError(f"over={over!r} names no parameter")
     for name in names:
         single = name in known and known[name].kind not in (
             inspect.Parameter.VAR_POSITIONAL,

@@ -13,6 +13,7 @@ import concurrent.futures.thread  # noqa: F401
 import functools
 import inspect
 import itertools
+import numbers
 import os
 import pickle
 import secrets
@@ -29,7 +30,7 @@ from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
-from . import html, messages, wire
+from . import checked, html, messages, wire
 from .attempt import Limits
 from .aws.clients import Account
 from .call import Shared
@@ -115,15 +116,22 @@ class LambdaPoolExecutor(Executor):
         prices: Mapping[str, float] | None = None,
         carry: "Iterable[str | ModuleType] | None" = None,
     ) -> None:
+        if max_workers is not None:
+            max_workers = _checked("max_workers", max_workers, checked.whole)
+        per_invocation = _checked("per_invocation", per_invocation, checked.whole)
         for name, value in (("max_workers", max_workers), ("per_invocation", per_invocation)):
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0")
-        for name, number, least in (("retries", retries, 0), ("backoff", backoff, 0)):
-            if number < least:
-                raise ValueError(f"{name}={number!r} must be {least} or more")
-        for name, seconds in (("timeout", timeout), ("time_limit", time_limit)):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name}={seconds!r} must be a number of seconds above 0")
+        retries = _checked("retries", retries, checked.count)
+        backoff = _checked("backoff", backoff, checked.pause)
+        timeout = _checked("timeout", timeout, checked.seconds)
+        if time_limit is not None:
+            time_limit = _checked("time_limit", time_limit, checked.seconds)
+        retry_on = _checked("retry_on", retry_on, checked.exceptions, kind=())
+        if endpoint_url:
+            endpoint_url = _checked("endpoint_url", endpoint_url, checked.address, kind=str)
+        if prices:
+            prices = _checked("prices", prices, checked.prices, kind=Mapping)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         target = _target(
@@ -330,7 +338,9 @@ class LambdaPoolExecutor(Executor):
                 raise ValueError(f"{name} must be >= 1.")
         shared = self._shared_by(fn)
         send = partial(self._send, shared=shared, size=chunksize)
-        end = None if timeout is None else time.monotonic() + timeout
+        if not checked.is_time(timeout):
+            raise TypeError(f"timeout={timeout!r} must be a number of seconds or None")
+        end = None if timeout is None else time.monotonic() + float(timeout)
         flow.begin(iter(arguments), send, buffersize or _BUFFER, end)
 
     def _shared_by(self, fn: Callable[..., Any]) -> Shared:
@@ -642,7 +652,9 @@ class _Flow:
 
     def _left(self) -> float | None:
         """Seconds that are left for all results."""
-        return None if self._end is None else self._end - time.monotonic()
+        if self._end is None:
+            return None
+        return min(threading.TIMEOUT_MAX, self._end - time.monotonic())  # more is refused
 
     def _value(self, future: "Future[Any]", seconds: float | None) -> Any:
         if not self._return_exceptions:
@@ -720,6 +732,15 @@ def _settle(future: "Future[Any]", ending: Ending) -> None:
             future.set_result(value)
 
 
+def _checked(name: str, value: Any, check: Callable[[Any], T], *, kind: Any = numbers.Real) -> T:
+    """An argument as `check` returns it, before any call depends on it."""
+    try:
+        return check(value)
+    except ValueError as error:
+        refused = ValueError if isinstance(value, kind) else TypeError
+        raise refused(f"{name}={value!r} {error}") from None
+
+
 def _is_worth_it(
     retry_on: type[BaseException] | tuple[type[BaseException], ...], ending: Ending
 ) -> bool:
@@ -753,7 +774,7 @@ def exception_of(ending: Ending) -> BaseException:
         error = pickle.loads(wire.decode(raised.exception))
         if not isinstance(error, BaseException):
             raise TypeError(f"it is a {type(error).__name__}")
-    except Exception as reason:
+    except BaseException as reason:  # whatever a class of the user's does when it is unpickled
         error = messages.EXCEPTION(
             said=f"{raised.type}: {raised.message}",
             hint=messages.STANDS_FOR.format(reason=reason),

@@ -10,6 +10,7 @@ since they certainly did not run.
 """
 
 import asyncio
+import contextlib
 import math
 import random
 import secrets
@@ -376,7 +377,10 @@ class Scatter:
         self._answered_at = time.monotonic()
         if response.failure and response.failure.kind == wire.SETUP_FAILED:
             self._break(attempt.error_of(response))
-        self._note(sending, attempt, queue, response, found)
+        try:  # before the results: who has them may ask for the figures
+            self._note(sending, attempt, queue, response, found)
+        except Exception as error:  # the results are worth more
+            self._log_defect("a request's figures are lost", error)
         self._settle_all(sending, attempt, response, found)
 
     def _fail(self, sending: "_Sending", error: LambdaCallError | CallCancelled) -> None:
@@ -471,6 +475,9 @@ class Scatter:
         if wanted:
             self._queue(wanted[0]).tasks.extendleft(reversed(wanted))
 
+    def _log_defect(self, what: str, error: Exception) -> None:
+        self._session.process.log.error("%s: %s: %s", what, type(error).__name__, error)
+
     def _missing(self) -> Ending:
         return Ending(error=self._not_understood("a call of the batch has no ending"))
 
@@ -486,7 +493,19 @@ class Scatter:
         return self._session.target.advice.option
 
     def _settle(self, sending: "_Sending", task: Task, ending: Ending) -> None:
-        """Settle a call, or have it tried again."""
+        """Settle a call, or have it tried again.
+
+        What goes wrong with that costs this call alone: the others have results, too.
+        """
+        try:
+            self._settle_or_retry(sending, task, ending)
+        except Exception as error:
+            self._log_defect("a call could not be settled as usual", error)
+            if not task.settled and task not in self._later:
+                with contextlib.suppress(Exception):
+                    task.end(Ending(error=messages.defect(error, call=self._noun, sent=True)))
+
+    def _settle_or_retry(self, sending: "_Sending", task: Task, ending: Ending) -> None:
         elsewhere = [x for x in task.sendings if x is not sending]
         if task.settled or (ending.error is not None and elsewhere):
             return  # a copy of it was faster, or still runs
@@ -494,7 +513,7 @@ class Scatter:
         failed = ending.value is None and not final
         if failed and task.retries_left and not self._cancelled and self._policy.again(ending):
             task.retries_left -= 1
-            wait = min(_LONGEST_BACKOFF, self._policy.backoff * 2 ** (task.tries - 1))
+            wait = backed_off(self._policy.backoff, task.tries)
             self._add_later(task, wait * random.uniform(0.5, 1.0))
             return
         task.end(ending)
@@ -561,6 +580,11 @@ class Scatter:
                     sending.has_copy = True
                     self._begin(self._queue(unsettled[0]), unsettled, copy=True)
         self._watching = None
+
+
+def backed_off(seconds: float, tries: int) -> float:
+    """Seconds before the next try of a call: doubled with each that there was, but bounded."""
+    return min(_LONGEST_BACKOFF, seconds * 2.0 ** min(tries - 1, 64))
 
 
 def straggles_after(durations: list[float], under_way: int) -> float | None:
