@@ -739,6 +739,22 @@ def test_answer_stays_below_lambdas_limit(stored: Function) -> None:
         assert len(json.dumps(response.to_json())) < wire.PAYLOAD_LIMIT
 
 
+def test_answer_of_a_fan_out_stays_below_lambdas_limit(stored: Function) -> None:
+    """Items of a fan-out and what finding them wrote never exceed 6 MB together."""
+
+    def split(args: Any, kwargs: Any) -> Any:
+        print("\x01" * 400_000)
+        return [((item,), {}) for item in args[0]], kwargs
+
+    def loop(items: list[bytes]) -> None:
+        raise AssertionError("its items are to be called")
+
+    setattr(loop, wire.FAN_OUT, {"function": bytes, "split": split, "options": {}})
+    response = stored.call(loop, [os.urandom(100_000) for _ in range(44)], bucket="bucket")
+    assert isinstance(response.spread, wire.Blob)
+    assert len(json.dumps(response.to_json())) < wire.PAYLOAD_LIMIT
+
+
 def test_large_result_without_a_bucket(function: Function) -> None:
     """Where there is no bucket, a large result is reported with its size."""
     failure = function.call(lambda: bytes(7_000_000)).failure

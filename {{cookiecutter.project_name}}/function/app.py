@@ -357,8 +357,7 @@ class _Invocation:
         self._learn([report])
         failure = report.get("failure")
         if failure is None and "spread" in report:
-            room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
-            return {"spread": self._placed(report["spread"], room)}
+            return {"spread": self._placed(report["spread"], self._room())}
         if failure is None:
             return self._fitted(report)
         return {"failure": wire.Failure(**failure)}
@@ -498,8 +497,7 @@ class _Invocation:
         """The response's fields for a result, its large parts put into S3 to fit the limit."""
         assert self.child is not None
         size, length = report["result"], report["text"]
-        room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
-        room -= sum(len(json.dumps(x.text)) for x in (self.child.stdout, self.child.stderr))
+        room = self._room()
         text: Optional[wire.Part] = None
         # The text is nearly always short; where it is not, the data is rarely shorter.
         if length <= room // 8:
@@ -513,6 +511,12 @@ class _Invocation:
             text = self._store(wire.RESULT_TEXT, size, length)
         result = self._placed(size, room)
         return {"result": result, "text": text, "attrs": report["attrs"]}
+
+    def _room(self) -> int:
+        """Bytes that a response has for results, beside what the task wrote."""
+        assert self.child is not None
+        room: int = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
+        return room - sum(len(json.dumps(x.text)) for x in (self.child.stdout, self.child.stderr))
 
     def _placed(self, size: int, room: int) -> wire.Part:
         """The first `size` bytes of the answer's file, inline if they fit into `room`."""
