@@ -1451,7 +1451,7 @@ for kind, server in processes._servers.items():
     server.order = noted
 processes.learn(["colorsys"], processes._servers["plain"])
 before = list(orders)
-processes.finish()
+processes.finish(lambda: None)
 print(before.count("import"), orders.count("import"))
 """
     command = [sys.executable, "-c", script]

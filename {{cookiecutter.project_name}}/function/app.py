@@ -162,19 +162,20 @@ class Environment:
             raise EnvironmentFailed(self._broken)
         return self.processes
 
-    def finish(self, initializer: str) -> None:
+    def finish(self, initializer: str, check: Callable[[], object]) -> None:
         """Wait until nothing is left of the tasks before.
 
         Args:
             initializer: the digest of the one that the next task needs; empty: none.
+            check: called meanwhile; what it raises ends the waiting, and the next task waits on.
 
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
         if self.prepared is not None:
             self.prepared.keep_for(initializer)
-            self.prepared.finish()
-        self.running().finish()
+            self.prepared.finish(check)
+        self.running().finish(check)
 
     def fork_ahead(self) -> None:
         """Have processes made for the next task where there are none, without waiting."""
@@ -335,16 +336,21 @@ class _Invocation:
         """
         if self._is_clear:
             return
-        self._is_clear = True
         began = time.monotonic()
-        self.environment.finish(_initializer_of(self.request))
-        took = time.monotonic() - began
-        if took > _SOON and self.guard.left() <= 0:
+        try:
+            self.environment.finish(_initializer_of(self.request), self.guard.check)
+            if time.monotonic() - began > _SOON:
+                self.guard.check()
+        except guard.Stopped as stop:
+            took = time.monotonic() - began
+            if stop.kind != wire.DEADLINE or took <= _SOON:
+                raise
             message = (
-                f"What ran before this {self.noun} left so much that its removal took "
-                f"{took:.0f} s, longer than this one may run. Nothing of this one ran."
+                f"What ran before this {self.noun} left so much that its removal takes longer "
+                f"than the {took:.0f} s that this one had for it. Nothing of this one ran."
             )
-            raise _Failed(wire.ENVIRONMENT, message)
+            raise _Failed(wire.ENVIRONMENT, message) from stop
+        self._is_clear = True
 
     def _told(self, all_ended: List[guard.Ended]) -> Dict[str, Any]:
         """What became of the task, as the response's fields."""

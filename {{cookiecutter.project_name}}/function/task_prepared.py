@@ -59,11 +59,11 @@ class Prepared:
         if self._server is not None and initializer != self._initializer:
             self.drop()
 
-    def finish(self) -> None:
-        """Wait until nothing is left of the batch before."""
+    def finish(self, check: Callable[[], object]) -> None:
+        """Wait until nothing is left of the batch before, or `check`, called meanwhile, raises."""
         if self._server is not None:
             try:
-                self._server.finish(_FINISHED_WITHIN)
+                self._server.finish(_FINISHED_WITHIN, check)
             except ServerLost:
                 self.drop()
 

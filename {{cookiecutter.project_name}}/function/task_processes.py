@@ -90,6 +90,7 @@ class Server:
         self.unfinished: Set[int] = set()  # processes of tasks that may have left something
         self._over: Set[int] = set()  # other processes, of which nothing is left
         self._awaited: Deque[Reply] = deque()
+        self._waited = 0.0  # seconds, by any number of electrons, for what one before left
 
     @property
     def pid(self) -> int:
@@ -177,13 +178,29 @@ class Server:
             check()
         return self.answer(reply)
 
-    def finish(self, seconds: float) -> None:
+    def finish(self, seconds: float, check: Callable[[], object]) -> None:
         """Wait until nothing is left of the tasks before.
 
+        Args:
+            seconds: how long that may take, however many waits it needs.
+            check: called meanwhile; what it raises ends this wait.
+
         Raises:
-            ServerLost: if that takes longer than `seconds`.
+            ServerLost: if it takes longer.
         """
-        self._take_until(lambda: not self.unfinished, seconds)
+        while self.unfinished:
+            began = time.monotonic()
+            if select.select([self.control], [], [], _LOOKS_EVERY)[0]:
+                self.take()
+            else:
+                self.go_on()
+            # Not the time for which all this was frozen.
+            self._waited += min(time.monotonic() - began, 2 * _LOOKS_EVERY)
+            if self._waited > seconds:
+                raise ServerLost
+            if self.unfinished:
+                check()
+        self._waited = 0.0
 
     def check(self) -> None:
         """Look whether the server is there.
@@ -454,19 +471,22 @@ class Processes:
         self._server(_PLAIN)
         self.fork_ahead()
 
-    def finish(self) -> None:
+    def finish(self, check: Callable[[], object]) -> None:
         """Wait until nothing is left of the tasks before; then have servers import what these did.
 
         Not earlier: an import reads files and starts programs, which a task could have left.
 
+        Args:
+            check: called meanwhile; what it raises ends that, and the next call goes on with it.
+
         Raises:
             EnvironmentFailed: if there can be no process any more.
         """
-        self._root.finish(_TIDIED_WITHIN)
+        self._root.finish(_TIDIED_WITHIN, check)
         lost = []
         for kind, server in self._servers.items():
             try:
-                server.finish(_TIDIED_WITHIN)
+                server.finish(_TIDIED_WITHIN, check)
             except ServerLost:
                 lost.append(kind)
         for kind in lost:
