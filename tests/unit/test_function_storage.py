@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -11,16 +12,18 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import aws_server
 import boto3
 import cloudpickle
 import pytest
-from function_box import Function, part, returned, timed
+from function_box import WORKER, Function, part, returned, timed
 from patience import wait_until
 from tmpfs import mounted
 
 import wire
+from task_processes import Body
 from task_storage import Storage
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -216,6 +219,95 @@ def test_silent_s3_does_not_hold_the_answer_back(aws: aws_server.AWS, tmp_path: 
         assert took < 25  # 40 and more, if it were waited for
         assert "cannot store the outcome" in function.log
         over.set()
+
+
+class Late:
+    """An S3 that answers once nobody waits any more.
+
+    Args:
+        data: of its only object.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def get_object(self, **_: str) -> dict[str, Any]:
+        self.asked.set()
+        assert self.answers.wait(60)
+        return {"ContentLength": len(self._data), "Body": io.BytesIO(self._data)}
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_late_argument_is_in_no_other_electrons_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_file: bool
+) -> None:
+    """An argument that comes after its electron's end is not written to a file of the next one,
+    whose descriptor has the number of the one that was closed."""
+    data = b"a secret of the first electron"
+    storage, late, blob = Storage(str(tmp_path)), Late(data), wire.blob(data)
+    storage._client = late
+    monkeypatch.setattr(storage, "_room_for", lambda _: False)
+    first, second = Body(str(tmp_path)), Body(str(tmp_path))
+    if has_file:
+        os.close(first.in_memory())
+    failed: list[str] = []
+
+    def fetch() -> None:
+        try:
+            storage.fetch("bucket", blob, first.in_memory)
+        except ValueError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    assert late.asked.wait(60)
+    first.close()
+    file = second.in_memory()
+    late.answers.set()
+    thread.join(60)
+    assert os.fstat(file).st_size == 0
+    assert failed == ["the task for which this is fetched is over"]
+    os.close(file)
+    second.close()
+
+
+STORED_LATE = """
+import threading, task_storage
+second, first_is_over, stores = threading.Event(), threading.Event(), []
+def store(self, *args, store=task_storage.Storage.store):
+    stores.append(args)
+    if len(stores) > 1:
+        second.set()
+        first_is_over.wait(60)
+        return store(self, *args)
+    second.wait(60)
+    try:
+        return store(self, *args)
+    finally:
+        first_is_over.set()
+task_storage.Storage.store = store
+"""
+
+
+def test_late_result_is_no_other_electrons(aws: aws_server.AWS, tmp_path: Path) -> None:
+    """A result that is stored after its electron's end is read from that electron's own file,
+    which is closed by then."""
+    script = WORKER.replace("import app\n", f"import app\n{STORED_LATE}", 1)
+
+    def large(letter: bytes) -> bytes:
+        return letter * 6_000_000
+
+    def stored_result(name: str) -> bytes:
+        return aws.objects[f"/bucket/{wire.task_key(name, wire.RESULT)}"]
+
+    with Function(tmp_path / "tmp", [sys.executable, "-c", script], **aws.env) as function:
+        failure = function.call(large, b"a", bucket="bucket", task_id="first", seconds=3).failure
+        assert failure is not None and failure.kind == wire.RESULT_LOST
+        response = function.call(large, b"b", bucket="bucket", task_id="second")
+        assert response.failure is None
+        assert stored_result("first") == cloudpickle.dumps(large(b"a"))
+        assert stored_result("second") == cloudpickle.dumps(large(b"b"))
 
 
 def apply_pip_deps(version: str, size: int) -> None:

@@ -13,6 +13,7 @@ as new as the first one did. docs/architecture.md says why.
 import contextlib
 import ctypes
 import errno
+import io
 import json
 import os
 import platform
@@ -534,10 +535,11 @@ class _Invocation:
     def _store(self, name: wire.TaskObject, offset: int, size: int) -> wire.Blob:
         assert self.child is not None
         bucket, key = self.request.bucket, wire.task_key(self.request.task_id, name)
-        file = self.child.answer
         try:
             if not bucket:
                 raise ValueError("the executor named no bucket (s3_bucket_name is empty)")
+            # Not opened by the thread: that may come late, when the number is another file's.
+            file = io.FileIO(os.dup(self.child.answer))
             seconds = self.context.get_remaining_time_in_millis() / 1000 - 1
             stored: wire.Blob = self.guard.within(
                 lambda: self.storage.store(bucket, key, file, offset, size), seconds

@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, FrozenSet, Iterable, List, Optional, Set
@@ -385,6 +386,8 @@ class Body:
         self._pieces: List[bytes] = []
         self._size = 0
         self.memory: Optional[int] = None
+        self._is_closed = False
+        self._lock = threading.Lock()  # of the two above: a thread for S3 may come late
         self._turns: Optional[int] = None
         self._head: Dict[str, Any] = {}
         self._packet = b""
@@ -396,10 +399,18 @@ class Body:
         return [task_child.PACKET, self._size - len(data), len(data)]
 
     def in_memory(self) -> int:
-        """The descriptor of a file in memory, for what is too large for the cache."""
-        if self.memory is None:
-            self.memory = channels.memory_file(self._folder)
-        return self.memory
+        """A descriptor, the caller's to close, of a file in memory, for what is too large for the
+        cache. The task's own may be closed meanwhile, and its number another file's.
+
+        Raises:
+            ValueError: if the task's files are closed: nobody waits for what is fetched any more.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ValueError("the task for which this is fetched is over")
+            if self.memory is None:
+                self.memory = channels.memory_file(self._folder)
+            return os.dup(self.memory)
 
     def in_turns(self, count: int) -> None:
         """Have processes share the task: whoever reads a number of this file, has its turn."""
@@ -415,8 +426,9 @@ class Body:
         if self._size <= _PACKET:
             self._packet = packet
         else:
-            base = os.lseek(self.in_memory(), 0, os.SEEK_END)
-            channels.write_all(self.in_memory(), packet)
+            with open(self.in_memory(), "wb", buffering=0) as file:
+                base = file.seek(0, os.SEEK_END)
+                channels.write_all(file.fileno(), packet)
             self._head = {"order": part, "base": base, "size": self._size}
         self._head.update(memory=self.memory is not None, turns=self._turns is not None)
 
@@ -437,9 +449,11 @@ class Body:
 
     def close(self) -> None:
         """Close the files in memory."""
-        for fd in (self.memory, self._turns):
-            if fd is not None:
-                os.close(fd)
+        with self._lock:
+            self._is_closed = True
+            for fd in (self.memory, self._turns):
+                if fd is not None:
+                    os.close(fd)
 
 
 class Processes:

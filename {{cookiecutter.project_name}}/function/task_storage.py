@@ -79,7 +79,7 @@ class Storage:
         """Have the verified bytes of `blob` in a file, which stays until the next `begin`.
 
         Args:
-            memory: makes the file in memory for what the cache has no room for.
+            memory: opens the file in memory, for what the cache has no room for.
 
         Returns:
             The path of a cached file, or [offset, size] in the file in memory.
@@ -96,7 +96,7 @@ class Storage:
         answer = self.client.get_object(Bucket=bucket, Key=blob.key)
         blob.check_size(answer["ContentLength"])  # before it fills a disk
         if not blob.size or not self._room_for(blob.size):
-            with _copied(memory()) as fd:
+            with _closing(memory()) as fd:
                 offset = os.lseek(fd, 0, os.SEEK_END)
                 _copy(answer["Body"], fd, blob)
             return [offset, blob.size]
@@ -107,13 +107,18 @@ class Storage:
         self._given.add(path)
         return path
 
-    def store(self, bucket: str, key: str, file: int, offset: int, size: int) -> wire.Blob:
-        """Put a piece of `file` under `key`, in parallel parts if they are many; describe it."""
+    def store(self, bucket: str, key: str, file: io.FileIO, offset: int, size: int) -> wire.Blob:
+        """Put a piece of `file` under `key`, in parallel parts if they are many; describe it.
+
+        Args:
+            file: is closed in the end; so it must be this call's alone, as nobody may wait for it.
+        """
         from boto3.s3.transfer import TransferConfig
 
         config = TransferConfig(max_concurrency=_PARTS)
         config.max_in_memory_upload_chunks = _PARTS  # each is a copy
-        with _copied(file) as fd, wire.Sha256() as digest:
+        with file, wire.Sha256() as digest:
+            fd = file.fileno()
             hashing = threading.Thread(target=_hash, args=(digest, fd, offset, size))
             hashing.start()
             try:
@@ -270,13 +275,12 @@ def _copy(body: Any, fd: int, blob: wire.Blob) -> None:
 
 
 @contextlib.contextmanager
-def _copied(fd: int) -> Iterator[int]:
-    """A descriptor of our own: whoever gave it may not wait for us, and close it."""
-    own = os.dup(fd)
+def _closing(fd: int) -> Iterator[int]:
+    """`fd`, which is closed after the body."""
     try:
-        yield own
+        yield fd
     finally:
-        os.close(own)
+        os.close(fd)
 
 
 @contextlib.contextmanager
