@@ -13,7 +13,7 @@ from aws_server import AWS, Answer
 from covalent.executor import AWSLambdaExecutor
 from covalent_awslambda_plugin.errors import ConfigurationError
 from electrons import METADATA, bad, covalents, good, invoked, made, request_of, under_covalent
-from patience import BUSY
+from patience import BUSY, wait_until
 
 import wire
 
@@ -42,7 +42,7 @@ def test_cancelled_while_it_waits_for_its_turn(aws: AWS) -> None:
     aws.script = lambda event: Answer(status=429, code="TooManyRequestsException")
     result, took = cancel_soon(aws)
     assert str(result[3]) == "CANCELLED" and took < 1 + BUSY
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_cancelled_where_no_mark_can_be_put(aws: AWS) -> None:
@@ -83,7 +83,7 @@ def test_cancelled_in_the_moment_of_a_refusal(aws: AWS) -> None:
     aws.script = script
     assert str(asyncio.run(scenario())[3]) == "CANCELLED"
     assert aws.posts == 1
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_cancelled_while_it_runs(aws: AWS) -> None:
@@ -101,7 +101,7 @@ def test_cancelled_while_it_runs(aws: AWS) -> None:
     (result, stdout, _, status), took = cancel_soon(aws)
     assert (result, str(status), stdout) == (None, "CANCELLED", "so far\n")
     assert took < 1 + BUSY
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_cancelling_what_is_unknown_leaves_a_mark(aws: AWS) -> None:

@@ -23,6 +23,7 @@ from lambda_calls.base64_files import Decoded
 from lambda_calls.errors import LambdaCallError
 from lambda_calls.session import Process, Target
 from lambda_calls.threads import Threads
+from patience import wait_until
 
 import wire
 
@@ -166,7 +167,7 @@ def test_large_result_is_fetched_verified_and_deleted(aws: AWS) -> None:
 
     aws.script = script(tamper=False)
     assert execute(made(), len)[0].get_deserialized() == "large"
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
     aws.script = script(tamper=True)
     _, _, stderr, status = execute(made(), len)
     assert str(status) == "FAILED" and "sha256" in stderr and "/result" in stderr
@@ -200,7 +201,7 @@ def test_what_a_failed_call_left_is_deleted(aws: AWS, answer: Answer) -> None:
 
     aws.script = script
     assert str(execute(made(), len)[3]) == "FAILED"
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_deletion_that_the_end_of_the_loop_cuts_off(

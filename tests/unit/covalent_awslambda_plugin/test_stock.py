@@ -27,7 +27,7 @@ from covalent_awslambda_plugin.server import server
 from electrons import METADATA, bad, execute, good, invoked, made, under_covalent
 from lambda_calls.aws import invoke as invoking
 from lambda_calls.aws.objects import Objects
-from patience import BUSY
+from patience import BUSY, wait_until
 
 import wire
 
@@ -66,7 +66,7 @@ def test_stock_image_is_recognized_and_served(aws: AWS) -> None:
         assert await made().run(len, ["four"], {}, METADATA) == 4
 
     asyncio.run(both())
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
     assert aws.posts == 3
 
 
@@ -116,7 +116,7 @@ def test_stock_function_that_is_throttled_for_ever(aws: AWS) -> None:
     _, _, stderr, status = execute(made(timeout=1), len, "four")
     assert str(status) == "FAILED" and "did not run" in stderr
     assert time.monotonic() - started < 2 + BUSY
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_stock_function_that_is_out_of_reach_for_a_moment(
@@ -245,7 +245,8 @@ def test_stock_keys_hold_no_odd_character(aws: AWS, dispatch: str) -> None:
     aws.script = stock(aws, run)
     metadata = {"dispatch_id": dispatch, "node_id": 7}
     assert asyncio.run(made().run(len, ["four"], {}, metadata)) == 4
-    assert len(keys) == 3 and not aws.objects
+    assert len(keys) == 3
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
     assert all(re.fullmatch(r"\w+-[\w-]+-7\.(pkl|json)", x, re.ASCII) for x in keys), keys
 
 

@@ -12,6 +12,7 @@ from calls import Noted, call, called, target
 from electrons import bad, good, request_of
 from lambda_calls import attempt, blobs, wire
 from lambda_calls.aws import clients
+from lambda_calls.aws.objects import Objects
 from lambda_calls.errors import (
     CallFailedError,
     CallRejectedError,
@@ -95,7 +96,36 @@ def test_result_is_fetched_again(
 
     aws.script = script
     assert call(process, len, "x") == "whole"
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_result_does_not_wait_for_deletions(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """Results are handed over while S3 does not answer, however many; what they left is deleted
+    later, or when the program ends."""
+    release, remove = threading.Event(), Objects.delete
+
+    def delete(self: Objects, *keys: str) -> None:
+        release.wait(60)
+        remove(self, *keys)
+
+    monkeypatch.setattr(Objects, "delete", delete)
+    aws.script = lambda event: stored_result(aws, event, "whole")
+
+    async def many() -> list[Any]:
+        return await asyncio.gather(*[called(process, len, "x") for _ in range(40)])
+
+    try:
+        assert asyncio.run(many()) == ["whole"] * 40
+        assert len(aws.objects) == 40 and not release.is_set()
+    finally:
+        release.set()
+    if ends:
+        process.at_exit.run()
+        assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_result_that_cannot_be_fetched_is_kept(

@@ -28,7 +28,7 @@ from lambda_calls.errors import (
     UnreachableError,
 )
 from lambda_calls.session import Process
-from patience import BUSY
+from patience import BUSY, wait_until
 
 THROTTLED = Answer(status=429, code="TooManyRequestsException")
 
@@ -299,7 +299,7 @@ def test_lost_answer_is_taken_from_its_outcome(aws: AWS, process: Process, hasty
     aws.script = losing(aws, runs_on)
     assert call(process, len, "x") == "survived"
     assert aws.posts == 1
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def test_lost_call_that_does_not_run(aws: AWS, process: Process, hasty: None) -> None:
@@ -388,6 +388,94 @@ def test_cancelled_while_its_answer_is_lost(aws: AWS, process: Process, hasty: N
     assert asyncio.run(scenario()) == b"cancel"
 
 
+def test_cancelled_while_s3_is_silent(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order to stop is waited for some seconds, then the call ends, and says what is left;
+    what S3 stores later is no order to anybody's call, and stays for the function."""
+    monkeypatch.setattr(attempt, "_TELLING", 0.5)
+    release, sent = threading.Event(), threading.Event()
+    aws.before_put = lambda: release.wait(60)
+
+    def script(event: dict[str, Any]) -> Answer:
+        sent.set()
+        release.wait(60)
+        return good(1)
+
+    aws.script, observer = script, Noted()
+
+    async def scenario() -> None:
+        cancellation = Cancellation("call")
+        options = {"cancellation": cancellation, "observer": observer}
+        running = asyncio.ensure_future(called(process, len, "x", timeout=60, **options))
+        await asyncio.to_thread(sent.wait, 30)
+        cancellation.request()
+        with pytest.raises(CallCancelled):
+            await asyncio.wait_for(running, 30)
+
+    try:
+        asyncio.run(scenario())
+        assert "none within 0.5 s" in str(observer.errors[0])
+    finally:
+        release.set()
+    wait_until(lambda: list(aws.objects.values()) == [b"cancel"], "the order is stored", 30)
+
+
+def test_cancelled_and_answered_while_s3_is_silent(aws: AWS, process: Process) -> None:
+    """The answer ends the call, whether or not the order to stop is stored, and that order does
+    not stay in the bucket."""
+    release, told, sent = threading.Event(), threading.Event(), threading.Event()
+
+    def put() -> None:
+        told.set()
+        release.wait(60)
+
+    def script(event: dict[str, Any]) -> Answer:
+        sent.set()
+        told.wait(60)
+        return good(1)
+
+    aws.before_put, aws.script = put, script
+
+    async def scenario() -> None:
+        cancellation = Cancellation("call")
+        running = asyncio.ensure_future(called(process, len, "x", cancellation=cancellation))
+        await asyncio.to_thread(sent.wait, 30)
+        cancellation.request()
+        with pytest.raises(CallCancelled):
+            await running
+        assert not release.is_set()
+
+    before = time.monotonic()
+    try:
+        asyncio.run(scenario())
+        assert time.monotonic() - before < attempt._TELLING + BUSY
+    finally:
+        release.set()
+    process.at_exit.run()
+    assert aws.requests[-1].startswith("DELETE") and not aws.objects
+
+
+def test_silent_s3_does_not_lengthen_a_lost_call(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What S3 is asked about a call is waited for as long as the call may take."""
+    monkeypatch.setattr(attempt, "_GRACE", 0.5)
+    monkeypatch.setattr(attempt, "_GIVING_UP", 0.1)
+    release = threading.Event()
+    aws.script = lambda event: good(1)
+    call(process, len, "x")  # what the first one loads is there
+    aws.before_put = lambda: release.wait(60)
+    aws.script = lambda event: Answer(hang_up=True)
+    before = time.monotonic()
+    try:
+        with pytest.raises(OutcomeUnknownError, match="did not come"):
+            call(process, len, "x", timeout=3)
+        assert time.monotonic() - before < 3.6 + BUSY
+    finally:
+        release.set()
+
+
 def test_silent_connection_and_an_outcome(
     aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,7 +494,7 @@ def test_silent_connection_and_an_outcome(
         assert call(process, len, "x") == "left there"
     finally:
         release.set()
-    assert not aws.objects
+    wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
 def attempt_of(**limits: Any) -> attempt.Attempt:

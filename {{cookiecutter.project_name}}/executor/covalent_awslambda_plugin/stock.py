@@ -153,10 +153,14 @@ class StockRun:
             result = await self._collected()
         except (OutcomeUnknownError, asyncio.CancelledError):
             raise  # it may still be running, and needs its objects
-        except BaseException:
-            await self._clean_up()
+        except NoStockImage:  # it runs again, and may use the same names
+            with contextlib.suppress(LambdaCallError):
+                await in_thread(self._objects.delete, *self._names())
             raise
-        await self._clean_up()
+        except BaseException:
+            self._clean_up()
+            raise
+        self._clean_up()
         return result
 
     async def _stored(self, data: bytes) -> None:
@@ -171,9 +175,8 @@ class StockRun:
                 call="electron", bucket=self._objects.bucket, seconds=self._timeout
             ) from error
 
-    async def _clean_up(self) -> None:
-        with contextlib.suppress(LambdaCallError):  # a result must not be lost over this
-            await self._session.process.requests.run(self._objects.delete, *self._names())
+    def _clean_up(self) -> None:
+        self._session.process.delete(partial(self._objects.delete, *self._names()))
 
     async def _invoke(self) -> None:
         function = self._session.target.function

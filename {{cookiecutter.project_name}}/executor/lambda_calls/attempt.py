@@ -47,6 +47,7 @@ _LOOKS = 4
 # Seconds for which a result is fetched at least, however little of `timeout` is left.
 _FETCHES_FOR = 60.0
 _GIVING_UP = 10.0  # seconds that the order to stop a call that is given up may take
+_TELLING = 5.0  # the same for one that is cancelled, which is to end soon
 
 
 class StockImage(Exception):
@@ -135,13 +136,25 @@ class Attempt:
         """Ask the function to stop; it looks for the order while its call runs.
 
         Raises:
-            LambdaCallError: if the order cannot be stored.
+            LambdaCallError: if the order cannot be stored, or is not within some seconds; a
+                request that is under way goes on all the same.
         """
         self._stopping = True
         if not self._mailbox.exists:
             function = self._session.target.function
             raise messages.NO_WAY_TO_TELL(call=self._noun, function=function)
-        await self._mailbox.order(wire.CANCEL)
+        order = asyncio.ensure_future(self._mailbox.order(wire.CANCEL))
+        try:
+            await asyncio.wait({order}, timeout=_TELLING)
+            if not order.done():
+                raise messages.STORAGE_UNREACHABLE(
+                    action="s3:PutObject",
+                    bucket=self._session.target.bucket,
+                    said=f"none within {_TELLING:g} s",
+                )
+            order.result()
+        finally:
+            _drop(order)
 
     async def fetch(self, blob: wire.Blob) -> str:
         """A part of the response that it did not carry itself, as base64 text.
@@ -198,12 +211,12 @@ class Attempt:
             call=self._noun, bucket=self._session.objects.bucket, key=blob.key, said=error
         )
 
-    async def clean_up(self) -> None:
-        """Delete what this attempt left in the bucket, unless its call may still be running or
-        its result was not read."""
+    def clean_up(self) -> None:
+        """Have deleted what this attempt left in the bucket, unless its call may still be running
+        or its result was not read."""
         may_run = self.sent and not self._ended
         if not may_run and not self._kept:
-            await self._mailbox.clear()
+            self._mailbox.clear()
 
     def _note_objects(self, response: wire.Response) -> None:
         if any(isinstance(part, wire.Blob) for part in (response.result, response.spread)):
@@ -422,13 +435,20 @@ class Attempt:
         self._say(f"its connection is lost, asking the function through S3: {lost}")
         asking, pause = Asking(lost.silence), _FIRST_PAUSE
         while time.monotonic() < end:
+            asked = asyncio.ensure_future(self._asked(asking))
             try:
-                response = await self._asked(asking)
+                # Not longer than the call may take, however long S3 is silent.
+                await asyncio.wait({asked}, timeout=max(0.0, end - time.monotonic()))
+                if not asked.done():
+                    break
+                response = asked.result()
             except (UnreachableError, CredentialsError, ResourceLimitError) as error:
                 self._say(f"cannot ask yet: {error}")
                 response = None
             except LambdaCallError as error:
                 raise self._unknown(f"{lost}; {error}") from lost
+            finally:
+                _drop(asked)
             if response is not None:
                 return response
             if asking.is_in_vain():

@@ -57,8 +57,8 @@ class Cancellation:
         try:
             either: set[asyncio.Future[Any]] = {job, self._requested}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not job.done() and tell and await tell():
-                await asyncio.wait({job}, timeout=_STOPPING)
+            if not job.done() and tell:
+                await self._stopped(job, tell)
             if job.done() and not (self.requested and job.exception()):
                 return job.result()
             raise CallCancelled(f"{self._name} was cancelled")
@@ -69,6 +69,17 @@ class Cancellation:
             raise
         finally:
             job.cancel()
+
+    async def _stopped(self, job: "asyncio.Future[Any]", tell: Tell) -> None:
+        """Wait for the end of what is told to stop, some seconds in all."""
+        end = self._loop.time() + _STOPPING
+        told = asyncio.ensure_future(tell())
+        try:
+            await asyncio.wait({job, told}, timeout=_STOPPING, return_when=asyncio.FIRST_COMPLETED)
+            if not job.done() and told.done() and told.result():
+                await asyncio.wait({job}, timeout=max(0.0, end - self._loop.time()))
+        finally:
+            told.cancel()
 
     def _note(self) -> None:
         if not self._requested.done():

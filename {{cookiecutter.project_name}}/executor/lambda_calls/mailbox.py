@@ -7,11 +7,11 @@
 Whoever can write to the bucket, but did not see the request, can forge neither of the last two.
 """
 
-import contextlib
+import threading
+from functools import partial
 from typing import get_args
 
 from . import wire
-from .errors import LambdaCallError
 from .session import Session
 
 # Bytes: an outcome is an answer that Lambda would let through, with its seal.
@@ -23,7 +23,7 @@ _ALL: tuple[wire.TaskObject, ...] = get_args(wire.TaskObject)
 class Mailbox:
     """The objects of one attempt.
 
-    The mutable state is which of them the bucket may hold.
+    The mutable state is which of them the bucket may hold, and whether they have been deleted.
 
     Args:
         session: the bucket.
@@ -32,9 +32,10 @@ class Mailbox:
 
     def __init__(self, session: Session, task_id: str) -> None:
         self._objects, self._threads = session.objects, session.process.requests
-        self._task_id = task_id
+        self._process, self._task_id = session.process, task_id
         self.exists = session.target.bucket is not None
         self._held: set[wire.TaskObject] = set()
+        self._storing, self._cleared = threading.Lock(), False
 
     async def order(self, order: str) -> None:
         """Store an order for the function, which looks for one each second.
@@ -45,7 +46,7 @@ class Mailbox:
         self._held.add(wire.ORDER)
         if order != wire.CANCEL:  # it may answer in the moment in which its answer comes
             self._held.update((wire.RUNNING, wire.OUTCOME))
-        await self._threads.run(self._objects.put, self._named(wire.ORDER), order.encode())
+        await self._threads.run(self._put, order)
 
     def order_to_stop(self) -> None:
         """Store the order to stop; it blocks, for the end of the process."""
@@ -77,12 +78,24 @@ class Mailbox:
         if self.exists:
             self._held.update(_ALL)
 
-    async def clear(self) -> None:
-        """Delete what the bucket may hold; its lifecycle removes what this cannot."""
+    def clear(self) -> None:
+        """Have deleted what the bucket may hold, in the background; its lifecycle removes what
+        this cannot."""
         if self._held:
             keys = [self._named(name) for name in sorted(self._held)]
-            with contextlib.suppress(LambdaCallError):
-                await self._threads.run(self._objects.delete, *keys)
+            self._process.delete(partial(self._delete, keys))
+
+    def _put(self, order: str) -> None:
+        """It blocks, and may go on when nobody waits for it any more, while others delete."""
+        with self._storing:
+            if not self._cleared:
+                self._objects.put(self._named(wire.ORDER), order.encode())
+
+    def _delete(self, keys: list[str]) -> None:
+        """It blocks."""
+        with self._storing:
+            self._cleared = True
+            self._objects.delete(*keys)
 
     async def _sealed(self, name: wire.TaskObject, secret: str, limit: int) -> str | None:
         try:

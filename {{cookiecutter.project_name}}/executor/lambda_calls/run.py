@@ -163,7 +163,7 @@ class Run:
                     raise
                 self._observer.fails(error, retries_left)
             finally:
-                await attempt.clean_up()
+                attempt.clean_up()
         raise AssertionError("unreachable")
 
     def _attempt(self) -> Attempt:

@@ -373,7 +373,7 @@ class Scatter:
                 raise
             return self._again(sending.tasks)  # others have their turns, so this one's will come
         finally:
-            await attempt.clean_up()
+            attempt.clean_up()
         self._answered_at = time.monotonic()
         if response.failure and response.failure.kind == wire.SETUP_FAILED:
             self._break(attempt.error_of(response))

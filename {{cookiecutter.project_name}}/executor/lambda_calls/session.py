@@ -11,7 +11,8 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -28,9 +29,11 @@ from .limiter import ConcurrencyLimiter
 from .shutdown import AtExit
 from .threads import Threads
 
-# How many large objects travel at a time (each in parallel parts), and how many short requests.
+# How many large objects travel at a time (each in parallel parts), how many short requests, and
+# how many deletions, which keep nobody else waiting.
 _TRANSFERS = 6
 _REQUESTS = 24
+_DELETIONS = 6
 
 
 # Seconds without any connection after which a call gives up: no name or address that is merely
@@ -95,6 +98,7 @@ class Process:
         self.clients = Clients()
         self.transfers = Threads(_TRANSFERS, "lambda-transfer")
         self.requests = Threads(_REQUESTS, "lambda-request")
+        self._deletions = Threads(_DELETIONS, "lambda-deletion")
         self.at_exit = AtExit()
         self._sessions: dict[asyncio.AbstractEventLoop, dict[Target, Session]] = {}
         self._limit_raised = False
@@ -125,8 +129,27 @@ class Process:
         Raises:
             ResourceLimitError: if the system gives this process no thread at all.
         """
-        for threads in (self.transfers, self.requests):
+        for threads in (self.transfers, self.requests, self._deletions):
             threads.begin(_nothing)
+
+    def delete(self, work: Callable[[], None]) -> None:
+        """Have `work`, which blocks and deletes something, done in the background.
+
+        No result waits for it: S3 may not answer for minutes. What is not done by then is done
+        when the process ends.
+
+        Args:
+            work: whose errors are nobody's matter: the bucket's lifecycle removes what is left.
+        """
+        once = _Once(work)
+        self.at_exit.add(once)
+
+        def in_thread() -> None:
+            once()
+            self.at_exit.discard(once)
+
+        with contextlib.suppress(ResourceLimitError):  # no thread: at the end, then
+            self._deletions.begin(in_thread)
 
     def objects(self, target: Target) -> Objects:
         """The objects of the target's bucket; its methods block."""
@@ -144,6 +167,7 @@ class Process:
         self.at_exit.close()
         self.transfers.close()
         self.requests.close()
+        self._deletions.close()
         self.clients.close()
 
 
@@ -349,6 +373,21 @@ class Session:
             region=target.named("region", region),
             option=target.advice.option,
         )
+
+
+class _Once:
+    """Work that is done once, whoever comes first; others wait for its end. Errors are dropped."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work: Callable[[], None] | None = work
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            work, self._work = self._work, None
+            if work is not None:
+                with contextlib.suppress(Exception):
+                    work()
 
 
 def _nothing() -> None:
