@@ -3,18 +3,21 @@
 import contextlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aws_server
+import cloudpickle
 import psutil
 import pytest
-from function_box import PATHS, SERVING, WORKER, Function, request, returned
+from function_box import PATHS, SERVING, WORKER, Function, part, request, returned
 from patience import wait_until
 from template_paths import FUNCTION, LAMBDA_CALLS
 from tmpfs import mounted
@@ -58,6 +61,98 @@ def test_task_and_fork_server_killed_during_the_code(fresh: Function, whom: str)
     assert response.failure is not None and response.failure.kind == wire.CRASHED
     assert response.task_id == "one"
     assert returned(fresh.call(_own_pid)) > 0
+
+
+def changed(script: str, *args: str) -> list[str]:
+    """The command of an environment that `script` changes."""
+    head, import_of_app, serves = WORKER.partition("import app\n")
+    return [sys.executable, "-c", head + import_of_app + script + serves, *args]
+
+
+LOST_FIRST = """
+import select, task_guard
+def watch(self, children, watch=task_guard.Guard.watch):
+    select.select([children[0].server.control], [], [])  # so that nothing else is read before
+    return watch(self, children)
+task_guard.Guard.watch = watch
+"""
+
+
+def ends_its_server(also_the_root: bool) -> None:
+    """Print, and end the fork server; or the root, with which all others end."""
+    import os as system
+    import time as clock
+
+    server = system.getppid()
+    with open(f"/proc/{server}/stat") as file:
+        root = int(file.read().rpartition(")")[2].split()[1])
+    print("printed before")
+    system.kill(root if also_the_root else server, 9)
+    clock.sleep(20)
+
+
+@pytest.mark.parametrize("also_the_root", [False, True])
+def test_output_before_the_end_of_the_fork_server(tmp_path: Path, also_the_root: bool) -> None:
+    """What an electron printed before it ended its fork server is told, however soon that is."""
+    with Function(tmp_path / "tmp", changed(LOST_FIRST)) as environment:
+        response = environment.call(ends_its_server, also_the_root)
+        assert response.failure is not None and response.failure.kind == wire.CRASHED
+        assert "lost together with the process that had forked it" in response.failure.message
+        assert response.stdout == "printed before\n"
+        if not also_the_root:
+            assert returned(environment.call(_own_pid)) > 0
+
+
+def batch_of(count: int, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """An event: calls of a function, each with the same arguments."""
+    item = cloudpickle.dumps((args, {}))
+    frames = b"".join(wire.Frame(wire.ITEM, x, item).to_bytes() for x in range(count))
+    sent = wire.Batch(
+        task_id="dispatch-0-attempt",
+        key="the attempt's key",
+        python=platform.python_version(),
+        cloudpickle=cloudpickle.__version__,
+        function=part(function),
+        calls=wire.encode(frames),
+        count=count,
+    )
+    event: dict[str, Any] = json.loads(sent.to_json())
+    return event
+
+
+def test_batch_that_ends_the_root_is_not_said_not_to_have_run(tmp_path: Path) -> None:
+    """Though the environment is unfit from then on, calls ran: the answer tells of them."""
+    with Function(tmp_path / "tmp", changed(LOST_FIRST)) as environment:
+        answer = environment.handle(batch_of(1, ends_its_server, True))
+        response = wire.Response.from_json(answer)
+        assert response.failure is not None and response.failure.kind == wire.CRASHED
+        assert isinstance(response.result, str)
+        told = {x.kind: x.data for x in wire.frames_of(response.result)}
+        assert wire.BEGUN in told and told[wire.STDOUT] == b"printed before\n"
+
+
+def test_result_before_the_end_of_the_fork_server(tmp_path: Path) -> None:
+    """An electron whose result is there by the time that its fork server ends has returned it."""
+
+    def returns() -> int:
+        import os
+        import sys
+        import time
+
+        class Deadly:
+            def flush(self) -> None:
+                os.kill(os.getppid(), 9)
+                time.sleep(20)
+
+        print("printed before", flush=True)
+        sys.stdout = Deadly()  # type: ignore[assignment]
+        return 7
+
+    with Function(tmp_path / "tmp", changed(LOST_FIRST)) as environment:
+        response = environment.call(returns)
+        assert returned(response) == 7
+        assert response.stdout == "printed before\n"
+        assert returned(environment.call(_own_pid)) > 0
 
 
 def runs_on(started: str, leaves: bool) -> None:
@@ -407,12 +502,6 @@ def handler(*args):
         return {"raised": str(error)}
 app.handler = handler
 """
-
-
-def changed(script: str, *args: str) -> list[str]:
-    """The command of an environment that `script` changes."""
-    head, import_of_app, serves = WORKER.partition("import app\n")
-    return [sys.executable, "-c", head + import_of_app + script + serves, *args]
 
 
 def test_no_thread_while_an_electron_runs(tmp_path: Path) -> None:

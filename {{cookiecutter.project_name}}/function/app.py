@@ -32,7 +32,7 @@ import task_guard as guard
 import task_modules
 import wire
 from task_prepared import Prepared, SetupFailed
-from task_processes import Body, Child, EnvironmentFailed, Processes, ServerLost
+from task_processes import Body, Child, EnvironmentFailed, Processes
 from task_server import Settings
 from task_storage import Storage
 from task_streams import Split
@@ -250,6 +250,7 @@ class _Invocation:
         self.children: List[Child] = []
         self.peak = 0
         self.lacks_room = False  # whether it could not write to /tmp
+        self._has_lost_server = False  # whether its fork server ended with the task
         self._is_clear = False  # whether nothing is left of the task before
         self.oom_kills = environment.oom_kills  # before it
         left = context.get_remaining_time_in_millis() / 1000
@@ -313,10 +314,9 @@ class _Invocation:
             body.close()
         if not self.cold:  # a cold start has no processor to spare
             self.environment.fork_ahead()
-        try:
-            ended = self.guard.watch(self.children)
-        except ServerLost:
-            ended = [guard.Ended(self.guard.due(), None, None, 0)] * len(self.children)
+        ended = self.guard.watch(self.children)
+        self._has_lost_server = any(x.status is None for x in ended)
+        if self._has_lost_server:
             with _failing_later(self.environment):
                 processes.lost(self.children[0].server)
         self.environment.fork_ahead()
@@ -407,7 +407,7 @@ class _Invocation:
 
     def _learn(self, reports: List[Optional[Dict[str, Any]]]) -> None:
         """Have what a task's processes imported warm for the next one, less what installs."""
-        if not self.task.installs:
+        if not self.task.installs and not self._has_lost_server:
             names = [name for report in reports if report for name in report["modules"]]
             self.environment.running().learn(names, self.children[0].server)
 

@@ -234,8 +234,7 @@ class Guard:
     def watch(self, children: List[Child]) -> List[Ended]:
         """Wait for the end of the task that `children`, of one server, run; or bring it about.
 
-        Raises:
-            ServerLost: if their fork server has ended, or says nothing; the task is dead then.
+        Where their fork server has ended, or says nothing, that is the end of the task.
         """
         return _Watch(self, children).run()
 
@@ -256,6 +255,14 @@ class _Watch:
         self._listen()
 
     def run(self) -> List[Ended]:
+        is_lost = False
+        try:
+            self._wait()
+        except ServerLost:
+            is_lost = True
+        return [watched.ended(is_lost) for watched in self._watched]
+
+    def _wait(self) -> None:
         while not all(watched.over for watched in self._watched):
             for fd, _ in self._poll.poll(self._pause()):
                 if not self._sources[fd]():
@@ -265,7 +272,6 @@ class _Watch:
             for watched in self._watched:
                 if not watched.over:
                     watched.act()
-        return [watched.ended() for watched in self._watched]
 
     def _listen(self) -> None:
         heard = self._guard.orders.heard
@@ -310,16 +316,21 @@ class _Watched:
         self._end = self._end or self._child.end
         return self._done or self._end is not None
 
-    def ended(self) -> Ended:
-        """How it ended."""
+    def ended(self, is_lost: bool) -> Ended:
+        """How it ended.
+
+        Args:
+            is_lost: whether its fork server is lost, by which nobody can tell.
+        """
         self._kill()  # it says that it ends by itself, but what says so is the task's
         self._child.stdout.drain()
         self._child.stderr.drain()
         self._take_words(_LAST_WORDS)  # it may have said them while its end was told
         self._child.leave()
-        end = self._end or self._child.end or {"status": 0, "peak": 0}
-        peak = max(self._peak, end["peak"])
-        return Ended(self._reason, self._report, end["status"], peak)
+        unknown: Dict[str, Any] = {"status": None if is_lost else 0, "peak": 0}
+        end = self._end or self._child.end or unknown
+        reason = self._reason or (self._guard.due() if is_lost else "")
+        return Ended(reason, self._report, end["status"], max(self._peak, end["peak"]))
 
     def times(self) -> List[float]:
         """When there may be something to do."""
