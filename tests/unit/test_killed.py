@@ -355,9 +355,9 @@ task_processes._TIDIED_WITHIN = 4.0
         assert not psutil.pid_exists(stopped)
 
 
-def test_deadline_while_the_call_before_is_tidied_up(tmp_path: Path) -> None:
-    """What takes long to remove costs the next call its time, not Lambda's own deadline; the one
-    after it finds all of it removed."""
+def slowly_tidied(tmp_path: Path) -> tuple[Function, Path]:
+    """An environment that removes no folder with an entry "slow", until there is the file that is
+    returned beside it."""
     go = tmp_path / "go"
     script = f"""
 import os, sys, time
@@ -371,6 +371,12 @@ def slow(path):
     remove(path)
 task_server.remove = slow
 """
+    return Function(tmp_path / "tmp", [sys.executable, "-c", script + SERVING]), go
+
+
+def test_deadline_while_the_call_before_is_tidied_up(tmp_path: Path) -> None:
+    """What takes long to remove costs the next call its time, not Lambda's own deadline; the one
+    after it finds all of it removed."""
 
     def leaves() -> str:
         import os
@@ -378,7 +384,8 @@ task_server.remove = slow
         os.mkdir("slow")
         return os.getcwd()
 
-    with Function(tmp_path / "tmp", [sys.executable, "-c", script + SERVING]) as environment:
+    slow, go = slowly_tidied(tmp_path)
+    with slow as environment:
         left = returned(environment.call(leaves))
         began = time.monotonic()
         failure = environment.call(_own_pid, seconds=2).failure
@@ -388,6 +395,30 @@ task_server.remove = slow
         go.touch()
         assert returned(environment.call(_own_pid)) > 0
         assert not os.path.exists(left)
+
+
+def test_deadline_of_a_call_that_ended_its_server(tmp_path: Path) -> None:
+    """Where a server is to be replaced, and what its electron left takes longer to remove than
+    there is time, the answer comes by Lambda's deadline, and the environment ends."""
+
+    def leaves_and_kills() -> None:
+        import os
+        import signal
+        import time
+
+        os.mkdir("slow")
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)  # it ends with its server
+
+    slow, go = slowly_tidied(tmp_path)
+    with slow as environment:
+        environment.call(_own_pid)
+        began = time.monotonic()
+        failure = environment.call(leaves_and_kills, seconds=4).failure
+        assert time.monotonic() - began < 20
+        assert failure is not None and failure.kind == wire.CRASHED
+        assert environment.process.wait(20) == 1
+        go.touch()
 
 
 def test_root_server_killed(fresh: Function) -> None:

@@ -43,6 +43,7 @@ _LOOKS, _LOOK_EVERY = 20, 0.001
 _FROZEN = 0.1  # seconds: when it was not looked for so long, it may have been frozen
 _LOOKS_AFTER_IT = 1000
 _SOON = 1.0  # seconds in which nothing is usually left of the electron before
+_ANSWERED_WITHIN = 1.0  # seconds, after all that is waited for
 _LEAVE_WITHIN = 5.0  # seconds: the answer must not wait long for a copy of it
 _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
@@ -318,7 +319,8 @@ class _Invocation:
         self._has_lost_server = any(x.status is None for x in ended)
         if self._has_lost_server:
             with _failing_later(self.environment):
-                processes.lost(self.children[0].server)
+                left = self.context.get_remaining_time_in_millis() / 1000
+                processes.lost(self.children[0].server, left - _ANSWERED_WITHIN)
         self.environment.fork_ahead()
         self.peak = sum(x.peak for x in ended)
         fields = self._told(ended)

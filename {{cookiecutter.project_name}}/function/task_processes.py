@@ -12,6 +12,7 @@ Plain and warm are replaced when they are lost, hang, or an import left threads 
 import array
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -214,15 +215,20 @@ class Server:
         if poll.poll(0):
             raise ServerLost
 
-    def wait_for_end_of(self, pid: int, seconds: float) -> None:
+    def wait_for_end_of(self, pid: int, seconds: float, until: float = math.inf) -> None:
         """Wait until nothing is left of a server that this one has forked; no task may run.
 
+        Args:
+            pid: that server's process id.
+            seconds: how long its end may take, and then the removal of files.
+            until: the time by which both must be done, as `time.monotonic` has it.
+
         Raises:
-            ServerLost: if that takes longer than `seconds`.
+            ServerLost: if that takes longer.
         """
-        self._take_until(lambda: pid in self._over, seconds)
+        self._take_until(lambda: pid in self._over, min(seconds, until - time.monotonic()))
         self._over.discard(pid)
-        self.answer(self.order({"do": "tidy"}), seconds)
+        self.answer(self.order({"do": "tidy"}), min(seconds, until - time.monotonic()))
 
     def _take_until(self, is_there: Callable[[], bool], seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -613,17 +619,21 @@ class Processes:
             self._hiding, kind = True, _WARM
         self._heard[kind] += names
 
-    def lost(self, server: Server) -> None:
+    def lost(self, server: Server, seconds: float) -> None:
         """A server does not answer: replace it.
 
+        Args:
+            server: the one.
+            seconds: how long that may take.
+
         Raises:
-            EnvironmentFailed: if it is the root, which nothing can replace.
+            EnvironmentFailed: if it is the root, which nothing can replace, or it takes longer.
         """
         if server is self._root:
             raise EnvironmentFailed("what it ran, or the system, has ended its fork server")
         for kind, known in list(self._servers.items()):
             if known is server:
-                self._replace(kind)
+                self._replace(kind, time.monotonic() + seconds)
 
     # -- imports ------------------------------------------------------------------------------
 
@@ -705,8 +715,16 @@ class Processes:
         self._barred.update(names)
         self._replace(kind)
 
-    def _replace(self, kind: str) -> None:
-        """Have a new server of a kind, with the modules that do no harm."""
+    def _replace(self, kind: str, until: float = math.inf) -> None:
+        """Have a new server of a kind, with the modules that do no harm.
+
+        Args:
+            kind: which.
+            until: the time at which it must be there, as `time.monotonic` has it.
+
+        Raises:
+            EnvironmentFailed: if it is not.
+        """
         self._drop_spare(kind)
         lesson = self._lessons.pop(kind, None)
         if lesson is not None and lesson.reply.message is None:
@@ -714,15 +732,18 @@ class Processes:
         server = self._servers.pop(kind, None)
         if server is not None:
             server.end()
-            self._root.wait_for_end_of(server.pid, _TIDIED_WITHIN)
+            self._root.wait_for_end_of(server.pid, _TIDIED_WITHIN, until)
         wanted = [x for x in self._wanted[kind] if not self._is_barred(x)]
         wanted = wanted[-task_modules.MOST :]  # as many as one order holds
         self._wanted[kind] = wanted
         if wanted:
             server = self._server(kind)
+            left = min(60.0, until - time.monotonic())
             try:
-                answer = server.answer(server.order({"do": "import", "names": wanted}), 60)
+                answer = server.answer(server.order({"do": "import", "names": wanted}), left)
             except ServerLost:
+                if time.monotonic() >= until:
+                    raise
                 self._bar(wanted, kind)
             else:
                 self._settled(answer, kind)
