@@ -1626,6 +1626,51 @@ def test_process_of_a_batch_that_dies_before_it_has_its_task(tmp_path: Path) -> 
         assert sorted(batch(running, lambda x: x, [(1,), (2,)], processes=2)) == [1, 2]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("crashes", [False, True])
+def test_results_of_a_batch_are_not_copied_into_the_handlers_process(
+    fresh: Function, processes: int, crashes: bool
+) -> None:
+    """What the calls returned stays in files: the handler's process takes far less memory than
+    that has bytes, also where a process ended in the middle; and nothing of it is lost."""
+
+    def returns(number: int, size: int, crashes: bool) -> bytes:
+        import os
+
+        print("call", number)
+        if crashes and number == 0:
+            os._exit(3)
+        return bytes([number]) * size
+
+    def peak() -> int:
+        status = Path(f"/proc/{fresh.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])
+
+    def values(response: wire.Response) -> dict[int, Any]:
+        assert isinstance(response.result, str)
+        told = wire.frames_of(response.result)
+        return {x.number: cloudpickle.loads(x.data) for x in told if x.kind == wire.VALUE}
+
+    numbers = [1, 2, 3, 4, 0]
+    small = batch_response(
+        fresh, returns, [(x, 10, crashes) for x in numbers], processes=processes
+    )
+    lost = {4} if crashes else set()
+    assert (small.failure is not None) == crashes
+    assert values(small) == {
+        position: bytes([x]) * 10 for position, x in enumerate(numbers) if position not in lost
+    }
+    assert isinstance(small.result, str)
+    printed = {x.number: x.data for x in wire.frames_of(small.result) if x.kind == wire.STDOUT}
+    assert printed == {position: b"call %d\n" % x for position, x in enumerate(numbers)}
+    before = peak()
+    large = batch_response(
+        fresh, returns, [(x, 20_000_000, crashes) for x in numbers], processes=processes
+    )
+    assert large.failure is not None and large.failure.kind == wire.RESULT_LOST
+    assert peak() - before < 40_000  # KB; the results have 80,000 and more
+
+
 def test_files_of_an_initializer_outlive_another_server(fresh: Function) -> None:
     """Where the server of electrons without packages is replaced, what an initializer left in its
     own folder is there for the next batch."""

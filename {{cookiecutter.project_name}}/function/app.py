@@ -13,6 +13,7 @@ as new as the first one did. docs/architecture.md says why.
 import contextlib
 import ctypes
 import errno
+import functools
 import io
 import json
 import os
@@ -49,6 +50,7 @@ _IMAGE = "/var/task"  # where Lambda's images, and Covalent's, have the handler
 # Set by Lambda's runtime client anew for each invocation.
 _OF_THE_INVOCATION = ("_X_AMZN_TRACE_ID",)
 _LARGEST_REPORT = 4 * 1024 * 1024  # bytes: a failure, or the names of imported modules
+_PIECE = 1024 * 1024  # bytes of a batch's results that are copied at a time
 _READ = 64 * 1024  # bytes of a task that are looked through for names of modules
 _ENVIRONMENT = os.urandom(6).hex()  # names this environment in what is told of its use
 _MOST_PROCESSES = 64  # of a batch; Lambda's largest functions have six processors
@@ -375,28 +377,38 @@ class _Invocation:
         """What became of a batch's calls, as the response's fields: all that ended are told of,
         however their process ended."""
         fields: Dict[str, Any] = {}
-        frames = []
+        total = 0  # bytes
         reports = [self._report(*each) for each in zip(self.children, all_ended)]
         self._learn(reports)
         for child, ended, report in zip(self.children, all_ended, reports):
             failure = self._failure_of_calls(child, ended, report)
             if failure is not None:
                 fields.setdefault("failure", failure)
-            written = _written(child.answer)
+            size = _written(child.answer)
             if report is not None and ended.report is not None:
-                frames.append(channels.read_at(child.answer, min(ended.report[0], written), 0))
+                size = min(ended.report[0], size)
             else:  # it may have ended in the middle of a frame
-                data = channels.read_at(child.answer, written, 0)
-                frames.append(data[: wire.whole_frames(data)])
-        frames += self._output_of_calls()
-        answer = self.children[0].answer
-        os.ftruncate(answer, 0)
-        os.lseek(answer, 0, os.SEEK_SET)
-        for piece in frames:
-            channels.write_all(answer, piece)
-        room = wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN
-        fields["result"] = self._placed(sum(map(len, frames)), room)
+                size = wire.whole_frames(functools.partial(os.pread, child.answer), size)
+            self._gather(child.answer, size)
+            total += size
+        for piece in self._output_of_calls():
+            channels.write_all(self.children[0].answer, piece)
+            total += len(piece)
+        fields["result"] = self._placed(total, wire.PAYLOAD_LIMIT - wire.PAYLOAD_MARGIN)
         return fields
+
+    def _gather(self, file: int, size: int) -> None:
+        """Have the first `size` bytes of a process's answer in that of the first one, which ends
+        with them; without a copy in this process's memory, as the function may have no more."""
+        assert self.child is not None
+        if file == self.child.answer:
+            os.ftruncate(file, size)
+            os.lseek(file, size, os.SEEK_SET)
+            return
+        for offset in range(0, size, _PIECE):
+            piece = channels.read_at(file, min(_PIECE, size - offset), offset)
+            channels.write_all(self.child.answer, piece)
+        os.ftruncate(file, 0)
 
     def _failure_of_calls(
         self, child: Child, ended: guard.Ended, report: Optional[Dict[str, Any]]

@@ -22,6 +22,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import (
     Any,
+    Callable,
     Dict,
     Final,
     FrozenSet,
@@ -432,15 +433,23 @@ def frames_of(part: str) -> Iterator[Frame]:
     return read_frames(data)
 
 
-def whole_frames(data: bytes) -> int:
-    """How many bytes of `data` are whole frames: whoever wrote them may have been interrupted."""
-    size = 0
-    try:
-        for frame in read_frames(data):
-            size += _FRAME.size + len(frame.data)
-    except EnvelopeError:
-        pass
-    return size
+def whole_frames(read: Callable[[int, int], bytes], size: int) -> int:
+    """How many bytes of a file are whole frames: whoever wrote them may have been interrupted.
+
+    Args:
+        read: reads as many bytes of it as the first number says, from the second one on.
+        size: of the file, in bytes.
+    """
+    end = 0
+    while end + _FRAME.size <= size:
+        header = read(_FRAME.size, end)
+        if len(header) < _FRAME.size:
+            break
+        following = end + _FRAME.size + int(_FRAME.unpack(header)[2])
+        if following > size:
+            break
+        end = following
+    return end
 
 
 @dataclass(repr=False, eq=False)
