@@ -109,6 +109,30 @@ def test_throttled_stock_function_is_waited_for(aws: AWS) -> None:
     assert execute(made(), len)[0].get_deserialized() == "late"
 
 
+@pytest.mark.parametrize("again", [1, 100])
+def test_function_that_is_replaced_while_electrons_run(aws: AWS, again: int) -> None:
+    """The electron follows its function from one image to the other; a function that never
+    decides ends it with an error that says so."""
+    met: list[bool] = []
+
+    def script(event: dict[str, Any]) -> Answer:
+        is_envelope = wire.MARK in json.loads(event["payload"])
+        met.append(is_envelope)
+        if len(met) > 2 * again:
+            return good(4)
+        if is_envelope:  # by the stock image
+            return stock(aws, lambda body: Answer())(event)
+        return bad(wire.PROTOCOL_DIFFERS, "The event is not an envelope.")
+
+    aws.script = script
+    _, _, stderr, status = execute(made(), len, "four")
+    if again == 1:
+        assert (str(status), met) == ("COMPLETED", [True, False, True])
+    else:
+        assert (str(status), len(met)) == ("FAILED", 4)
+        assert "now as Covalent's stock image, now as this project's" in stderr
+
+
 def test_stock_function_that_is_throttled_for_ever(aws: AWS) -> None:
     """Its electron certainly did not run: it may be run again."""
     aws.script = stock(aws, lambda event: Answer(status=429, code="TooManyRequestsException"))

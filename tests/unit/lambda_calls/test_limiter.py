@@ -240,6 +240,22 @@ def test_any_answer_ends_the_outage() -> None:
     assert asyncio.run(scenario()) == 0
 
 
+def test_an_outage_that_nobody_tried_begins_anew() -> None:
+    """Who comes long after an outage that was given up has as much patience as others."""
+
+    async def scenario() -> tuple[float, float]:
+        limiter, gone = ConcurrencyLimiter(), Unreachable("gone")
+        await (await inside(limiter)).end(gone)
+        await asyncio.sleep(30)
+        await (await inside(limiter)).end(gone)
+        told = limiter.outage()
+        await asyncio.sleep(3600)
+        await (await inside(limiter)).end(gone)
+        return told, limiter.outage()
+
+    assert clock.run(scenario()) == (30, 0)
+
+
 def test_all_who_wait_fail_when_the_outage_is_given_up() -> None:
     """Nobody waits behind a network that has been away for too long."""
 

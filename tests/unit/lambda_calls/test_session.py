@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import secret_keys
 from aws_server import AWS, Answer
+from botocore.exceptions import EndpointConnectionError
 from calls import call, target
+from lambda_calls import messages, session
 from lambda_calls.aws import quota
 from lambda_calls.aws.clients import Account
 from lambda_calls.aws.invoke import InvokeApi
@@ -22,6 +24,7 @@ from lambda_calls.errors import (
     CredentialsError,
     LambdaCallError,
     ResourceLimitError,
+    UnreachableError,
 )
 from lambda_calls.messages import Advice
 from lambda_calls.session import InvocationResponse, Process, Session, Target
@@ -181,15 +184,53 @@ def test_certificates_that_do_not_exist(
         invoked(process)
 
 
+@pytest.mark.parametrize("kind", ["empty", "folder"])
+def test_certificates_that_cannot_be_used(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """A path in AWS_CA_BUNDLE that holds no certificates is named, with the variable."""
+    path = tmp_path / "ca.pem"
+    path.mkdir() if kind == "folder" else path.write_text("nothing here\n")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    with pytest.raises(ConfigurationError, match=r"ca\.pem cannot be used: .*AWS_CA_BUNDLE"):
+        call(process, len, "x", to=made(process, endpoint_url="https://127.0.0.1:9"))
+
+
+ROLE = (
+    "[profile cross]\nrole_arn = arn:aws:iam::000000000000:role/other\n"
+    "source_profile = base\n[profile base]\naws_access_key_id = K\n"
+    "aws_secret_access_key = s\n"
+)
+
+
+@pytest.mark.leaves("botocore's own client for STS is never closed")
+def test_keys_that_cannot_be_fetched_for_now(
+    aws: AWS, process: Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An outage while a role's keys are fetched is waited for, as one of Lambda's endpoint is; for
+    S3 alone it is an error of the network."""
+    (tmp_path / "config").write_text(ROLE)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(session, "_CONNECT_WITHIN", 1.0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    to = made(process, profile="cross")
+    with pytest.raises(UnreachableError, match=r"no keys to sign with.* did not run"):
+        call(process, len, "x", to=to)
+    with pytest.raises(UnreachableError, match="got no answer"):
+        process.objects(to).get("key")
+    away = EndpointConnectionError(endpoint_url="x", error="y")
+    assert isinstance(messages.not_signed(away, "cross"), UnreachableError)  # S3's renewed keys
+    assert aws.posts == 0
+
+
 @pytest.mark.leaves("botocore's own client for STS is never closed")
 def test_role_that_may_not_be_assumed(aws: AWS, process: Process, tmp_path: Path) -> None:
     """STS's refusal is about the role, and names the profile that asks for it."""
     path = tmp_path / "config"
-    path.write_text(
-        "[profile cross]\nrole_arn = arn:aws:iam::000000000000:role/other\n"
-        "source_profile = base\n[profile base]\naws_access_key_id = K\n"
-        "aws_secret_access_key = s\n"
-    )
+    path.write_text(ROLE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_CONFIG_FILE", str(path))
         with pytest.raises(CredentialsError, match=r"role of profile 'cross' could not be assum"):

@@ -35,6 +35,8 @@ app_log = logger.app_log
 # What no dispatch's id of Covalent's holds, and no key in S3 and no line of a log should.
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST = 100  # characters
+# How often an electron is sent, in either protocol, while its function is being replaced.
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -99,22 +101,32 @@ class Running:
         """Run it; see `AWSLambdaExecutor.run`."""
         with self._registered():
             session = self._server.process.session(self._terms.target)
-            if session.is_stock_image:
+            for _ in range(_TRIES):  # nothing ran by a try that meets the other image
                 try:
-                    return await self._stock_result(session, function, args, kwargs)
+                    if session.is_stock_image:
+                        return await self._stock_result(session, function, args, kwargs)
+                    return await self._own_result(session, function, args, kwargs)
+                except StockImage:
+                    session.is_stock_image = True
                 except stock.NoStockImage:
                     session.is_stock_image = False
-            call = await self._call_of(function, args, kwargs)
-            try:
-                result = await self._run_of(session, call).result()
-            except StockImage:
-                session.is_stock_image = True
-                return await self._stock_result(session, function, args, kwargs)
-            if isinstance(result, Spread):
-                result = await self._fanned_out(session, call, result)
-            if electron.is_covalents(function):
-                return electron.put_together(result)
-            return electron.opened(result)
+            raise messages.TWO_IMAGES(call="electron", function=self._terms.target.function)
+
+    async def _own_result(
+        self, session: Session, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Run it on a function of this project.
+
+        Raises:
+            StockImage: if it is none, before anything ran.
+        """
+        call = await self._call_of(function, args, kwargs)
+        result = await self._run_of(session, call).result()
+        if isinstance(result, Spread):
+            result = await self._fanned_out(session, call, result)
+        if electron.is_covalents(function):
+            return electron.put_together(result)
+        return electron.opened(result)
 
     def cancel(self) -> None:
         """Stop it. May be called from any thread."""

@@ -36,6 +36,7 @@ RESULT_FILENAME = "result-{dispatch_id}-{node_id}.pkl"
 EXCEPTION_FILENAME = "exception-{dispatch_id}-{node_id}.json"
 
 _FIRST_POLL = 0.1  # seconds; doubled up to the executor's poll_freq
+_CLEANS_FOR = 5.0  # seconds that a result waits at most for the end of its objects
 
 
 def event(bucket: str, func: str, result: str, exception: str) -> dict[str, str]:
@@ -153,14 +154,10 @@ class StockRun:
             result = await self._collected()
         except (OutcomeUnknownError, asyncio.CancelledError):
             raise  # it may still be running, and needs its objects
-        except NoStockImage:  # it runs again, and may use the same names
-            with contextlib.suppress(LambdaCallError):
-                await in_thread(self._objects.delete, *self._names())
-            raise
         except BaseException:
-            self._clean_up()
+            await self._clean_up()
             raise
-        self._clean_up()
+        await self._clean_up()
         return result
 
     async def _stored(self, data: bytes) -> None:
@@ -175,8 +172,22 @@ class StockRun:
                 call="electron", bucket=self._objects.bucket, seconds=self._timeout
             ) from error
 
-    def _clean_up(self) -> None:
-        self._session.process.delete(partial(self._objects.delete, *self._names()))
+    async def _clean_up(self) -> None:
+        """Delete its objects: first, as another run may have the same names, but no result waits
+        long for that."""
+        deleted = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def delete() -> None:
+            try:
+                self._objects.delete(*self._names())
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(deleted.set)
+
+        self._session.process.delete(delete)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(deleted.wait(), _CLEANS_FOR)
 
     async def _invoke(self) -> None:
         function = self._session.target.function

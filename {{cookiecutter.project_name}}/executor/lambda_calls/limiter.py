@@ -40,6 +40,8 @@ _RATE = 9
 # Lambda has said: quotas are raised, and Covalent's server runs for weeks.
 _FEW, _HOLDS = 8, 600.0
 _BETWEEN_TRIES = 1.0  # while the network is away
+# Seconds without a try after which nobody knows whether the network was away all the time.
+_KNOWN_FOR = 60.0
 _TELLS_EVERY = 5.0
 # Seconds between two requests where Lambda says that they come too fast; doubled each time, and
 # less by each answer.
@@ -76,6 +78,8 @@ class ConcurrencyLimiter:
         self._trying: asyncio.TimerHandle | None = None
         self._try_at = 0.0
         self._out_since: float | None = None  # since when no connection has come about
+        self._failed_at = 0.0  # when the latest try had no connection
+        self._let_in_at = 0.0  # when the latest try began
         self._told_at = -_TELLS_EVERY
 
     @contextlib.asynccontextmanager
@@ -168,6 +172,7 @@ class ConcurrencyLimiter:
 
     def _let_in(self, now: float) -> None:
         self._inside += 1
+        self._let_in_at = now
         if self._spacing:
             self._resume_at = now + self._spacing
         if self._between:
@@ -184,8 +189,10 @@ class ConcurrencyLimiter:
             self._ceiling = max(1, self._inside)
             self._pause_all(_FIRST_PAUSE)
         elif isinstance(ending, Unreachable):
-            if self._out_since is None:
-                self._out_since = asyncio.get_running_loop().time()
+            now = asyncio.get_running_loop().time()
+            if self._out_since is None or self._let_in_at - self._failed_at > _KNOWN_FOR:
+                self._out_since = now
+            self._failed_at = now
             self._pause_all(_BETWEEN_TRIES)
         elif not isinstance(ending, (asyncio.CancelledError, ConnectionLost, TooLate)):
             self._connected()  # whatever it said, the endpoint answered

@@ -230,6 +230,12 @@ NO_CREDENTIALS = Message(
     "calls, which is where Covalent's server runs. Set them up there (`aws configure`, or `aws "
     "sso login`).",
 )
+NO_WAY_TO_KEYS = Message(
+    "what gives the credentials cannot be reached",
+    UnreachableError,
+    "A request to AWS could not be signed, as what gives its keys (AWS STS, SSO) cannot be "
+    "reached: {said}. Check the network, and run again.",
+)
 NO_ROLE = Message(
     "the profile's role may not be assumed",
     CredentialsError,
@@ -247,6 +253,12 @@ NO_CERTIFICATES = Message(
     ConfigurationError,
     "The certificates {path} do not exist. Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or "
     "ca_bundle in AWS's config file.",
+)
+CERTIFICATES_UNUSABLE = Message(
+    "the file of certificates cannot be used",
+    ConfigurationError,
+    "The certificates {path} cannot be used: {said}. Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or "
+    "ca_bundle in AWS's config file, or the file.",
 )
 NOT_MADE = Message(
     "a request that cannot be made",
@@ -373,6 +385,12 @@ STOCK_IMAGE = Message(
     ConfigurationError,
     "Function {function} runs Covalent's stock image, which takes one electron at a time through "
     "S3. A pool needs a function of this project: sam build && sam deploy{option}.",
+)
+TWO_IMAGES = Message(
+    "a function that answers now as Covalent's stock image, now as this project's",
+    CannotAnswerError,
+    "Function {function} answers now as Covalent's stock image, now as this project's, as if it "
+    "were being replaced. The {call} did not run. Run it again once the deployment is done.",
 )
 STOCK_NO_RESULT = Message(
     "an object that is not a result of Covalent's stock image",
@@ -599,6 +617,8 @@ def not_signed(error: Exception, profile: str) -> LambdaCallError:
     )
     if isinstance(error, about_credentials):
         return NO_CREDENTIALS(said=error)
+    if refusals.is_away(error):
+        return NO_WAY_TO_KEYS(said=error)
     return not_made(error)
 
 

@@ -320,6 +320,8 @@ class Session:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
+            if refusals.is_away(error):  # AWS STS, SSO: nothing was sent to Lambda
+                raise Unreachable(f"There are no keys to sign with: {error}") from error
             raise messages.not_signed(error, self.target.account.profile) from error
         except (NotMade, ValueError) as error:
             raise messages.not_made(error) from error

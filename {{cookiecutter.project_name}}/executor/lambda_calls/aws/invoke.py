@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from .. import wire
+from .. import messages, wire
 from ..threads import Threads
 from .clients import CONNECT_TIMEOUT, READ_TIMEOUT, Signing
 from .refusals import ConnectionLost, NoDescriptors, Unreachable
@@ -85,6 +85,9 @@ class InvokeApi:
         signing: how requests are signed and sent.
         function: its name or ARN.
         threads: where large requests are signed.
+
+    Raises:
+        ConfigurationError: if the certificates cannot be used.
     """
 
     def __init__(self, signing: Signing, function: str, threads: Threads) -> None:
@@ -99,7 +102,7 @@ class InvokeApi:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # the limiter decides how many
-                ssl=ssl.create_default_context(cafile=signing.certificates) if secure else True,
+                ssl=_trusting(signing.certificates) if secure else True,
                 socket_factory=_socket,
             ),
             timeout=aiohttp.ClientTimeout(
@@ -185,6 +188,13 @@ class InvokeApi:
     def _sign(self, payload: bytes, headers: dict[str, str]) -> dict[str, str]:
         keys = self.signing.credentials.get_frozen_credentials()
         return self._signer.signed(payload, headers, keys, datetime.now(timezone.utc))
+
+
+def _trusting(certificates: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=certificates)
+    except OSError as error:  # ssl.SSLError is one
+        raise messages.CERTIFICATES_UNUSABLE(path=certificates, said=error) from error
 
 
 def _text(body: bytes) -> str:

@@ -226,6 +226,14 @@ def _of_status(number: int) -> Meaning:
     return Meaning.MAY_HAVE_RUN if number >= 500 or number == 408 else Meaning.FINAL
 
 
+def is_away(error: Exception) -> bool:
+    """Whether an error of botocore's is about the way to AWS, which may be there again soon."""
+    from botocore import exceptions as botocores
+
+    about_the_way = (botocores.ConnectionError, botocores.HTTPClientError)
+    return isinstance(error, about_the_way) and not isinstance(error, botocores.SSLError)
+
+
 def code(error: Any) -> str:
     """The error's code."""
     return str(error.response.get("Error", {}).get("Code", ""))
