@@ -284,6 +284,18 @@ print(child.pid == ready, child.server is server)
     assert told(tmp_path, script) == ["False", "False"]
 
 
+def test_spare_that_could_not_be_forked(tmp_path: Path) -> None:
+    """Where the task before held all processes when the spare was ordered, another is forked."""
+    script = """
+spare = made._spares["plain"]
+ready = spare.pid
+spare._forked.message = {"error": "Resource temporarily unavailable"}
+child = made.take(set(), set(), frozenset(), 9, lambda: None)
+print(child.pid not in (0, ready), child.server is server)
+"""
+    assert told(tmp_path, script) == ["True", "True"]
+
+
 def test_id_of_an_ended_server_is_not_signalled(tmp_path: Path) -> None:
     """By the time that a server is let go of, its id may be another process's: that one lives."""
     script = """

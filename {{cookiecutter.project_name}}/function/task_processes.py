@@ -771,7 +771,12 @@ class Processes:
         """
         if kind in self._spares:
             self._server(kind).check()
-            return self._born(self._spares.pop(kind))
+            try:
+                return self._born(self._spares.pop(kind))
+            except ServerLost:
+                raise
+            except EnvironmentFailed:
+                pass  # the task before held all processes that there may be; it is gone by now
         return self.forked(self._server(kind))
 
     def child(self, server: Server) -> Child:
