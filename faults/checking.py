@@ -91,10 +91,10 @@ def _checked(lab: Lab, fault: Fault, way: str, seed: str) -> Checked:
             stack.enter_context(_renewed(door, ledger, terms.key))
         settled = WAYS[way](terms, range(fault.calls))
         seconds = time.monotonic() - began
-        return judged(fault, way, settled, ledger, seconds, _settled_state(door, name))
+        return judged(fault, way, settled, ledger, seconds, settled_state(door, name))
 
 
-def _settled_state(door: Door, bucket: str) -> dict[str, Any]:
+def settled_state(door: Door, bucket: str) -> dict[str, Any]:
     """The door's state, once nothing is left in the bucket, or has been for long: a thread may be
     about to delete what it has stored."""
     end = time.monotonic() + SLACK

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import toxics, work
-from .checking import class_of, is_explained
-from .lab import ROOT, Door, Lab
+from .checking import class_of, is_explained, settled_state
+from .lab import BUCKET, ROOT, Door, Lab
 from .table import RESULT
 from .toxics import Toxic
 from .ways import SLACK, WAYS, Settled, Terms
@@ -292,7 +292,7 @@ def run(
         ]
         for job in jobs:
             job.result()
-        storm.state = door.state()
+        storm.state = settled_state(door, BUCKET)
         storm.left = storm.state.pop("objects")
         storm.leaked = storm.state.pop("leaked")
         storm.leaked += [

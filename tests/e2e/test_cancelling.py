@@ -13,6 +13,7 @@ import harness
 import pytest
 from functions import another_function
 from harness import Deployed, Outcome, Workbench
+from patience import wait_until
 
 from sandbox.server import running_covalent
 
@@ -115,8 +116,12 @@ def test_nothing_stays_in_the_bucket(
 ) -> None:
     """Cancel marks and last words are deleted with their tasks."""
     ids = [outcome.dispatch_id for outcome in cancelled.values()]
-    left = functions.objects(workbench.deployed, "tasks/")
-    assert [key for key in left if any(number in key for number in ids)] == []
+
+    def left() -> list[str]:
+        keys = functions.objects(workbench.deployed, "tasks/")
+        return [key for key in keys if any(number in key for number in ids)]
+
+    wait_until(lambda: not left(), "an empty tasks/", 60)
 
 
 @pytest.fixture(scope="module")
