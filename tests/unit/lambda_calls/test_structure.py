@@ -35,6 +35,8 @@ KNOWN = {
     ("covalent_awslambda_plugin.awslambda", "_EXECUTOR_PLUGIN_DEFAULTS"),
     # What the interpreter calls at its end, once for all pools:
     ("lambda_calls.pool", "_finished_at_exit"),
+    # What SIGTERM calls, once for all who have work to do then:
+    ("lambda_calls.shutdown", "_at_sigterm"),
     # What is known of wire's own classes, which never change:
     ("lambda_calls.wire", "_types_of"),
     ("lambda_calls.wire", "_shape_of"),

@@ -432,6 +432,62 @@ def test_ctrl_c_stops_what_runs(fleet: Fleet, reachable: AWS) -> None:
         assert executor.submit(square, 3).result(timeout=20) == 9
 
 
+def only_orders_are_left(reachable: AWS) -> None:
+    """To stop, that is; nobody is there to delete them but the bucket's own rule."""
+    assert set(reachable.objects.values()) <= {wire.CANCEL.encode()}
+    reachable.objects.clear()
+
+
+def test_sigterm_stops_what_runs(fleet: Fleet, reachable: AWS) -> None:
+    """What Slurm, Kubernetes or Docker end a script with: its calls are told, none takes their
+    places, and nothing large is left in the bucket."""
+    program = MADE + (
+        "large = os.urandom(300_000)\n"
+        "def sleeps(seconds): time.sleep(seconds); return len(large)\n"
+        "print(pool.submit(sleeps, 0).result(), flush=True)\n"
+        "for _ in range(6): pool.submit(sleeps, 300)\n"
+        "time.sleep(300)\n"
+    )
+    running = script(reachable, program)
+    wait_until(lambda: len(fleet.batches) == 3, "two calls run", 40)
+    time.sleep(0.5)
+    running.send_signal(signal.SIGTERM)
+    out, errors = running.communicate(timeout=30)
+    assert (out, errors, running.returncode) == ("300000\n", "", -signal.SIGTERM)
+    wait_until(lambda: fleet.is_idle, "its calls have ended in Lambda, too", 40)
+    assert len(fleet.batches) == 3
+    only_orders_are_left(reachable)
+
+
+def test_what_waits_takes_no_place_of_what_is_stopped(fleet: Fleet, reachable: AWS) -> None:
+    """At the end of the process nothing is sent any more, nor taken."""
+    with pool(max_workers=2) as executor:
+        futures = [executor.submit(until_told) for _ in range(4)]
+        wait_until(lambda: len(fleet.batches) == 2, "two calls run", 40)
+        time.sleep(0.5)
+        executor._engine._process.at_exit.run()
+        for future in [*futures, executor.submit(square, 3)]:
+            with pytest.raises(concurrent.futures.CancelledError):
+                future.result(30)
+    assert len(fleet.batches) == 2
+    only_orders_are_left(reachable)
+
+
+def test_a_pool_without_a_thread(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`submit` says so and keeps nothing of the call; once there are threads, others run."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pool(max_workers=2) as executor:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            with pytest.raises(ResourceLimitError, match="gives this process no thread"):
+                executor.submit(fails, 3)
+        assert executor.submit(square, 3).result(30) == 9
+    assert len(fleet.batches) == 1
+
+
 def test_a_script_that_ends_has_its_calls_done(fleet: Fleet, reachable: AWS) -> None:
     """No shutdown, no with: what was submitted runs, and is told of."""
     program = MADE + (

@@ -395,6 +395,7 @@ class _Engine:
         self._arrived: deque[Task] = deque()
         self._told = self._closed = False
         self._emptied = asyncio.Event()
+        self._process.at_exit.watch()  # here, as the thread to come may set no handler of SIGTERM
 
     def add(
         self,
@@ -404,6 +405,7 @@ class _Engine:
         retries: int,
     ) -> None:
         """Have calls run."""
+        loop = self._started()  # first: if there is no thread, nobody has the calls
         if self._bar is not None:
             self._bar.expect(len(calls))
         for future, data in calls:
@@ -418,7 +420,6 @@ class _Engine:
             self._tasks[future] = task
             self._arrived.append(task)
             future.add_done_callback(self._over)
-        loop = self._started()
         if not self._told:  # one wake-up for all that come before it is answered
             self._told = True
             loop.call_soon_threadsafe(self._take)
@@ -481,6 +482,7 @@ class _Engine:
                 await self._emptied.wait()
         if self._scatter is not None:
             await self._scatter.idle()
+            self._process.at_exit.discard(self._send_no_more)
         self._close_bar()
         asyncio.get_running_loop().stop()
 
@@ -500,24 +502,38 @@ class _Engine:
             return None
         return told.result()
 
+    def _send_no_more(self) -> None:
+        """For the end of the process: the calls that run are told to stop, each by itself. Others
+        would take their places."""
+        if self._scatter is not None:
+            self._on_loop(self._scatter.send_no_more)
+
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                blocking = ThreadPoolExecutor(thread_name_prefix="lambda-pool-blocking")
-                self._loop.set_default_executor(blocking)
-                # Python 3.12 starts no thread once the interpreter ends, which is when the calls
-                # of a script that just ends are done. So one of each kind is there before.
-                blocking.submit(int)
-                self._process.start_threads()
-                self._thread = threading.Thread(
-                    target=_serve,
-                    args=(self._loop, self._process, blocking),
-                    name="lambda-pool",
-                    daemon=True,
-                )
-                self._thread.start()
+                self._loop, self._thread = self._start()
             return self._loop
+
+    def _start(self) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+        loop = asyncio.new_event_loop()
+        blocking = ThreadPoolExecutor(thread_name_prefix="lambda-pool-blocking")
+        loop.set_default_executor(blocking)
+        thread = threading.Thread(
+            target=_serve, args=(loop, self._process, blocking), name="lambda-pool", daemon=True
+        )
+        try:
+            # Python 3.12 starts no thread once the interpreter ends, which is when the calls of a
+            # script that just ends are done. So one of each kind is there before.
+            blocking.submit(int)
+            self._process.start_threads()
+            thread.start()
+        except (RuntimeError, LambdaCallError) as error:  # "can't start new thread"
+            blocking.shutdown(wait=False)
+            loop.close()
+            if isinstance(error, LambdaCallError):
+                raise
+            raise messages.NO_THREAD(said=error) from error
+        return loop, thread
 
     def _take(self) -> None:
         """Runs on the loop: hand over what has arrived."""
@@ -532,6 +548,7 @@ class _Engine:
                 noun="call",
                 answered=self._stats.add,
             )
+            self._process.at_exit.add(self._send_no_more)
         tasks = []
         while self._arrived:
             tasks.append(self._arrived.popleft())

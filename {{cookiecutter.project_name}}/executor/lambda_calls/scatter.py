@@ -194,7 +194,10 @@ class Scatter:
     def add(self, tasks: Iterable[Task]) -> None:
         """Have calls run."""
         for task in tasks:
-            self._queue(task).tasks.append(task)
+            if self._cancelled:
+                self._drop(task)
+            else:
+                self._queue(task).tasks.append(task)
         if self.broken is not None:
             self._break(self.broken)
         self._pump()
@@ -213,6 +216,13 @@ class Scatter:
 
     async def cancel_all(self) -> None:
         """Stop every call, also those that run; they are settled as cancelled."""
+        self.send_no_more()
+        for sending in self._sendings:
+            sending.cancellation.request()
+        await self.idle()
+
+    def send_no_more(self) -> None:
+        """Stop every call that does not run yet, and those that come."""
         self._cancelled = True
         for task in list(self._later):
             self._drop(task)
@@ -220,8 +230,8 @@ class Scatter:
             while queue.tasks:
                 self._drop(queue.tasks.popleft())
         for sending in self._sendings:
-            sending.cancellation.request()
-        await self.idle()
+            if sending.attempt is None or not sending.attempt.sent:
+                sending.cancellation.request()
 
     @property
     def running(self) -> int:
