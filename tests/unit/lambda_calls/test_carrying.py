@@ -55,6 +55,15 @@ def test_those_beside_the_script(folder: Path, tmp_path: Path) -> None:
     assert carried(tmp_path, "scripts/script.py") == ["package", "top"]
 
 
+def test_a_script_that_is_a_link(folder: Path, tmp_path: Path) -> None:
+    """Its modules lie beside what it leads to, whether itself or its folder is the link."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "link.py").symlink_to(folder / "script.py")
+    assert carried(tmp_path, "bin/link.py") == ["package", "top"]
+    (tmp_path / "linked").symlink_to(folder)
+    assert carried(tmp_path, "linked/script.py") == ["package", "top"]
+
+
 def test_nothing_where_packages_are_installed(folder: Path) -> None:
     """In a Lambda function's folder the runtime client is the script, and all packages are beside
     it: they would travel as code, cloudpickle itself first."""

@@ -105,28 +105,18 @@ class Running:
                 try:
                     if session.is_stock_image:
                         return await self._stock_result(session, function, args, kwargs)
-                    return await self._own_result(session, function, args, kwargs)
+                    call = await self._call_of(function, args, kwargs)
+                    result = await self._run_of(session, call).result()
+                    if isinstance(result, Spread):
+                        result = await self._fanned_out(session, call, result)
+                    if electron.is_covalents(function):
+                        return electron.put_together(result)
+                    return electron.opened(result)
                 except StockImage:
                     session.is_stock_image = True
                 except stock.NoStockImage:
                     session.is_stock_image = False
             raise messages.TWO_IMAGES(call="electron", function=self._terms.target.function)
-
-    async def _own_result(
-        self, session: Session, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
-        """Run it on a function of this project.
-
-        Raises:
-            StockImage: if it is none, before anything ran.
-        """
-        call = await self._call_of(function, args, kwargs)
-        result = await self._run_of(session, call).result()
-        if isinstance(result, Spread):
-            result = await self._fanned_out(session, call, result)
-        if electron.is_covalents(function):
-            return electron.put_together(result)
-        return electron.opened(result)
 
     def cancel(self) -> None:
         """Stop it. May be called from any thread."""

@@ -116,9 +116,11 @@ class Attempt:
         try:
             while True:
                 async with self._stored(again) as blobs:
-                    response = await self._read_in_time(blobs)
-                kind = response.failure.kind if response.failure else ""
-                if kind in (wire.BLOB_MISSING, wire.BLOB_TAMPERED) and not again:
+                    response = await self._sent(blobs)
+                    while _failed_as(response, wire.STORAGE_BUSY):
+                        await self._pause_for_storage(response)
+                        response = await self._sent(blobs)
+                if _failed_as(response, wire.BLOB_MISSING, wire.BLOB_TAMPERED) and not again:
                     again = True  # deleted, expired or overwritten: noticed before anything ran
                 else:
                     self._note_objects(response)
@@ -254,15 +256,6 @@ class Attempt:
                 ) from error
             yield blobs
 
-    async def _read_in_time(self, blobs: Mapping[int, wire.Blob]) -> wire.Response:
-        """The response to this call, sent again while S3 lets the function read no arguments."""
-        while True:
-            response = await self._sent(blobs)
-            self._ended = True
-            if response.failure is None or response.failure.kind != wire.STORAGE_BUSY:
-                return response
-            await self._pause_for_storage(response.failure.message)
-
     async def _sent(self, blobs: Mapping[int, wire.Blob]) -> wire.Response:
         """The response to this call, sent when its turn has come; again while it is refused."""
         while True:
@@ -271,7 +264,9 @@ class Attempt:
                 async with self._session.limiter.turn(self._born, left):
                     await self._session.open()
                     limit = self._limit()
-                    return await self._awaited(self._payload(blobs, limit), limit)
+                    response = await self._awaited(self._payload(blobs, limit), limit)
+                self._ended = True
+                return response
             except Refused as refusal:
                 self.sent = False
                 if self._stopping:
@@ -298,7 +293,8 @@ class Attempt:
         elif isinstance(refusal, NoDescriptors):
             self._say(f"waits until this process has a free file descriptor: {refusal}")
 
-    async def _pause_for_storage(self, said: str) -> None:
+    async def _pause_for_storage(self, response: wire.Response) -> None:
+        said = response.failure.message if response.failure else ""
         # What is left after the pause has to be enough to read them.
         if self._turn_until - time.monotonic() <= 2 * _LONGEST_PAUSE:
             raise messages.STORAGE_BUSY(
@@ -492,6 +488,10 @@ class Attempt:
     def _say(self, text: str) -> None:
         said = wire.on_one_line(text)
         self._session.process.log.warning(f"{self._noun} {self.task_id}: {said}")
+
+
+def _failed_as(response: wire.Response, *kinds: str) -> bool:
+    return response.failure is not None and response.failure.kind in kinds
 
 
 def _is_final(error: Exception) -> bool:

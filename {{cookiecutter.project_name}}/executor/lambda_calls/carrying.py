@@ -88,7 +88,7 @@ def _folder_of_script() -> str:
     try:
         if file is None:
             return os.getcwd()
-        folder = os.path.dirname(os.path.abspath(str(file)))
+        folder = os.path.dirname(os.path.realpath(str(file)))  # Python follows links, too
     except OSError:  # the working directory is gone
         return ""
     spec = getattr(main, "__spec__", None)  # there is one after `python -m package.module`

@@ -233,8 +233,8 @@ NO_CREDENTIALS = Message(
 NO_WAY_TO_KEYS = Message(
     "what gives the credentials cannot be reached",
     UnreachableError,
-    "A request to AWS could not be signed, as what gives its keys (AWS STS, SSO) cannot be "
-    "reached: {said}. Check the network, and run again.",
+    "AWS, or what gives the keys for it (AWS STS, SSO), cannot be reached: {said}. Check "
+    "endpoint_url= (AWS_ENDPOINT_URL), region= and the network, and run again.",
 )
 NO_ROLE = Message(
     "the profile's role may not be assumed",
