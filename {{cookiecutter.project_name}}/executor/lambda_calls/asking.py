@@ -20,7 +20,8 @@ class Asking:
     """
 
     def __init__(self, silence: float = 0.0) -> None:
-        self._starts_within = max(STARTS_WITHIN - silence, ANSWERS_WITHIN)
+        least = min(STARTS_WITHIN, ANSWERS_WITHIN)
+        self._starts_within = max(STARTS_WITHIN - silence, least)
         self._number = self._stored = 0
         self._when: float | None = None  # None: not asked yet
         self.acknowledged = False
