@@ -143,6 +143,18 @@ def test_stock_function_that_is_throttled_for_ever(aws: AWS) -> None:
     wait_until(lambda: not aws.objects, "the bucket is empty", 30)
 
 
+def test_stock_function_that_refuses_slowly(aws: AWS) -> None:
+    """A refusal that is on its way when the time is over says that nothing ran."""
+
+    def slowly(event: dict[str, Any]) -> Answer:
+        time.sleep(0.7)
+        return Answer(status=429, code="TooManyRequestsException")
+
+    aws.script = stock(aws, slowly)
+    _, _, stderr, status = execute(made(timeout=1), len, "four")
+    assert str(status) == "FAILED" and "did not run" in stderr
+
+
 def test_stock_function_that_is_out_of_reach_for_a_moment(
     aws: AWS, monkeypatch: pytest.MonkeyPatch
 ) -> None:

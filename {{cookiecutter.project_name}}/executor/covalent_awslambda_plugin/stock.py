@@ -36,6 +36,7 @@ RESULT_FILENAME = "result-{dispatch_id}-{node_id}.pkl"
 EXCEPTION_FILENAME = "exception-{dispatch_id}-{node_id}.json"
 
 _FIRST_POLL = 0.1  # seconds; doubled up to the executor's poll_freq
+_REFUSES_WITHIN = 3.0  # seconds; a call that is let in takes longer, or has ended by then
 _CLEANS_FOR = 5.0  # seconds that a result waits at most for the end of its objects
 
 
@@ -130,6 +131,7 @@ class StockRun:
         self._timeout, self._poll_freq = timeout, poll_freq
         self._born = time.monotonic()
         self._sent = False  # if True, the electron may be running
+        self._sent_at = 0.0
         names = {"dispatch_id": node[0], "node_id": node[1]}
         self._func = FUNC_FILENAME.format(**names)
         self._result = RESULT_FILENAME.format(**names)
@@ -195,6 +197,9 @@ class StockRun:
         invoking = asyncio.ensure_future(self._invoked(payload))
         try:
             await asyncio.wait({invoking}, timeout=max(0.0, self._left()))
+            if not invoking.done():  # Lambda may be about to say that it refuses
+                recent = self._sent_at + _REFUSES_WITHIN - time.monotonic()
+                await asyncio.wait({invoking}, timeout=max(0.0, recent))
             if not invoking.done():
                 raise self._late()
             invocation = invoking.result()
@@ -240,7 +245,7 @@ class StockRun:
         while True:
             try:
                 async with limiter.turn(self._born, self._left()):
-                    self._sent = True
+                    self._sent, self._sent_at = True, time.monotonic()
                     return await self._session.invoke(payload, call="electron")
             except Unreachable as refusal:
                 self._sent = False
