@@ -566,6 +566,14 @@ def test_crash_is_told_with_signal_stack_and_output(function: Function) -> None:
     assert response.stdout == "begun"
 
 
+def test_memory_of_the_program_that_started_it_does_not_count(tmp_path: Path) -> None:
+    """A process begins with the most that the one had which started it."""
+    starts = "import subprocess, sys; x = b'x' * 300_000_000; subprocess.run(sys.argv[1:])"
+    command = [sys.executable, "-c", starts, sys.executable, "-c", WORKER]
+    with Function(tmp_path / "tmp", command) as running:
+        assert 10 < running.call(lambda: 1).usage.max_memory_mb < 200
+
+
 def test_out_of_memory_where_the_system_counts_nothing(tmp_path: Path) -> None:
     """Without a count of the kernel's, a killed process that had taken nearly all of the
     function's memory ran out of it; one that had not was killed by somebody."""
