@@ -94,7 +94,7 @@ e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2
 SEED ?=
 FAULTS := $(VENV)/bin/python -m faults $(if $(SEED),--seed='$(SEED)')
 # Calls among random faults, and as many again with retries.
-STORM ?= 1500
+STORM ?= 1000
 faults: test-venvs ## Break everything around the executor for minutes; SEED=… repeats a run; renews docs/reliability.md
 	@$(IN_VENV) $(FAULTS) --calls $(STORM) $(if $(ONLY),--only='$(ONLY)') --keep
 	@$(VENV)/bin/python docs/generate.py

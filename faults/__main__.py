@@ -178,7 +178,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--calls",
         type=int,
-        help="calls among random faults (default: 1500), and as many again with retries=3",
+        help="calls among random faults (default: 1000), and as many again with retries=3",
     )
     parser.add_argument(
         "--soak", type=float, default=0.0, metavar="MINUTES", help="of calls in one process, too"
