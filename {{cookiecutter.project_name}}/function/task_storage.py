@@ -96,9 +96,9 @@ class Storage:
         answer = self.client.get_object(Bucket=bucket, Key=blob.key)
         blob.check_size(answer["ContentLength"])  # before it fills a disk
         if not blob.size or not self._room_for(blob.size):
-            with _closing(memory()) as fd:
-                offset = os.lseek(fd, 0, os.SEEK_END)
-                _copy(answer["Body"], fd, blob)
+            with io.FileIO(memory(), "r+") as file:
+                offset = file.seek(0, os.SEEK_END)
+                _copy(answer["Body"], file.fileno(), blob)
             return [offset, blob.size]
         part = f"{path}.{os.urandom(4).hex()}"
         with _new_file(part) as fd:
@@ -272,15 +272,6 @@ def _copy(body: Any, fd: int, blob: wire.Blob) -> None:
             digest.update(piece)
             channels.write_all(fd, piece)
     blob.check_digest(digest.hexdigest())
-
-
-@contextlib.contextmanager
-def _closing(fd: int) -> Iterator[int]:
-    """`fd`, which is closed after the body."""
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
