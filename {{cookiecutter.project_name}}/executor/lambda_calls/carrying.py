@@ -26,10 +26,12 @@ class Carrier:
 
     The mutable state is what was found in folders. To look through a few thousand modules takes
     half a millisecond, for each executor that is made: so it is done again only after an import.
+    Whether a folder holds installed packages is looked up once.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, _Found] = {}
+        self._holds_packages: dict[str, bool] = {}
         self._installed = frozenset(sysconfig.get_paths().values())
 
     def carry(self, modules: Iterable[str | ModuleType] | None) -> list[str]:
@@ -63,7 +65,9 @@ class Carrier:
         folder = _folder_of_script()
         if folder in self._installed or "site-packages" in folder.split(os.sep):
             return []
-        if _holds_packages(folder):
+        if folder not in self._holds_packages:
+            self._holds_packages[folder] = _holds_packages(folder)
+        if self._holds_packages[folder]:
             return []
         return self.modules_in(folder)
 
