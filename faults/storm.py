@@ -44,7 +44,7 @@ _DRAWN, _KILLS_DRAWN = 1.15 * SHARE, 2.5 * KILLS
 _COUNTED_FROM = 5000  # calls: among fewer, chance may leave less than the shares
 PROMISED = 0.999  # of the calls succeed with `retries`
 ENVIRONMENTS = 24  # at a time
-_AT_A_TIME = 6  # electrons and pools
+_AT_A_TIME = 12  # electrons and pools
 _judging = threading.Lock()
 
 # Before 3.11 these are three classes.
