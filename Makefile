@@ -88,7 +88,7 @@ site: docs-venv ## The website of docs/, in build/site; broken links are refused
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
 
 e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2E=1 forbids skips
-	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/e2e -rs
+	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/e2e -rs
 
 # Which requests are broken; anew each time when empty.
 SEED ?=

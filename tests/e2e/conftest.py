@@ -43,8 +43,8 @@ def docker() -> Iterator[Engine]:
     assert found is not None
     before = _image_names(found)
     yield found
-    # Their names hold the project's, in the registry without hyphens; `sam local`'s holds none.
-    ours = (PROJECT, PROJECT.replace("-", ""), ":rapid-")
+    # Their names hold the project's, in the registry without hyphens.
+    ours = (PROJECT, PROJECT.replace("-", ""))
     made = [name for name in _image_names(found) - before if any(part in name for part in ours)]
     if made:
         _docker(found, "image", "rm", *made)
@@ -57,7 +57,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def project(docker: Engine, work: Path) -> Project:
+def project(docker: Engine, work: Path) -> Iterator[Project]:
     """A project generated with the default answers, but for its name and its Python."""
     answers = {"project_name": PROJECT, "python_version": PYTHON}
     if docker.architecture != "x86_64":  # another processor's emulation would take hours
@@ -66,7 +66,9 @@ def project(docker: Engine, work: Path) -> Project:
     for image in base_images((folder / "function" / "Dockerfile").read_text("utf-8")):
         if not docker.can_get(image, work / "pull.log"):
             lacking(f"the base image {image} cannot be had: .ci/base-images makes a stand-in")
-    return Project(folder, work, docker)
+    made = Project(folder, work, docker)
+    yield made
+    made.prune_images()
 
 
 @pytest.fixture(scope="session")

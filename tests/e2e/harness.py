@@ -12,6 +12,7 @@ and its registry's name leads to this machine.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import json
 import os
@@ -38,8 +39,9 @@ from sandbox.server import Server
 WORKFLOWS = Path(__file__).with_name("workflows")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-# Not the default answer: a sandbox of `make up`, with that name, may be running.
-PROJECT = "covalent-lambda-e2e"
+# Not the default answer: a sandbox of `make up`, with that name, may be running. Each process of
+# the tests has a project of its own, as each removes its images.
+PROJECT = "covalent-lambda-e2e" + os.environ.get("PYTEST_XDIST_WORKER", "").replace("gw", "-")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 BUILD_SECONDS = 900.0
@@ -128,7 +130,8 @@ class Project:
         """Remove this project's images from this machine, by the command in its README."""
         text = (self.folder / "README.md").read_text(encoding="utf-8")
         (command,) = (x for x in text.splitlines() if x.strip().startswith("docker image prune"))
-        done = run([*command.split(), "--force"], self.folder, self.engine.env, 60)
+        with one_at_a_time():  # Docker refuses a second one meanwhile
+            done = run([*command.split(), "--force"], self.folder, self.engine.env, 60)
         assert done.code == 0, str(done)
 
     def image(self) -> str:
@@ -277,7 +280,11 @@ def registry_name(region: str) -> str:
 
 def why_no_push(region: str) -> str | None:
     """Why `sam deploy` without flags could not push from here, or None if it can."""
-    name = registry_name(region)
+    with one_at_a_time():
+        return _why_no_push_to(registry_name(region))
+
+
+def _why_no_push_to(name: str) -> str | None:
     try:
         address = socket.gethostbyname(name)
     except OSError:
@@ -296,8 +303,22 @@ def why_no_push(region: str) -> str | None:
 
 
 @contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """What there is once on this machine, such as port 80, for one process of the tests."""
+    with open(__file__) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def reachable_registry(aws: Aws, work: Path) -> Iterator[None]:
     """Let the registry's name, which leads to port 80 of this machine, reach the embedded AWS."""
+    with one_at_a_time(), _forwarded_registry(aws, work):
+        yield
+
+
+@contextlib.contextmanager
+def _forwarded_registry(aws: Aws, work: Path) -> Iterator[None]:
     listen = "TCP-LISTEN:80,bind=127.0.0.1,reuseaddr,fork"
     forward = processes.start(
         "the registry's port",

@@ -7,6 +7,7 @@ The worker's standard input and output carry the protocol, as those of MiniStack
 do. The context is a stand-in for Lambda's: it has the three attributes that the handler reads.
 """
 
+import builtins
 import json
 import os
 import platform
@@ -14,16 +15,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import aws_server
 import cloudpickle
+from secret_keys import SECRET_KEY, SESSION_TOKEN
 from template_paths import FUNCTION, LAMBDA_CALLS
 
 import wire
 
-PATHS = [str(FUNCTION), str(LAMBDA_CALLS), *(str(Path(__file__).parents[x]) for x in (0, 1))]
+_HERE = Path(__file__).parent
+# The handler's, and those of the tests' own modules, which their electrons may name.
+PATHS = [str(x) for x in (FUNCTION, LAMBDA_CALLS, _HERE, _HERE / "function", _HERE.parent)]
 SERVING = """
 import app
 class Context:
@@ -148,3 +154,62 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     started = time.monotonic()
     value = work()
     return time.monotonic() - started, value
+
+
+def with_bucket(aws: aws_server.AWS, folder: Path) -> Function:
+    """A new environment that finds its bucket on the server."""
+    return Function(
+        folder,
+        AWS_ENDPOINT_URL=aws.url,
+        AWS_ACCESS_KEY_ID="key",
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        AWS_SESSION_TOKEN=SESSION_TOKEN,
+        AWS_DEFAULT_REGION="us-east-1",
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+
+
+def stored_argument(aws: aws_server.AWS, value: Any) -> wire.Blob:
+    data = wire.decode(part(value))
+    blob = wire.blob(data)
+    aws.objects[f"/bucket/{blob.key}"] = data
+    return blob
+
+
+def of_a_script(function: Callable[..., Any]) -> Any:
+    """The function as a script has it, which names no module of these tests."""
+    known = {"__name__": "__main__", "__builtins__": builtins}
+    return types.FunctionType(function.__code__, known)
+
+
+def batch_response(
+    running: Function, function: Callable[..., Any], calls: list[Any], **fields: Any
+) -> wire.Response:
+    """The response to a batch of calls, given by their arguments."""
+    seconds = fields.pop("seconds", 60)
+    frames = [
+        wire.Frame(wire.ITEM, number, cloudpickle.dumps((arguments, {})))
+        for number, arguments in enumerate(calls)
+    ]
+    event = wire.Batch(
+        task_id="dispatch-0-attempt",
+        key="the attempt's key",
+        python=platform.python_version(),
+        cloudpickle=cloudpickle.__version__,
+        function=part(of_a_script(function)),
+        calls=wire.encode(b"".join(x.to_bytes() for x in frames)),
+        count=len(calls),
+        **fields,
+    )
+    return wire.Response.from_json(running.handle(json.loads(event.to_json()), seconds))
+
+
+def batch(
+    running: Function, function: Callable[..., Any], calls: list[Any], **fields: Any
+) -> list[Any]:
+    """What a batch's calls, given by their arguments, returned, in the order of their ends."""
+    response = batch_response(running, function, calls, **fields)
+    assert response.failure is None, response.failure
+    assert isinstance(response.result, str)
+    told = wire.frames_of(response.result)
+    return [cloudpickle.loads(x.data) for x in told if x.kind == wire.VALUE]

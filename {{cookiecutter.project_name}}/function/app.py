@@ -682,13 +682,20 @@ class _Task:
 
         def body() -> Body:
             made = Body(self._invocation.environment.folder)
-            order = {"task_id": self._request.task_id, "setup": self._part(setup, made)}
-            made.close_with(json.dumps(order).encode())
+            try:
+                order = {"task_id": self._request.task_id, "setup": self._part(setup, made)}
+                made.close_with(json.dumps(order).encode())
+            except BaseException:
+                made.close()
+                raise
             return made
 
         names, hidden = task_modules.named(self._pickles), self._hidden()
+        guard = self._invocation.guard
         try:
-            return prepared.child(initializer, body, names, hidden, self._invocation.guard.check)
+            return prepared.child(
+                initializer, body, names, hidden, max(0.1, guard.left()), guard.check
+            )
         except SetupFailed as failed:
             raise _Failed(**failed.failure) from failed
 

@@ -17,7 +17,6 @@ import wire
 from task_processes import Body, Child, Processes, Reply, Server, ServerLost
 
 _FINISHED_WITHIN = 30.0  # seconds: of the batch before
-_IMPORTED_WITHIN = 60.0
 _REMEMBERED = 100  # initializers that leave threads
 _LARGEST_FAILURE = 2 * 1024 * 1024  # bytes, of JSON: text and traceback have 100 KB each
 
@@ -73,6 +72,7 @@ class Prepared:
         setup: Callable[[], Body],
         names: Set[str],
         hidden: FrozenSet[str],
+        seconds: float,
         check: Callable[[], object],
     ) -> Optional[Child]:
         """A process in which an initializer has run; None if it must run in each.
@@ -80,7 +80,7 @@ class Prepared:
         Args:
             initializer: the digest of it and its arguments.
             setup: its parts, on the way to a server.
-            names, hidden: see `Processes.take`.
+            names, hidden, seconds: see `Processes.take`.
             check: called while the initializer runs, or imports do that a task before was the
                 cause of; what it raises ends the waiting.
 
@@ -90,15 +90,18 @@ class Prepared:
         """
         if initializer in self._unfit:
             return None
-        fresh = self._processes.bring(names, hidden, _IMPORTED_WITHIN, check)
+        fresh = self._processes.bring(names, hidden, seconds, check)
         if initializer == self._initializer:
             try:
-                if self._has_imported(fresh):
+                if self._has_imported(fresh, seconds):
                     return self._forked()
             except ServerLost:
                 pass  # it ended, or the warm server did: once more
-        self.drop()
-        return self._forked() if self._run(initializer, setup(), check) else None
+        self._give_way(check)
+        if self._run(initializer, setup(), check):
+            return self._forked()
+        self._give_way(check)
+        return None
 
     def fork_ahead(self) -> None:
         """Have a spare made, without waiting for it."""
@@ -107,7 +110,7 @@ class Prepared:
                 self._spare = self._processes.child(self._server)
 
     def drop(self) -> None:
-        """End the server, and all that its initializer left."""
+        """End the server, and all that its initializer left: `Processes.finish` waits for it."""
         self._drop_spare()
         if self._server is not None:
             self._processes.keep(None)
@@ -115,13 +118,18 @@ class Prepared:
         self._server = None
         self._initializer = ""
 
-    def _has_imported(self, names: List[str]) -> bool:
+    def _give_way(self, check: Callable[[], object]) -> None:
+        """End the server, and wait until nothing is left of it, or `check` raises."""
+        self.drop()
+        self._processes.finish(check)
+
+    def _has_imported(self, names: List[str], seconds: float) -> bool:
         """Whether the server holds the modules `names` now."""
         if not names or self._server is None:
             return self._server is not None
         self._drop_spare()
         order = {"do": "import", "names": names}
-        return not self._server.answer(self._server.order(order), _IMPORTED_WITHIN)["threads"]
+        return not self._server.answer(self._server.order(order), seconds)["threads"]
 
     def _run(self, initializer: str, setup: Body, check: Callable[[], object]) -> bool:
         """Run an initializer in a new server; whether that can fork afterwards."""

@@ -57,6 +57,17 @@ class Reply:
     message: Optional[Dict[str, Any]] = None
 
 
+def _within(seconds: float, until: float = math.inf) -> Callable[[], None]:
+    """A check that raises ServerLost once the time is up."""
+    until = min(until, time.monotonic() + seconds)
+
+    def check() -> None:
+        if time.monotonic() >= until:
+            raise ServerLost
+
+    return check
+
+
 class _Lesson:
     """Modules that an electron imported, and that a server is told to import for the next one."""
 
@@ -92,6 +103,7 @@ class Server:
         self.unfinished: Set[int] = set()  # processes of tasks that may have left something
         self._over: Set[int] = set()  # other processes, of which nothing is left
         self._awaited: Deque[Reply] = deque()
+        self._tidying: Optional[Reply] = None
         self._waited = 0.0  # seconds, by any number of electrons, for what one before left
 
     @property
@@ -157,11 +169,7 @@ class Server:
             ServerLost: if there is none within `seconds`.
             EnvironmentFailed: if the server could not do it.
         """
-        self._take_until(lambda: reply.message is not None, seconds)
-        assert reply.message is not None
-        if "error" in reply.message:
-            raise EnvironmentFailed(f"no process can be started: {reply.message['error']}")
-        return reply.message
+        return self.await_answer(reply, _within(seconds))
 
     def await_answer(self, reply: Reply, check: Callable[[], object]) -> Dict[str, Any]:
         """Wait for an answer that may take long.
@@ -174,11 +182,19 @@ class Server:
             ServerLost: if the server has ended.
             EnvironmentFailed: if the server could not do it.
         """
-        while reply.message is None:
-            if select.select([self.control], [], [], _LOOKS_EVERY)[0]:
-                self.take()
-            check()
-        return self.answer(reply)
+        self._take_until(lambda: reply.message is not None, check)
+        assert reply.message is not None
+        if "error" in reply.message:
+            raise EnvironmentFailed(f"no process can be started: {reply.message['error']}")
+        return reply.message
+
+    def tidy(self) -> None:
+        """Have what tasks have left go, of whatever server; `finish` waits for it.
+
+        Raises:
+            ServerLost: if the server has ended.
+        """
+        self._tidying = self.order({"do": "tidy"})
 
     def finish(self, seconds: float, check: Callable[[], object]) -> None:
         """Wait until nothing is left of the tasks before.
@@ -190,19 +206,23 @@ class Server:
         Raises:
             ServerLost: if it takes longer.
         """
-        while self.unfinished:
-            began = time.monotonic()
-            if select.select([self.control], [], [], _LOOKS_EVERY)[0]:
-                self.take()
-            else:
-                self.go_on()
+        looked = time.monotonic()
+
+        def look() -> None:
+            nonlocal looked
+            before, looked = looked, time.monotonic()
             # Not the time for which all this was frozen.
-            self._waited += min(time.monotonic() - began, 2 * _LOOKS_EVERY)
+            self._waited += min(looked - before, 2 * _LOOKS_EVERY)
             if self._waited > seconds:
                 raise ServerLost
-            if self.unfinished:
-                check()
-        self._waited = 0.0
+            check()
+
+        self._take_until(self._has_finished, look)
+        self._waited, self._tidying = 0.0, None
+
+    def _has_finished(self) -> bool:
+        is_tidy = self._tidying is None or self._tidying.message is not None
+        return is_tidy and not self.unfinished
 
     def check(self) -> None:
         """Look whether the server is there.
@@ -215,6 +235,17 @@ class Server:
         if poll.poll(0):
             raise ServerLost
 
+    def expect_end_of(self, pid: int) -> None:
+        """Have `finish` wait until nothing is left of a server that this one has forked.
+
+        Args:
+            pid: that server's process id.
+        """
+        if pid in self._over:
+            self._over.discard(pid)
+        else:
+            self.unfinished.add(pid)
+
     def wait_for_end_of(self, pid: int, seconds: float, until: float = math.inf) -> None:
         """Wait until nothing is left of a server that this one has forked; no task may run.
 
@@ -226,17 +257,15 @@ class Server:
         Raises:
             ServerLost: if that takes longer.
         """
-        self._take_until(lambda: pid in self._over, min(seconds, until - time.monotonic()))
-        self._over.discard(pid)
-        self.answer(self.order({"do": "tidy"}), min(seconds, until - time.monotonic()))
+        self.expect_end_of(pid)
+        self._take_until(lambda: pid not in self.unfinished, _within(seconds, until))
+        self.await_answer(self.order({"do": "tidy"}), _within(seconds, until))
 
-    def _take_until(self, is_there: Callable[[], bool], seconds: float) -> None:
-        until = time.monotonic() + seconds
+    def _take_until(self, is_there: Callable[[], bool], check: Callable[[], object]) -> None:
+        """Read messages until something is there, or `check`, called before each wait, raises."""
         while not is_there():
-            left = until - time.monotonic()
-            if left <= 0:
-                raise ServerLost
-            if select.select([self.control], [], [], min(_LOOKS_EVERY, left))[0]:
+            check()
+            if select.select([self.control], [], [], _LOOKS_EVERY)[0]:
                 self.take()
             else:
                 self.go_on()
@@ -488,6 +517,7 @@ class Processes:
         self._lessons: Dict[str, _Lesson] = {}
         self._barred: Set[str] = set()  # modules that leave threads, never end, or end servers
         self._hiding = False  # whether electrons need modules that their pickles do not name
+        self._is_tidy = True  # whether nothing is left of a server that was ended
         self._server(_PLAIN)
         self.fork_ahead()
 
@@ -511,6 +541,10 @@ class Processes:
                 lost.append(kind)
         for kind in lost:
             self._replace(kind)
+        if not self._is_tidy:
+            self._root.tidy()
+            self._is_tidy = True  # from here on, `finish` of the root waits for it
+            self._root.finish(_TIDIED_WITHIN, check)
         self._teach()
 
     def take(
@@ -583,14 +617,14 @@ class Processes:
             self._root.order({"do": "keep", "number": number})
 
     def end_branch(self, server: Server) -> None:
-        """End a server that `branch` made; returns when nothing is left of it."""
+        """End a server that `branch` made; `finish` waits until nothing is left of it."""
+        self._is_tidy = False
         server.end()
         warm = self._servers.get(_WARM)
-        with contextlib.suppress(ServerLost):
-            if warm is not None and warm is server.by:
-                warm.wait_for_end_of(server.pid, _TIDIED_WITHIN)
-            else:  # it has ended with the warm server before, and its folder was kept
-                self._root.answer(self._root.order({"do": "tidy"}), _TIDIED_WITHIN)
+        # Else it has ended with the warm server before.
+        if warm is not None and warm is server.by:
+            with contextlib.suppress(EnvironmentFailed):  # it was never there
+                warm.expect_end_of(server.pid)
 
     def bare(self) -> Child:
         """A process that nothing was imported into.
