@@ -6,9 +6,12 @@ import argparse
 import json
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import leaks
 import pytest
 from conftest import FUNCTION, SAMCONFIG, Cloud, Command  # type: ignore[attr-defined]
 
@@ -67,6 +70,15 @@ class Doubled:
     def __init__(self, x):
         self.value = 2 * x
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest, whole_cloud: Cloud) -> Iterator[None]:
+    """As elsewhere; but Covalent's server keeps its connections to the stand-in, which is here."""
+    import covalent_awslambda_plugin.awslambda  # noqa: F401  what Covalent opens for itself stays
+
+    with leaks.none(request, urlsplit(whole_cloud.functions.url).port or 0):
+        yield
 
 
 @pytest.fixture(scope="session")
