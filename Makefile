@@ -68,17 +68,17 @@ types: test-venvs ## mypy, strict
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR)' $(VENV)/bin/mypy --strict -p benchmarks
 	@MYPYPATH='$(CURDIR)/$(EXECUTOR):$(CURDIR)/tests' $(VENV)/bin/mypy --strict -p faults
 
-# Two, since more would only slow down those that watch the time on a machine of two processors. A
-# file stays with one process: its tests share what they start.
-SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile
+# Two keep a machine of two processors busy, three where tests wait for half of their time. A file
+# stays with one process: its tests share what they start.
+SIDE_BY_SIDE := --dist=loadfile --numprocesses
 unit: test-venvs ## Unit tests
-	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/unit
+	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE)=3 tests/unit
 
 isolation: test-venvs ## What an electron leaves behind does not reach the next one
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/isolation
 
 template: test-venvs ## Tests of the template and of what it generates
-	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/template
+	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE)=2 tests/template
 
 examples: test-venvs ## Run the examples, the tutorial and the pages' code, in a sandbox of their own
 	@$(IN_VENV) $(VENV)/bin/python -m pytest tests/examples
@@ -88,7 +88,7 @@ site: docs-venv ## The website of docs/, in build/site; broken links are refused
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build
 
 e2e: test-venvs ## The whole journey, through Docker; COVALENT_LAMBDA_REQUIRE_E2E=1 forbids skips
-	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/e2e -rs
+	@$(IN_VENV) $(VENV)/bin/python -m pytest $(SIDE_BY_SIDE)=2 tests/e2e -rs
 
 # Which requests are broken; anew each time when empty.
 SEED ?=
