@@ -14,9 +14,10 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set
 
 import task_channel as channels
 import wire
-from task_processes import Body, Child, Processes, Reply, Server, ServerLost
+from task_processes import Body, Child, Processes, Reply, Server, ServerLost, within
 
 _FINISHED_WITHIN = 30.0  # seconds: of the batch before
+_IMPORTED_WITHIN = 60.0  # what takes longer is left to the calls
 _REMEMBERED = 100  # initializers that leave threads
 _LARGEST_FAILURE = 2 * 1024 * 1024  # bytes, of JSON: text and traceback have 100 KB each
 
@@ -90,10 +91,11 @@ class Prepared:
         """
         if initializer in self._unfit:
             return None
+        seconds = min(seconds, _IMPORTED_WITHIN)
         fresh = self._processes.bring(names, hidden, seconds, check)
         if initializer == self._initializer:
             try:
-                if self._has_imported(fresh, seconds):
+                if self._has_imported(fresh, check):
                     return self._forked()
             except ServerLost:
                 pass  # it ended, or the warm server did: once more
@@ -112,24 +114,39 @@ class Prepared:
     def drop(self) -> None:
         """End the server, and all that its initializer left: `Processes.finish` waits for it."""
         self._drop_spare()
-        if self._server is not None:
+        server, self._server, self._initializer = self._server, None, ""
+        if server is not None:
             self._processes.keep(None)
-            self._processes.end_branch(self._server)
-        self._server = None
-        self._initializer = ""
+            self._processes.end_branch(server)
 
     def _give_way(self, check: Callable[[], object]) -> None:
         """End the server, and wait until nothing is left of it, or `check` raises."""
         self.drop()
         self._processes.finish(check)
 
-    def _has_imported(self, names: List[str], seconds: float) -> bool:
-        """Whether the server holds the modules `names` now."""
+    def _has_imported(self, names: List[str], check: Callable[[], object]) -> bool:
+        """Whether the server holds the modules `names` now.
+
+        Raises:
+            ServerLost: if it has ended, or imports them for too long.
+        """
         if not names or self._server is None:
             return self._server is not None
         self._drop_spare()
-        order = {"do": "import", "names": names}
-        return not self._server.answer(self._server.order(order), seconds)["threads"]
+        reply = self._server.order({"do": "import", "names": names})
+        in_time = within(_IMPORTED_WITHIN)
+
+        def look() -> None:
+            check()
+            in_time()
+
+        try:
+            return not self._server.await_answer(reply, look)["threads"]
+        except ServerLost:
+            raise
+        except BaseException:
+            self.drop()  # else the next call would find it busy, and take it for ready
+            raise
 
     def _run(self, initializer: str, setup: Body, check: Callable[[], object]) -> bool:
         """Run an initializer in a new server; whether that can fork afterwards."""
@@ -142,6 +159,7 @@ class Prepared:
         except BaseException:
             self.drop()
             raise
+        _ = self._server.pid  # told by now; the server that knows it may end later
         if answer.get("alone") is not True:
             self.drop()
             self._unfit = [*self._unfit, initializer][-_REMEMBERED:]

@@ -57,7 +57,7 @@ class Reply:
     message: Optional[Dict[str, Any]] = None
 
 
-def _within(seconds: float, until: float = math.inf) -> Callable[[], None]:
+def within(seconds: float, until: float = math.inf) -> Callable[[], None]:
     """A check that raises ServerLost once the time is up."""
     until = min(until, time.monotonic() + seconds)
 
@@ -169,7 +169,7 @@ class Server:
             ServerLost: if there is none within `seconds`.
             EnvironmentFailed: if the server could not do it.
         """
-        return self.await_answer(reply, _within(seconds))
+        return self.await_answer(reply, within(seconds))
 
     def await_answer(self, reply: Reply, check: Callable[[], object]) -> Dict[str, Any]:
         """Wait for an answer that may take long.
@@ -258,8 +258,8 @@ class Server:
             ServerLost: if that takes longer.
         """
         self.expect_end_of(pid)
-        self._take_until(lambda: pid not in self.unfinished, _within(seconds, until))
-        self.await_answer(self.order({"do": "tidy"}), _within(seconds, until))
+        self._take_until(lambda: pid not in self.unfinished, within(seconds, until))
+        self.await_answer(self.order({"do": "tidy"}), within(seconds, until))
 
     def _take_until(self, is_there: Callable[[], bool], check: Callable[[], object]) -> None:
         """Read messages until something is there, or `check`, called before each wait, raises."""
